@@ -1,0 +1,1 @@
+"""One file an architecture; `load` opens any trained folder."""

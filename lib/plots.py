@@ -1,0 +1,200 @@
+"""One function a figure. Colours, markers and dashes are the same for the same strategy everywhere.
+
+The colours differ in lightness as well, and every line has its own dash and marker, so figures can be read in grey.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from lib import statistics, store
+
+# strategy -> (colour, marker, dash). Contrastive ones are blue and dark, distilled ones orange and light.
+STYLE: dict[str, tuple[str, str, str]] = {
+    "bm25": ("#777777", "x", ":"),
+    "teacher": ("#111111", "*", "-"),
+    "infonce": ("#08306b", "o", "-"),
+    "bce": ("#2171b5", "s", "--"),
+    "ranknet": ("#4a90c2", "^", "-."),
+    "kl": ("#a63603", "D", "-"),
+    "margin-mse": ("#e6770b", "v", "--"),
+    "mse": ("#f3a75c", "P", "-."),
+}
+_OTHER = ("#444444", ".", "-")
+
+
+def style(name: str) -> tuple[str, str, str]:
+    """Colour, marker and dash of a strategy."""
+    return STYLE.get(name, _OTHER)
+
+
+def folder(profile: str) -> Path:
+    """Where a profile's figures go: `figures/` for the laptop profile, whose figures the README shows."""
+    if profile == "laptop" and store.data_folder() == Path(__file__).parents[1] / "data":
+        return Path(__file__).parents[1] / "figures"
+    return store.data_folder() / "figures" / profile
+
+
+def save(figure: Figure, name: str, profile: str) -> Figure:
+    """Write a figure as `<name>.png` into the profile's folder and hand it back to be shown."""
+    path = folder(profile) / f"{name}.png"
+    store.replace_file(
+        path, lambda file: figure.savefig(file, dpi=110, bbox_inches="tight", metadata={"Software": None})
+    )
+    plt.close(figure)  # the notebook shows the returned figure once
+    return figure
+
+
+def _axes(columns: int = 1, *, width: float = 4.6, height: float = 3.4, **shared: bool) -> tuple[Figure, np.ndarray]:
+    with plt.rc_context({"axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False}):
+        figure, axes = plt.subplots(
+            1, columns, figsize=(width * columns, height), squeeze=False, layout="constrained", **shared
+        )
+    return figure, axes[0]
+
+
+def lengths(lengths_by_name: dict[str, np.ndarray], limit: int) -> Figure:
+    """How long are pairs, and how many does the model's limit cut?"""
+    figure, (left,) = _axes(width=7)
+    for (name, values), dash in zip(lengths_by_name.items(), ("-", "--", "-.", ":", (0, (1, 3))), strict=False):
+        values = np.sort(values)
+        left.plot(values, np.linspace(0, 1, len(values)), dash, label=f"{name} (median {np.median(values):.0f})")
+    left.axvline(limit, color="black", linewidth=1)
+    left.annotate(f" cut at {limit}", (limit, 0.02))
+    left.set(xlabel="tokens of query and passage together", ylabel="share of pairs up to this length", ylim=(0, 1.01))
+    left.set_title("How long are the pairs, and what does the limit cut?")
+    left.legend(fontsize=8)
+    return figure
+
+
+def first_stage(quality: pd.DataFrame) -> Figure:
+    """How well does BM25 rank, and how much could a re-ranker gain? Columns collection, bm25, best."""
+    figure, (axes,) = _axes(width=7)
+    place = np.arange(len(quality))
+    axes.bar(place, quality["best"], color="white", edgecolor="black", hatch="//", label="best order of its top 20")
+    axes.bar(place, quality["bm25"], color=style("bm25")[0], edgecolor="black", label="BM25's order")
+    axes.set_xticks(place, quality["collection"])
+    axes.set(ylabel="RR@10 (mean over queries)", ylim=(0, 1))
+    axes.set_title("How well does BM25 rank, and what could re-ranking gain?")
+    axes.legend(fontsize=8)
+    return figure
+
+
+def score_distributions(scores: dict[str, pd.DataFrame]) -> Figure:
+    """How far apart do rankers put relevant and other documents? Ranker -> columns score, grade."""
+    figure, panels = _axes(len(scores), width=3.4)
+    for axes, (name, table) in zip(panels, scores.items(), strict=True):
+        edges = np.histogram_bin_edges(table["score"], 40)
+        relevant = table["grade"] > 0
+        axes.hist(table.loc[~relevant, "score"], edges, density=True, color="#cccccc", label="not relevant")
+        axes.hist(
+            table.loc[relevant, "score"], edges, density=True, histtype="step", color=style(name)[0], linewidth=2,
+            label="relevant",
+        )  # fmt: skip
+        axes.set(title=name, xlabel="raw score")
+    panels[0].set_ylabel("density")
+    panels[0].legend(fontsize=8)
+    figure.suptitle("How far apart do rankers put relevant and other documents?")
+    return figure
+
+
+def margins(values: dict[str, np.ndarray]) -> Figure:
+    """How large is the margin between a positive and its negatives? Name -> margins."""
+    figure, (axes,) = _axes(width=7)
+    for name, some in values.items():
+        colour, _, dash = style(name)
+        some = np.sort(some)
+        label = f"{name}: median {np.median(some):.1f}, {np.mean(some < 0):.0%} below 0"
+        axes.plot(some, np.linspace(0, 1, len(some)), dash, color=colour, label=label)
+    axes.axvline(0, color="black", linewidth=1)
+    axes.set(xlabel="margin: raw score of the positive minus a negative's", ylabel="share of margins up to this value")
+    axes.set_title("How large are the margins, and how often is one on the wrong side?")
+    axes.legend(fontsize=8)
+    return figure
+
+
+def teacher_against_student(teacher: np.ndarray, students: dict[str, np.ndarray]) -> Figure:
+    """Does the student copy the teacher's scores, or only their order? Margins of the same pairs."""
+    figure, panels = _axes(len(students), width=3.4, sharex=True)
+    for axes, (name, values) in zip(panels, students.items(), strict=True):
+        axes.plot(teacher, values, ".", color=style(name)[0], markersize=2, alpha=0.4, rasterized=True)
+        axes.axline((0, 0), slope=1, color="black", linewidth=1, linestyle="--")
+        axes.set(title=f"{name}: r = {np.corrcoef(teacher, values)[0, 1]:.2f}", xlabel="teacher's margin")
+    panels[0].set_ylabel("student's margin")
+    figure.suptitle("Does the student copy the teacher's margins (dashed), or only their order?")
+    return figure
+
+
+def learning_curves(histories: dict[str, pd.DataFrame], plateau: float | None = None, *, title: str) -> Figure:
+    """How do loss and margin move? Name -> history; the loss is smoothed over a twentieth of the steps."""
+    figure, (left, right) = _axes(2, width=5.2)
+    for number, (name, history) in enumerate(histories.items()):
+        colour, marker, dash = STYLE.get(name) or list(STYLE.values())[2 + number % 6]
+        smooth = history.rolling(max(1, len(history) // 20), min_periods=1).mean()
+        marks = {"marker": marker, "markevery": (number * 7, max(1, len(history) // 8)), "markersize": 5}
+        left.plot(history["step"], smooth["loss"], color=colour, linestyle=dash, label=name, **marks)
+        right.plot(history["step"], smooth["positive"] - smooth["negative"], color=colour, linestyle=dash, **marks)
+    if plateau is not None:
+        left.axhline(plateau, color="black", linewidth=1, linestyle=":")
+        left.annotate(
+            "ln(group size): a guess", (0.98, plateau), xycoords=("axes fraction", "data"), va="bottom", ha="right"
+        )
+    left.set(xlabel="step", ylabel="training loss")
+    right.set(xlabel="step", ylabel="margin: mean positive minus mean negative score")
+    left.legend(fontsize=8)
+    figure.suptitle(title)
+    return figure
+
+
+def quality(values: pd.DataFrame, names: Sequence[str], measure: str, *, title: str) -> Figure:
+    """Which ranker ranks best, and how sure is it? values: columns ranker, query, value; bars are 95 % intervals."""
+    figure, (axes,) = _axes(width=7, height=0.42 * len(names) + 1.4)
+    for place, name in enumerate(reversed(names)):
+        some = values.loc[values["ranker"] == name, "value"].to_numpy()
+        low, high = statistics.interval(some)
+        colour, marker, _ = style(name.split(" ")[0])
+        axes.plot([low, high], [place, place], color=colour, linewidth=2)
+        axes.plot(some.mean(), place, marker, color=colour, markersize=8)
+        axes.annotate(
+            f"{some.mean():.3f}", (high, place), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8
+        )
+    axes.set_yticks(range(len(names)), list(reversed(names)))
+    axes.set(xlabel=f"{measure}: mean over queries, 95 % interval", title=title)
+    axes.margins(x=0.12, y=0.1)
+    return figure
+
+
+def differences(table: pd.DataFrame, measure: str, baseline: str, *, title: str) -> Figure:
+    """Who differs from the baseline, where? table: columns ranker, collection, difference, low, high."""
+    places = list(dict.fromkeys(table["collection"]))
+    figure, panels = _axes(len(places), width=2.6, height=3.2, sharey=True)
+    rankers = list(dict.fromkeys(table["ranker"]))
+    for axes, place in zip(panels, places, strict=True):
+        for row in table[table["collection"] == place].itertuples():
+            height = len(rankers) - 1 - rankers.index(row.ranker)
+            colour, marker, _ = style(row.ranker)
+            axes.plot([row.low, row.high], [height, height], color=colour, linewidth=2)
+            axes.plot(row.difference, height, marker, color=colour, markersize=7)
+        axes.axvline(0, color="black", linewidth=1)
+        axes.set(title=place, xlabel=f"difference in {measure}")
+    panels[0].set_yticks(range(len(rankers)), list(reversed(rankers)))
+    figure.suptitle(f"{title} (paired to {baseline}, 95 % intervals over queries)")
+    return figure
+
+
+def in_and_out_of_domain(means: pd.DataFrame, measure: str) -> Figure:
+    """Does what helps in-domain help elsewhere? means: columns ranker, in_domain, out_of_domain."""
+    figure, (axes,) = _axes(width=6, height=4.4)
+    for row in means.itertuples():
+        colour, marker, _ = style(row.ranker)
+        axes.plot(row.in_domain, row.out_of_domain, marker, color=colour, markersize=10, linestyle="", label=row.ranker)
+    axes.set(xlabel=f"in-domain {measure}", ylabel=f"out-of-domain {measure} (mean of the sets)")
+    axes.set_title("Does what helps in-domain help elsewhere?")
+    axes.legend(fontsize=8, loc="best")
+    sns.despine(figure)
+    return figure

@@ -1,0 +1,85 @@
+"""How sure is a difference: intervals, paired tests, corrections, effect sizes (scipy underneath).
+
+Everything works on paired values a query: both rankers answered the same queries. With several seeds the values of a
+query are averaged over seeds first, so intervals are over queries.
+"""
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+
+RESAMPLES = 5000
+
+
+def interval(values: np.ndarray, *, confidence: float = 0.95, seed: int = 0) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean of values (queries,); the same seed gives the same interval.
+
+    Efron and Tibshirani 1993, chapter 13. With fewer than two values it is (nan, nan).
+    """
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    if np.ptp(values) == 0:
+        return float(values[0]), float(values[0])
+    drawn = scipy.stats.bootstrap(
+        (values,), np.mean, n_resamples=RESAMPLES, confidence_level=confidence, method="percentile",
+        rng=np.random.default_rng(seed), batch=500,
+    )  # fmt: skip
+    return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
+
+
+def p_value(differences: np.ndarray, *, seed: int = 0) -> float:
+    """Two-sided paired randomisation test that the mean of differences (queries,) is zero.
+
+    Smucker et al. 2007, https://doi.org/10.1145/1321440.1321528. Signs are flipped at random; never exactly zero.
+    """
+    differences = np.asarray(differences, dtype=float)
+    if not np.any(differences):
+        return 1.0
+    tested = scipy.stats.permutation_test(
+        (differences,), np.mean, permutation_type="samples", n_resamples=RESAMPLES, batch=500,
+        rng=np.random.default_rng(seed), vectorized=True,
+    )  # fmt: skip
+    return float(tested.pvalue)
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """P-values corrected for testing several at once (Holm 1979), in the given order."""
+    p_values = np.asarray(p_values, dtype=float)
+    order = np.argsort(p_values)
+    scaled = p_values[order] * np.arange(len(order), 0, -1)
+    corrected = np.empty_like(p_values)
+    corrected[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
+    return corrected
+
+
+def compare(values: pd.DataFrame, baseline: str, *, seed: int = 0) -> pd.DataFrame:
+    """A row a ranker: the paired difference to `baseline`.
+
+    values: a row a query, a column a ranker. Columns of the result: ranker, difference, low, high (95 % interval over
+    queries), p (randomisation test, Holm over the rankers), effect (mean difference over its standard deviation),
+    wins, ties, losses, queries. Queries that a ranker lacks are an error.
+
+    Raises:
+        ValueError: `baseline` is not a column, or a value is missing.
+    """
+    if baseline not in values:
+        raise ValueError(f"baseline={baseline!r}: the rankers are {', '.join(map(str, values.columns))}")
+    if values.isna().any(axis=None):
+        lacking = values.columns[values.isna().any()].tolist()
+        raise ValueError(f"rankers {lacking} lack some queries; only rankers of the same queries can be compared")
+    rows = []
+    for ranker in values.columns.drop(baseline):
+        difference = (values[ranker] - values[baseline]).to_numpy()
+        low, high = interval(difference, seed=seed)
+        spread = difference.std(ddof=1) if len(difference) > 1 else np.nan
+        rows.append({
+            "ranker": ranker, "difference": difference.mean(), "low": low, "high": high,
+            "p": p_value(difference, seed=seed), "effect": difference.mean() / spread if spread else 0.0,
+            "wins": int((difference > 0).sum()), "ties": int((difference == 0).sum()),
+            "losses": int((difference < 0).sum()), "queries": len(difference),
+        })  # fmt: skip
+    table = pd.DataFrame(rows)
+    if len(table):
+        table["p"] = holm(table["p"].to_numpy())
+    return table

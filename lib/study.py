@@ -1,0 +1,347 @@
+"""Experiment, run store, results table: a run is trained once and read ever after.
+
+    results(grid)  ->  one tidy table: a row a (run, collection, query, measure); costs and provenance are rows too
+
+A run is a folder named by a hash of its experiment (its teacher's included), of its collection's fingerprint and of its
+backbone's weights; its scores on a test set are a folder beside. Both are kept through `lib.store`: whole or absent,
+made by one process.
+"""
+
+import dataclasses
+import json
+import subprocess
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib import (
+    collections,
+    evaluation,
+    groups,
+    hardware,
+    progress,
+    retrieval,
+    scoring,
+    store,
+    strategies,
+    tokens,
+    training,
+)
+from lib.collections import Collection
+from lib.groups import Groups
+from lib.models import backbone, cross_encoder
+from lib.models.cross_encoder import CrossEncoder
+
+RECIPE = 1  # goes into every run's name: raise it when a change of the code changes a run's numbers
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that decides a trained model, as literals. A variant is `dataclasses.replace`."""
+
+    strategy: str
+    teacher: "Experiment | None" = None  # whose scores are the targets of a distillation
+    seed: int = 0  # head, order of the batches, dropout; the groups are the same for every seed
+    # model
+    backbone: str = backbone.MINILM
+    layers: tuple[int, ...] | None = None  # which of the backbone's layers are kept; None: all
+    max_length: int = 96  # tokens of a pair
+    # data
+    collection: str = "pydocs"
+    group_count: int = 4000
+    docs: int = 4  # documents a group: one positive, the rest hard negatives from BM25
+    # training
+    batch_size: int = 8  # groups a step
+    epochs: int = 1
+    learning_rate: float = 2e-4
+    warm_up: float = 0.1  # share of the steps
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        strategy = strategies.named(self.strategy)
+        if strategy.needs_teacher and self.teacher is None:
+            raise ValueError(f"strategy={self.strategy!r} learns from a teacher's scores: give teacher=Experiment(...)")
+        if self.teacher is not None and not strategy.needs_teacher:
+            raise ValueError(f"strategy={self.strategy!r} takes no teacher")
+        for name in ("group_count", "batch_size", "epochs", "learning_rate", "max_length"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}={getattr(self, name)!r}: must be above 0")
+        for name in ("warm_up", "dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)!r}: must be at least 0 and below 1")
+        if self.batch_size > self.group_count:
+            raise ValueError(f"batch_size={self.batch_size}: more than group_count={self.group_count}")
+
+    @property
+    def size(self) -> str:
+        """How many layers, in words."""
+        return "all layers" if self.layers is None else f"{len(self.layers)} layers"
+
+    @property
+    def key(self) -> str:
+        """The run's folder name."""
+        fingerprint = collections.load(self.collection).fingerprint
+        weights = [backbone.fingerprint(one.backbone) for one in _with_teachers(self)]
+        return store.key(RECIPE, dataclasses.asdict(self), fingerprint, weights)
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Queries whose BM25 candidates are re-ranked."""
+
+    __test__ = False  # pytest: this is no test
+
+    collection: str = "pydocs"
+    split: str = "test"
+    queries: int | None = 300  # the first ones of the split; None: all
+    depth: int = 20  # candidates a query
+
+    def candidates(self) -> tuple[Collection, list[str], pd.DataFrame]:
+        """Collection, query ids, and candidates: columns query, document, rank, first_stage, grade."""
+        collection = collections.load(self.collection)
+        queries = collection.split(self.split, self.queries)
+        run = retrieval.bm25(collection, queries, self.depth).rename(columns={"score": "first_stage"})
+        grade = collection.judgements[self.split].set_index(["query", "document"])["grade"]
+        found = grade.reindex(pd.MultiIndex.from_frame(run[["query", "document"]])).fillna(0)
+        return collection, queries, run.assign(grade=found.astype(int).to_numpy())
+
+
+def results(grid: Iterable[Experiment], tests: Iterable[TestSet]) -> pd.DataFrame:
+    """The table of all runs of a grid: those that are missing are trained, teachers first; the rest is read.
+
+    Columns: run (key), the experiment's strategy, paradigm, layers and seed, collection, query, measure, value, text.
+    Quality has a query. Costs (unit in the measure's name) and provenance (in `text`) have an empty query.
+    """
+    grid, tests = list(dict.fromkeys(grid)), list(tests)
+    _train_missing(grid)
+    _evaluate_missing(grid, tests)
+    tables = []
+    for experiment in grid:
+        parts = [pd.read_parquet(_place("runs", experiment.key) / "costs.parquet")]
+        parts += [pd.read_parquet(evaluate(experiment, test) / "values.parquet") for test in tests]
+        layers = len(experiment.layers) if experiment.layers is not None else 0
+        about = {
+            "run": experiment.key, "strategy": experiment.strategy,
+            "paradigm": strategies.named(experiment.strategy).paradigm, "layers": layers, "seed": experiment.seed,
+        }  # fmt: skip
+        tables.append(pd.concat(parts).assign(**about))
+    return pd.concat(tables, ignore_index=True)[COLUMNS]
+
+
+COLUMNS = ["run", "strategy", "paradigm", "layers", "seed", "collection", "query", "measure", "value", "text"]
+
+
+def first_stage(tests: Iterable[TestSet]) -> pd.DataFrame:
+    """The same table for BM25 itself (strategy "bm25"), over the candidates that every run re-ranks."""
+    tables = []
+    for test in tests:
+        collection, queries, run = test.candidates()
+        values = evaluation.measure(run.rename(columns={"first_stage": "score"}), collection, test.split, queries)
+        tables.append(values.assign(collection=test.collection))
+    about = {"run": "bm25", "strategy": "bm25", "paradigm": "first stage", "layers": 0, "seed": 0, "text": ""}
+    return pd.concat(tables, ignore_index=True).assign(**about)[COLUMNS]
+
+
+def best_order(tests: Iterable[TestSet]) -> pd.DataFrame:
+    """The same table for the best order of the candidates (strategy "best"): what re-ranking could reach."""
+    tables = []
+    for test in tests:
+        collection, queries, run = test.candidates()
+        values = evaluation.measure(run.rename(columns={"grade": "score"}), collection, test.split, queries)
+        tables.append(values.assign(collection=test.collection))
+    about = {"run": "best", "strategy": "best", "paradigm": "ceiling", "layers": 0, "seed": 0, "text": ""}
+    return pd.concat(tables, ignore_index=True).assign(**about)[COLUMNS]
+
+
+def history(experiment: Experiment) -> pd.DataFrame:
+    """The training history of a run, a row a step (see `lib.training.train`)."""
+    return pd.read_parquet(_run(experiment) / "history.parquet")
+
+
+def scores(experiment: Experiment, test: TestSet) -> pd.DataFrame:
+    """Raw test scores of a run: columns query, document, rank, first_stage (BM25's score), grade, score."""
+    return pd.read_parquet(evaluate(experiment, test) / "scores.parquet")
+
+
+def model(experiment: Experiment) -> CrossEncoder:
+    """The trained model of a run."""
+    return cross_encoder.load(model_folder(experiment))
+
+
+def model_folder(experiment: Experiment) -> Path:
+    """Where a run's model lies in the hub's layout; sentence-transformers opens it as it is."""
+    return _run(experiment) / "model"
+
+
+def untrained(experiment: Experiment) -> CrossEncoder:
+    """The model that a run starts from."""
+    return cross_encoder.build(experiment.backbone, experiment.layers, experiment.seed, dropout=experiment.dropout)
+
+
+def pair_tokens(experiment: Experiment, collection: Collection) -> tokens.PairTokens:
+    """The token stores of a collection as an experiment's model reads them."""
+    tokenizer = backbone.tokenizer(experiment.backbone)
+    return tokens.PairTokens(
+        tokens.tokenise(collection.queries, tokenizer, f"{collection.fingerprint} queries"),
+        tokens.tokenise(collection.documents, tokenizer, f"{collection.fingerprint} documents"),
+        tokens.Pattern.of(tokenizer), experiment.max_length,
+    )  # fmt: skip
+
+
+def training_groups(experiment: Experiment) -> Groups:
+    """The groups of an experiment, with its teacher's scores where it has a teacher."""
+    collection = collections.load(experiment.collection)
+    made = groups.build(collection, count=experiment.group_count, docs=experiment.docs)
+    if experiment.teacher is not None:
+        made.targets[strategies.TEACHER] = teacher_scores(experiment.teacher, made, collection)
+    return made
+
+
+def teacher_scores(teacher: Experiment, made: Groups, collection: Collection) -> np.ndarray:
+    """A teacher's raw scores of groups, (groups, docs): computed once, then read."""
+
+    def compute(folder: Path) -> None:
+        pairs = pair_tokens(teacher, collection)
+        found = scoring.score(model(teacher), pairs, made.queries[:, None], made.documents, what="teacher scores")
+        np.save(folder / "scores.npy", found)
+
+    name = store.key(teacher.key, collection.fingerprint, made.key)
+    return np.load(store.keep("teacher_scores", name, compute) / "scores.npy")
+
+
+def evaluate(experiment: Experiment, test: TestSet) -> Path:
+    """The folder with a run's scores and values on one test set; computed where it is missing."""
+
+    def compute(folder: Path) -> None:
+        collection, queries, run = test.candidates()
+        ranker, pairs = model(experiment), pair_tokens(experiment, collection)
+        asked, found = run["query"].to_numpy(), run["document"].to_numpy()
+        with hardware.Meter() as meter:
+            run["score"] = scoring.score(ranker, pairs, asked, found, what=f"scoring {test.collection}")
+        values = evaluation.measure(run, collection, test.split, queries)
+        values = pd.concat(
+            [values, pd.DataFrame({"measure": ["score_pairs_per_second"], "value": len(run) / meter.seconds})]
+        )
+        run.to_parquet(folder / "scores.parquet")
+        _tidy(values.assign(collection=test.collection)).to_parquet(folder / "values.parquet")
+
+    return store.keep("evaluations", _evaluation_key(experiment, test), compute)
+
+
+def _evaluation_key(experiment: Experiment, test: TestSet) -> str:
+    return store.key(experiment.key, dataclasses.asdict(test), collections.load(test.collection).fingerprint)
+
+
+def _tidy(table: pd.DataFrame) -> pd.DataFrame:
+    """Columns collection, query, measure, value, text: texts empty rather than missing."""
+    table = table.reindex(columns=["collection", "query", "measure", "value", "text"])
+    table[["collection", "query", "text"]] = table[["collection", "query", "text"]].fillna("").astype(str)
+    return table
+
+
+def describe(experiment: Experiment) -> str:
+    """One line for people."""
+    taught = f" from {experiment.teacher.size}" if experiment.teacher else ""
+    return f"{experiment.strategy}{taught}, {experiment.size}, seed {experiment.seed}"
+
+
+def _place(kind: str, key: str) -> Path:
+    return store.data_folder() / kind / key
+
+
+def _with_teachers(experiment: Experiment) -> list[Experiment]:
+    """The experiment, its teacher, that one's teacher, and so on."""
+    chain = [experiment]
+    while chain[-1].teacher is not None:
+        chain.append(chain[-1].teacher)
+    return chain
+
+
+def _run(experiment: Experiment) -> Path:
+    """The run's folder; it is trained where it is missing."""
+    _train_missing([experiment])
+    return _place("runs", experiment.key)
+
+
+def _train_missing(grid: list[Experiment]) -> None:
+    """Train every run of a grid, and every teacher, that is not in the store."""
+    wanted = dict.fromkeys(one for experiment in grid for one in reversed(_with_teachers(experiment)))
+    missing = [experiment for experiment in wanted if not _place("runs", experiment.key).is_dir()]
+
+    def train(experiment: Experiment) -> None:
+        store.keep("runs", experiment.key, lambda folder: _train(experiment, folder))
+
+    _each(missing, "training", describe, _training_work, train)
+
+
+def _evaluate_missing(grid: list[Experiment], tests: list[TestSet]) -> None:
+    missing = [
+        (experiment, test) for experiment in grid for test in tests
+        if not _place("evaluations", _evaluation_key(experiment, test)).is_dir()
+    ]  # fmt: skip
+
+    def work(item: tuple[Experiment, TestSet]) -> float:
+        return (item[1].queries or 1000) * item[1].depth * _layers(item[0])
+
+    _each(missing, "scoring", lambda item: f"{item[1].collection} with {describe(item[0])}", work,
+          lambda item: evaluate(*item))  # fmt: skip
+
+
+def _each(items: list, what: str, name: Callable, work: Callable, do: Callable) -> None:
+    """Do one thing after another; a line each says which, and how long the rest will take at the pace so far."""
+    spent, done, total = 0.0, 0.0, sum(map(work, items))
+    for number, item in enumerate(items, 1):
+        left = f", about {progress.duration(spent / done * (total - done))} left" if done else ""
+        progress.say(f"{what} {number} of {len(items)}: {name(item)}{left}")
+        with hardware.Meter() as meter:
+            do(item)
+        spent, done = spent + meter.seconds, done + work(item)
+    progress.clear()
+
+
+def _layers(experiment: Experiment) -> int:
+    return len(experiment.layers) if experiment.layers is not None else 6
+
+
+def _training_work(experiment: Experiment) -> float:
+    """Roughly how long training takes, in no unit: documents times layers."""
+    return experiment.group_count * experiment.docs * experiment.epochs * _layers(experiment)
+
+
+def _train(experiment: Experiment, folder: Path) -> None:
+    """Train and write one run."""
+    made = training_groups(experiment)
+    ranker = untrained(experiment)
+    ranker.transformer.set_attn_implementation(hardware.attention(training=True))
+    with hardware.Meter() as meter:
+        steps = training.train(
+            ranker, made, pair_tokens(experiment, collections.load(experiment.collection)),
+            strategies.named(experiment.strategy), learning_rate=experiment.learning_rate,
+            batch_size=experiment.batch_size, epochs=experiment.epochs, warm_up=experiment.warm_up,
+            seed=experiment.seed,
+        )  # fmt: skip
+    costs = {
+        "train_seconds": meter.seconds, "train_pairs_per_second": steps["documents"].sum() / meter.seconds,
+        "peak_memory_gib": meter.peak_memory_gib,
+        "parameters": sum(parameter.numel() for parameter in ranker.parameters()),
+    }  # fmt: skip
+    provenance = {"commit": commit(), **hardware.description()}
+    table = pd.concat([
+        pd.DataFrame({"measure": list(costs), "value": list(costs.values())}),
+        pd.DataFrame({"measure": list(provenance), "text": list(provenance.values())}),
+    ])  # fmt: skip
+    _tidy(table).to_parquet(folder / "costs.parquet")
+    steps.to_parquet(folder / "history.parquet")
+    ranker.save(folder / "model", backbone.tokenizer(experiment.backbone), experiment.max_length)
+    (folder / "experiment.json").write_text(json.dumps(dataclasses.asdict(experiment), indent=1))
+
+
+def commit() -> str:
+    """The project's git commit, with "+changes" where files differ from it; "unknown" outside git."""
+    here = Path(__file__).parents[1]
+    asked = subprocess.run(["git", "-C", here, "describe", "--always", "--abbrev=12", "--dirty=+changes", "--exclude=*"],
+                           capture_output=True, text=True, check=False)  # fmt: skip
+    return asked.stdout.strip() or "unknown"

@@ -1,0 +1,79 @@
+"""A data folder of its own for every test, and a ranker small enough to train in a second."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+WORDS = [
+    "alpha",
+    "beta",
+    "gamma",
+    "delta",
+    "epsilon",
+    "zeta",
+    "eta",
+    "theta",
+    "iota",
+    "kappa",
+    "lamda",
+    "mu",
+    "nu",
+    "xi",
+    "omicron",
+    "pi",
+    "rho",
+    "sigma",
+    "tau",
+    "upsilon",
+]
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs an accelerator, and this machine has none"))
+
+
+@pytest.fixture(autouse=True)
+def data_folder(tmp_path, monkeypatch):
+    """No test reads or writes the project's own data folder."""
+    monkeypatch.setenv("STUDY_DATA", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tmp_path_factory):
+    """A random two-layer BERT in the hub's layout, with a word-level tokenizer."""
+    folder = tmp_path_factory.mktemp("backbone")
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary))
+    tokenizer = transformers.BertTokenizerFast(vocab={word: number for number, word in enumerate(vocabulary)})
+    tokenizer.save_pretrained(folder)
+    config = transformers.BertConfig(
+        vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=64, initializer_range=0.2,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        transformers.BertModel(config).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_collection(tmp_path_factory):
+    """A BEIR folder: 40 documents of random words, 24 queries that repeat two words of their document."""
+    folder = tmp_path_factory.mktemp("tiny") / "tiny"
+    (folder / "qrels").mkdir(parents=True)
+    draw = np.random.default_rng(0)
+    texts = {f"d{number}": " ".join(draw.choice(WORDS, 8)) for number in range(40)}
+    queries = {f"q{number}": " ".join(texts[f"d{number}"].split()[:2]) for number in range(24)}
+    write = lambda rows: "".join(json.dumps({"_id": name, "text": text}) + "\n" for name, text in rows.items())  # noqa: E731
+    (folder / "corpus.jsonl").write_text(write(texts))
+    (folder / "queries.jsonl").write_text(write(queries))
+    for split, numbers in (("train", range(16)), ("test", range(16, 24))):
+        rows = "".join(f"q{number}\td{number}\t1\n" for number in numbers)
+        (folder / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\n" + rows)
+    return str(folder)

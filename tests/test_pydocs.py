@@ -1,0 +1,100 @@
+"""PyDocs on the installed packages: no leak, no duplicate, one build."""
+
+import ast
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from lib import collections, pydocs
+
+
+@pytest.fixture(scope="module")
+def domains(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pydocs")
+    pydocs.build(folder)
+    return {name: collections.read_beir(folder / name) for name in pydocs.DOMAINS}
+
+
+def test_every_domain_has_enough_to_measure_on(domains):
+    assert len(domains["pydocs"].split("test")) >= 300
+    assert len(domains["pydocs"].split("train")) >= 4000
+    for name in pydocs.OUT_OF_DOMAIN:
+        assert list(domains[name].judgements) == ["test"]
+        assert len(domains[name].split("test")) >= 200
+
+
+def test_no_positive_of_a_test_or_dev_query_is_a_training_positive(domains):
+    judged = domains["pydocs"].judgements
+    train = set(judged["train"]["document"])
+    for split in ("dev", "test"):
+        assert not train & set(judged[split]["document"])
+        assert not set(judged["train"]["query"]) & set(judged[split]["query"])
+
+
+def test_no_relevant_passage_contains_its_query(domains):
+    for collection in domains.values():
+        for judged in collection.judgements.values():
+            for query, document in zip(judged["query"], judged["document"], strict=True):
+                assert pydocs.words(collection.queries[query]) not in pydocs.words(collection.documents[document])
+
+
+def test_a_text_stands_once(domains):
+    for collection in domains.values():
+        assert len({pydocs.words(text) for text in collection.queries.values()}) == len(collection.queries)
+        bodies = [pydocs.words(text) for text in collection.documents.values()]
+        assert len(set(bodies)) == len(bodies)
+
+
+def test_one_summary_of_several_functions_has_all_of_them_relevant():
+    body = "this many words make a body that is long enough to count as a passage of its own"
+    pairs = [("a.f", "Return the sum", f"f: {body} one two three four five six seven eight nine"),
+             ("b.g", "Return  the sum.", "g: something else entirely stands in the text of this other function here")]  # fmt: skip
+    passages, queries, judgements = pydocs._merge(pairs)
+    assert list(queries.values()) == ["Return the sum"]
+    assert next(iter(judgements.values())) == {"a.f", "b.g"} == set(passages)
+
+
+def test_near_duplicates_become_one_passage_relevant_to_both_queries():
+    body = "the axis along which the values are added up where none means that all of them are"
+    pairs = [("a.sum", "Add up values", f"frame sum: {body}"), ("b.sum", "Sum of the values", f"series sum: {body}")]
+    passages, queries, judgements = pydocs._merge(pairs)
+    assert list(passages) == ["a.sum"]
+    assert len(queries) == 2 and all(found == {"a.sum"} for found in judgements.values())
+
+
+def test_a_passage_that_repeats_its_summary_is_left_out():
+    again = "Compute the mean.\n\nCompute the mean! " + "More words follow here so that it is long enough to keep " * 2
+    assert pydocs._pair(("mean",), again) is None
+
+
+def test_readable_names():
+    assert pydocs.readable_name(("DataFrame", "to_parquet")) == "data frame to parquet"
+    assert pydocs.readable_name(("HTTPServer",)) == "http server"
+
+
+def test_sources_are_parsed_not_imported():
+    source = ast.parse(Path(pydocs.__file__).read_text())
+    imported = {alias.name for node in ast.walk(source) if isinstance(node, ast.Import) for alias in node.names}
+    assert imported <= set(sys.stdlib_module_names) | {"importlib.metadata", "importlib.util"}
+    assert not {"eval", "exec", "__import__", "import_module"} & {
+        node.id for node in ast.walk(source) if isinstance(node, ast.Name)
+    }
+
+
+def test_the_fingerprint_follows_the_text(tmp_path):
+    some = [("a.f", "Return the sum", "f: one two three four five six seven eight nine ten eleven twelve thirteen")]
+    prints = []
+    for number, extra in enumerate(
+        ([], [("a.g", "Return a list", "g: other words that stand in another passage of text")])
+    ):
+        pydocs._write(tmp_path / str(number), "sympy", some + extra, {"sympy": "1"})
+        prints.append(json.loads((tmp_path / str(number) / "fingerprint.json").read_text())["fingerprint"])
+    assert prints[0] != prints[1]
+
+
+def test_a_missing_source_package_is_named(monkeypatch):
+    monkeypatch.setitem(pydocs.DOMAINS, "web", {"nothing": "no-such-distribution"})
+    with pytest.raises(ModuleNotFoundError, match="no-such-distribution"):
+        pydocs.versions()
