@@ -63,7 +63,7 @@ def lengths(lengths_by_name: dict[str, np.ndarray], limit: int) -> Figure:
     figure, (left,) = _axes(width=7)
     for (name, values), dash in zip(lengths_by_name.items(), ("-", "--", "-.", ":", (0, (1, 3))), strict=False):
         values = np.sort(values)
-        left.plot(values, np.linspace(0, 1, len(values)), dash, label=f"{name} (median {np.median(values):.0f})")
+        left.plot(values, np.linspace(0, 1, len(values)), linestyle=dash, label=f"{name} (median {np.median(values):.0f})")
     left.axvline(limit, color="black", linewidth=1)
     left.annotate(f" cut at {limit}", (limit, 0.02))
     left.set(xlabel="tokens of query and passage together", ylabel="share of pairs up to this length", ylim=(0, 1.01))
@@ -97,6 +97,7 @@ def score_distributions(scores: dict[str, pd.DataFrame]) -> Figure:
             label="relevant",
         )  # fmt: skip
         axes.set(title=name, xlabel="raw score")
+        axes.xaxis.set_major_locator(plt.MaxNLocator(4))
     panels[0].set_ylabel("density")
     panels[0].legend(fontsize=8)
     figure.suptitle("How far apart do rankers put relevant and other documents?")
@@ -110,7 +111,7 @@ def margins(values: dict[str, np.ndarray]) -> Figure:
         colour, _, dash = style(name)
         some = np.sort(some)
         label = f"{name}: median {np.median(some):.1f}, {np.mean(some < 0):.0%} below 0"
-        axes.plot(some, np.linspace(0, 1, len(some)), dash, color=colour, label=label)
+        axes.plot(some, np.linspace(0, 1, len(some)), linestyle=dash, color=colour, label=label)
     axes.axvline(0, color="black", linewidth=1)
     axes.set(xlabel="margin: raw score of the positive minus a negative's", ylabel="share of margins up to this value")
     axes.set_title("How large are the margins, and how often is one on the wrong side?")
@@ -145,7 +146,7 @@ def learning_curves(histories: dict[str, pd.DataFrame], plateau: float | None = 
             "ln(group size): a guess", (0.98, plateau), xycoords=("axes fraction", "data"), va="bottom", ha="right"
         )
     left.set(xlabel="step", ylabel="training loss")
-    right.set(xlabel="step", ylabel="margin: mean positive minus mean negative score")
+    right.set(xlabel="step", ylabel="margin: positive minus negative score")
     left.legend(fontsize=8)
     figure.suptitle(title)
     return figure

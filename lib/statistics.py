@@ -83,3 +83,42 @@ def compare(values: pd.DataFrame, baseline: str, *, seed: int = 0) -> pd.DataFra
     if len(table):
         table["p"] = holm(table["p"].to_numpy())
     return table
+
+
+def per_query(results: pd.DataFrame, measure: str, collection: str) -> pd.DataFrame:
+    """A row a query, a column a strategy: one measure on one collection, averaged over seeds (`lib.study.results`)."""
+    rows = results[(results["measure"] == measure) & (results["collection"] == collection) & (results["query"] != "")]
+    order = list(dict.fromkeys(rows["strategy"]))
+    return rows.pivot_table(index="query", columns="strategy", values="value", aggfunc="mean")[order]
+
+
+def over_seeds(results: pd.DataFrame, measure: str, collection: str) -> pd.DataFrame:
+    """A row a strategy: mean over queries, its interval over queries, standard deviation over seeds, seeds, queries."""
+    rows = results[(results["measure"] == measure) & (results["collection"] == collection) & (results["query"] != "")]
+    table = []
+    for strategy, part in rows.groupby("strategy", sort=False):
+        by_seed = part.groupby("seed")["value"].mean()
+        low, high = interval(part.groupby("query")["value"].mean().to_numpy())
+        table.append({
+            "strategy": strategy, measure: by_seed.mean(), "low": low, "high": high, "sd over seeds": by_seed.std(),
+            "seeds": len(by_seed), "queries": part["query"].nunique(),
+        })  # fmt: skip
+    return pd.DataFrame(table)
+
+
+def verdict(row: pd.Series, baseline: str) -> str:
+    """One row of `compare` in words: better and worse only where the corrected p is below 0.05."""
+    how = "not distinguishable from" if row["p"] >= 0.05 else "better than" if row["difference"] > 0 else "worse than"
+    return (
+        f"{row['ranker']} is {how} {baseline}: {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}], "
+        f"p = {row['p']:.3f} (Holm), {row['wins']} queries won, {row['losses']} lost, {row['ties']} tied"
+    )
+
+
+def stratified(parts: list[np.ndarray], *, seed: int = 0) -> tuple[float, float, float]:
+    """Mean over sets of their mean differences, and its 95 % bootstrap interval; queries are drawn within each set."""
+    draw = np.random.default_rng(seed)
+    arrays = [np.asarray(part, dtype=float) for part in parts]
+    drawn = np.mean([part[draw.integers(0, len(part), (RESAMPLES, len(part)))].mean(1) for part in arrays], axis=0)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(np.mean([part.mean() for part in arrays])), float(low), float(high)

@@ -14,12 +14,27 @@ from torch import nn
 from lib.models import backbone
 
 
+class Float32Linear(nn.Linear):
+    """A linear layer that stays in float32 under autocast.
+
+    bfloat16 has 8 bits of mantissa: scores near 20 would be multiples of 1/8, and documents would tie.
+    """
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """hidden: (..., dim) of any type -> (..., out) in float32."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            return super().forward(hidden.float())
+
+
 class CrossEncoder(nn.Module):
     """Scores (batch, docs) from pair tokens whose rows are the documents of one query after another."""
 
     def __init__(self, transformer: transformers.PreTrainedModel):
         super().__init__()
         self.transformer = transformer
+        for module in transformer.modules():
+            if type(module) is nn.Linear and module.out_features == 1:
+                module.__class__ = Float32Linear  # the same parameters and names: it saves and loads as before
 
     def forward(self, tokens: dict[str, torch.Tensor], docs: int = 1) -> torch.Tensor:
         """tokens: (batch * docs, length) each -> raw scores (batch, docs): no sigmoid, float32."""
@@ -29,7 +44,8 @@ class CrossEncoder(nn.Module):
         """Write weights (safetensors), configuration and tokenizer in the hub's layout."""
         # sentence-transformers would put a sigmoid over the score; this says that the score is the logit.
         self.transformer.config.sentence_transformers = {"activation_fn": "torch.nn.modules.linear.Identity"}
-        self.transformer.save_pretrained(folder)
+        with backbone.quiet():
+            self.transformer.save_pretrained(folder)
         tokenizer.model_max_length = max_length
         tokenizer.save_pretrained(folder)
 

@@ -1,0 +1,83 @@
+"""Measures against hand-worked rankings, and the tie rule."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import evaluation
+from lib.collections import Collection
+
+
+def collection(grades: dict[str, dict[str, int]]) -> Collection:
+    rows = [(query, document, grade) for query, some in grades.items() for document, grade in some.items()]
+    judged = pd.DataFrame(rows, columns=["query", "document", "grade"])
+    return Collection("hand", "0", {}, dict.fromkeys(grades, ""), {"test": judged})
+
+
+def values(ranking, grades):
+    """Measures of one query whose documents are ranked in the given order."""
+    run = pd.DataFrame({"query": "q", "document": ranking, "score": range(len(ranking), 0, -1)})
+    found = evaluation.measure(run, collection({"q": grades}), "test", ["q"])
+    return dict(zip(found["measure"], found["value"], strict=True))
+
+
+def test_the_relevant_document_third():
+    found = values(["a", "b", "c"], {"c": 1})
+    assert found["RR@10"] == pytest.approx(1 / 3)
+    assert found["nDCG@10"] == pytest.approx(1 / math.log2(4))
+    assert found["R@10"] == 1
+
+
+def test_graded_judgements_with_linear_gain():
+    ranked = {"a": 3, "b": 0, "c": 2, "d": 0, "e": 1}
+    found = values(list(ranked), {**ranked, "f": 3})
+    gain = 3 + 2 / math.log2(4) + 1 / math.log2(6)
+    ideal = 3 + 3 / math.log2(3) + 2 / math.log2(4) + 1 / math.log2(5)
+    assert found["nDCG@10"] == pytest.approx(gain / ideal)
+    assert found["nDCG@10"] == pytest.approx(0.6937418391984792)  # trec_eval's convention
+    assert found["R@10"] == pytest.approx(3 / 4)
+
+
+def test_nothing_relevant_and_nothing_found():
+    assert set(values(["a", "b"], {"c": 1}).values()) == {0}
+    assert set(values(["a", "b"], {"a": 0}).values()) == {0}
+    run = pd.DataFrame({"query": ["q"], "document": ["a"], "score": [1.0]})
+    found = evaluation.measure(run, collection({"q": {"a": 1}, "unanswered": {"a": 1}}), "test", ["q", "unanswered"])
+    assert found["value"].tolist() == [1, 1, 1, 0, 0, 0]
+
+
+def test_beyond_ten_counts_for_nothing():
+    found = values([f"d{number:02}" for number in range(12)], {"d10": 1})
+    assert set(found.values()) == {0}
+
+
+@pytest.mark.parametrize("relevant", ["a", "b"])
+def test_equal_scores_are_ranked_by_document_for_every_measure(relevant):
+    run = pd.DataFrame({"query": "q", "document": ["b", "a"], "score": [1.0, 1.0]})
+    found = evaluation.measure(run, collection({"q": {relevant: 1}}), "test", ["q"]).set_index("measure")["value"]
+    place = {"a": 1, "b": 2}[relevant]
+    assert found["RR@10"] == 1 / place
+    assert found["nDCG@10"] == pytest.approx(1 / math.log2(place + 1))
+
+
+def test_only_the_order_matters():
+    draw = np.random.default_rng(0)
+    run = pd.DataFrame({"query": "q", "document": [f"d{number}" for number in range(30)], "score": draw.normal(size=30)})
+    judged = collection({"q": {"d3": 2, "d17": 1}})
+    squeezed = run.assign(score=np.tanh(run["score"]) * 1e-6)
+    first, second = (evaluation.measure(some, judged, "test", ["q"]) for some in (run, squeezed))
+    pd.testing.assert_frame_equal(first, second)
+
+
+def test_a_score_that_is_not_finite_is_named():
+    run = pd.DataFrame({"query": ["q"], "document": ["a"], "score": [np.nan]})
+    with pytest.raises(ValueError, match="query 'q', document 'a'.*not finite"):
+        evaluation.rank(run)
+
+
+def test_a_document_ranked_twice_is_named():
+    run = pd.DataFrame({"query": ["q", "q"], "document": ["a", "a"], "score": [1.0, 2.0]})
+    with pytest.raises(ValueError, match="document 'a' is ranked twice"):
+        evaluation.rank(run)

@@ -1,0 +1,114 @@
+"""The package: imports run one way, importing does nothing, notebooks keep their form."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from lib import batch, profiles
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+
+# From the bottom up: a module may import those before it.
+ORDER = [
+    "lib.progress", "lib.store", "lib.losses.pointwise", "lib.losses.pairwise", "lib.losses.listwise",
+    "lib.losses.distillation", "lib.losses", "lib.pydocs", "lib.collections", "lib.retrieval", "lib.tokens", "lib.groups",
+    "lib.models.backbone", "lib.models.cross_encoder", "lib.models", "lib.strategies", "lib.hardware", "lib.training",
+    "lib.scoring", "lib.evaluation", "lib.statistics", "lib.distributions", "lib.study", "lib.profiles", "lib.plots",
+    "lib.batch",
+]  # fmt: skip
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "lib":
+            found |= {name if (name := f"{node.module}.{alias.name}") in ORDER else node.module for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.startswith("lib.")}
+    return found - {"lib"}
+
+
+def test_the_order_names_every_module():
+    assert {name_of(path) for path in (ROOT / "lib").rglob("*.py")} - {"lib"} == set(ORDER)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "lib").rglob("*.py")), ids=name_of)
+def test_imports_run_one_way(path):
+    if path != ROOT / "lib" / "__init__.py":
+        assert imported(path) <= set(ORDER[: ORDER.index(name_of(path))])
+    assert name_of(path) == "lib.batch" or "lib.plots" not in imported(path)
+
+
+def test_importing_changes_nothing(tmp_path):
+    """Random state, threads, environment, logging and folders are as before."""
+    script = f"""
+import json, logging, os, random
+import numpy, torch, transformers, matplotlib, matplotlib.pyplot, seaborn, pandas, ir_measures, accelerate, bm25s
+transformers.PreTrainedModel, transformers.PreTrainedTokenizerFast  # loaded when asked for, and that sets a variable
+def state():
+    return [random.getstate()[1][:5], numpy.random.get_state()[1][:5].tolist(), torch.random.get_rng_state().tolist()[:20],
+            torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), dict(os.environ), os.getcwd(),
+            sorted(os.listdir(".")), logging.getLogger().level, len(logging.getLogger().handlers), dict(matplotlib.rcParams),
+            transformers.utils.logging.get_verbosity()]
+before = repr(state())
+for name in {ORDER!r}:
+    __import__(name)
+assert repr(state()) == before
+"""
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "STUDY_DATA": str(tmp_path / "data"), "HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], cwd=tmp_path, env=environment, capture_output=True,
+                          text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_keep_their_form(path):
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith(f"# {path.stem[:2]} ")
+    assert "?" in notebook.cells[0].source.splitlines()[0]  # each asks one question
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+    assert batch.defaults(path)["profile"] == "laptop"
+    assert "assert " in code[-1].source
+    for cell in code:
+        assert len(cell.source.splitlines()) <= 15, cell.source
+        tree = ast.parse(cell.source)
+        assert not any(isinstance(node, ast.ClassDef | ast.While) for node in ast.walk(tree))
+        for forbidden in ("optimizer", "backward(", "../", "data/", "sys.path"):
+            assert forbidden not in cell.source
+
+
+def test_notebooks_are_numbered_without_a_gap():
+    assert [int(path.name[:2]) for path in NOTEBOOKS] == list(range(1, len(NOTEBOOKS) + 1))
+
+
+def test_the_kit_speaks_of_no_place_but_its_own():
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    if not files:
+        pytest.skip("not a git checkout: there is no list of the project's files")
+    for name in files:
+        if Path(name).suffix in {".py", ".md", ".toml", ".yml", ".txt", ".ipynb", ""} and (ROOT / name).is_file():
+            text = (ROOT / name).read_text(errors="replace")
+            assert "/work/" + "main" not in text and "shared" + "/collections" not in text, name
+
+
+def test_every_profile_is_a_sound_grid():
+    for name in profiles.PROFILES:
+        profile = profiles.named(name)
+        grid = profile.students()
+        assert len(set(grid)) == len(grid)
+        assert {run.collection for run in grid} == {profile.teacher.collection}
+        assert all(run.group_count == profile.student.group_count for run in grid)
+        assert profile.dev.split == "dev" and all(test.split == "test" for test in profile.tests)
+        json.dumps(name)

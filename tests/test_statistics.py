@@ -1,0 +1,67 @@
+"""Intervals and tests: against scipy and by hand, the same each time, and not significant where nothing is."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import statistics
+
+
+def test_an_interval_is_reproducible_and_covers():
+    draw = np.random.default_rng(0)
+    sample = draw.normal(0.3, 1, 60)
+    assert statistics.interval(sample) == statistics.interval(sample)
+    inside = 0
+    for _ in range(100):
+        low, high = statistics.interval(draw.normal(0.3, 1, 40))
+        inside += low <= 0.3 <= high
+    assert 88 <= inside <= 100
+
+
+def test_intervals_at_the_edge():
+    assert statistics.interval(np.full(5, 0.25)) == (0.25, 0.25)
+    assert np.isnan(statistics.interval(np.array([1.0]))).all()
+
+
+def test_p_values_by_hand_and_under_no_difference():
+    assert statistics.p_value(np.ones(4)) == pytest.approx(2 / 16)  # of 16 signs, only two are as far out
+    assert statistics.p_value(np.zeros(9)) == 1
+    draw = np.random.default_rng(1)
+    low = np.mean([statistics.p_value(draw.normal(size=25)) < 0.1 for _ in range(100)])
+    assert 0.02 <= low <= 0.2
+    sample = draw.normal(0.2, 1, 80)
+    assert statistics.p_value(sample) == statistics.p_value(sample) > 0
+
+
+def test_holm_by_hand():
+    assert statistics.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert statistics.holm([0.9, 0.8]) == pytest.approx([1, 1])
+
+
+def test_compare_is_paired():
+    base = np.random.default_rng(0).uniform(size=50)
+    table = statistics.compare(pd.DataFrame({"old": base, "new": base + 0.01, "same": base}), "old").set_index("ranker")
+    assert table.loc["new", "difference"] == pytest.approx(0.01)
+    assert table.loc["new", "low"] == pytest.approx(0.01, abs=1e-6) and table.loc["new", "p"] < 0.01
+    assert table.loc["same", ["difference", "p", "wins", "losses", "ties"]].tolist() == [0, 1, 0, 0, 50]
+
+
+def test_rankers_of_other_queries_are_refused():
+    with pytest.raises(ValueError, match=r"\['new'\] lack some queries"):
+        statistics.compare(pd.DataFrame({"old": [1.0, 0.0], "new": [1.0, np.nan]}), "old")
+    with pytest.raises(ValueError, match="baseline='none'"):
+        statistics.compare(pd.DataFrame({"old": [1.0]}), "none")
+
+
+def test_seeds_are_averaged_before_queries():
+    rows = [(seed, f"q{query}", value) for seed, some in enumerate([[0, 1], [1, 1]]) for query, value in enumerate(some)]
+    table = pd.DataFrame(rows, columns=["seed", "query", "value"]).assign(strategy="kl", measure="RR@10", collection="c")
+    assert statistics.per_query(table, "RR@10", "c")["kl"].tolist() == [0.5, 1.0]
+    row = statistics.over_seeds(table, "RR@10", "c").iloc[0]
+    assert (row["RR@10"], row["seeds"], row["queries"]) == (0.75, 2, 2)
+    assert row["sd over seeds"] == pytest.approx(np.std([0.5, 1.0], ddof=1))
+
+
+def test_a_set_weighs_the_same_whatever_its_size():
+    difference, low, high = statistics.stratified([np.ones(10), np.zeros(1000)])
+    assert (difference, low, high) == (0.5, 0.5, 0.5)

@@ -1,0 +1,184 @@
+"""Run store: a run is trained once, told apart from others, whole or absent, and reproduced by its seed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lib import store, study
+from lib.study import Experiment, TestSet
+
+
+@pytest.fixture
+def experiment(tiny_backbone, tiny_collection):
+    return Experiment("infonce", backbone=tiny_backbone, collection=tiny_collection, group_count=16, batch_size=4,
+                      docs=3, max_length=48, learning_rate=1e-3)  # fmt: skip
+
+
+@pytest.fixture
+def test_set(tiny_collection):
+    return TestSet(tiny_collection, queries=8, depth=10)
+
+
+def quality(table):
+    return table[table["query"] != ""].drop(columns="run").reset_index(drop=True)
+
+
+def test_the_table_has_quality_costs_and_provenance(experiment, test_set):
+    table = study.results([experiment], [test_set])
+    assert list(table.columns) == study.COLUMNS
+    assert len(quality(table)) == 8 * 3
+    assert {"train_seconds", "train_pairs_per_second", "score_pairs_per_second", "peak_memory_gib", "commit", "device",
+            "torch"} <= set(table[table["query"] == ""]["measure"])  # fmt: skip
+    assert not table["text"].isna().any()
+    assert set(study.first_stage([test_set])["strategy"]) == {"bm25"}
+    best = study.best_order([test_set])
+    assert best["value"].mean() >= table.loc[table["query"] != "", "value"].mean()
+
+
+def test_a_second_study_trains_nothing(experiment, test_set, monkeypatch):
+    first = study.results([experiment], [test_set])
+    monkeypatch.setattr("lib.training.train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("lib.scoring.score", lambda *_, **__: pytest.fail("scored again"))
+    pd.testing.assert_frame_equal(study.results([experiment], [test_set]), first)
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(experiment, test_set, monkeypatch, tmp_path):
+    first, history = quality(study.results([experiment], [test_set])), study.history(experiment)
+    scores = study.scores(experiment, test_set)
+    monkeypatch.setenv("STUDY_DATA", str(tmp_path / "again"))
+    pd.testing.assert_frame_equal(quality(study.results([experiment], [test_set])), first)
+    pd.testing.assert_frame_equal(study.history(experiment), history)
+    other = study.scores(replace(experiment, seed=1), test_set)
+    assert not scores["score"].equals(other["score"])
+
+
+def test_a_teacher_is_trained_first_and_its_scores_are_the_targets(experiment, test_set):
+    student = replace(experiment, strategy="margin-mse", teacher=replace(experiment, seed=7))
+    assert set(study.results([student], [test_set])["paradigm"]) == {"distillation"}
+    assert len(list((store.data_folder() / "runs").glob("[0-9a-f]*"))) == 2
+    made = study.training_groups(student)
+    ranker, pairs = study.model(student.teacher), study.pair_tokens(student, study.collections.load(student.collection))
+    row = study.scoring.score(ranker, pairs, made.queries[:2, None], made.documents[:2])
+    assert row == pytest.approx(made.targets["teacher"][:2], abs=0.02)
+
+
+def test_every_field_tells_runs_apart(experiment):
+    teacher = replace(experiment, seed=9)
+    changes = {
+        "strategy": "bce", "seed": 1, "layers": (0,), "max_length": 40, "group_count": 12, "docs": 4, "batch_size": 2,
+        "epochs": 2, "learning_rate": 2e-3, "warm_up": 0.2, "dropout": 0.1,
+    }  # fmt: skip
+    keys = {replace(experiment, **{name: value}).key for name, value in changes.items()}
+    distilled = replace(experiment, strategy="kl", teacher=teacher)
+    keys |= {experiment.key, distilled.key, replace(distilled, teacher=replace(teacher, seed=8)).key}
+    assert len(keys) == len(changes) + 3
+
+
+def test_a_model_folder_is_in_the_hubs_layout(experiment):
+    names = {path.name for path in study.model_folder(experiment).iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
+    assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl"))]
+
+
+SCRIPT = """
+import json, sys, os
+from lib import study, training
+fields = json.loads(sys.argv[1])
+experiment = study.Experiment(**fields)
+test = study.TestSet(fields["collection"], queries=8, depth=10)
+if len(sys.argv) > 2:  # die in the middle of training, or while the run is being written
+    def die(*_, **__): os.kill(os.getpid(), 9)
+    if sys.argv[2] == "training":
+        training._history = die
+    else:
+        study.CrossEncoder.save = die
+trained = []
+train = training.train
+training.train = lambda *a, **k: (trained.append(1), train(*a, **k))[1]
+table = study.results([experiment], [test])
+print(json.dumps({"trained": len(trained), "value": table["value"].mean(), "rows": len(table)}))
+"""
+
+
+def start(experiment, *arguments):
+    fields = {"strategy": "infonce", "backbone": experiment.backbone, "collection": experiment.collection, "group_count": 16,
+              "batch_size": 4, "docs": 3, "max_length": 48, "learning_rate": 1e-3}  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(Path(study.__file__).parents[1])}
+    return subprocess.Popen([sys.executable, "-W", "ignore", "-c", SCRIPT, json.dumps(fields), *arguments], text=True,
+                            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+
+
+@pytest.mark.parametrize("moment", ["training", "writing"])
+def test_a_killed_run_leaves_nothing_that_counts(experiment, moment):
+    killed = start(experiment, moment)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    runs = store.data_folder() / "runs"
+    assert not [path for path in runs.iterdir() if not path.name.startswith(".")]
+    assert list(runs.glob(".*.partial"))  # it was killed in the middle: that is what is being tested
+    output, errors = start(experiment).communicate()
+    assert json.loads(output)["trained"] == 1, errors
+    assert not list(runs.glob(".*.partial"))
+
+
+def test_two_studies_at_once_train_a_run_once(experiment):
+    both = [start(experiment), start(experiment)]
+    outputs = [json.loads(process.communicate()[0]) for process in both]
+    assert sum(output["trained"] for output in outputs) == 1
+    assert outputs[0]["value"] == outputs[1]["value"] and outputs[0]["rows"] == outputs[1]["rows"]
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_error(experiment, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("STUDY_DATA", str(tmp_path / "file"))
+    with pytest.raises(store.StoreError, match=r"data folder .*file.*cannot be written.*STUDY_DATA"):
+        study.history(experiment)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("IoError: os error 28")])
+def test_a_full_disk_is_one_clear_error_and_leaves_nothing(error, data_folder):
+    def build(folder):
+        (folder / "half").write_text("half")
+        raise error
+
+    with pytest.raises(store.StoreError, match="no space is left.*STUDY_DATA"):
+        store.keep("runs", "full", build)
+    assert not [path for path in (data_folder / "runs").iterdir() if path.suffix != ".lock"]
+
+
+def test_an_error_of_the_work_itself_is_not_blamed_on_the_folder():
+    def build(_):
+        raise ConnectionRefusedError(111, "refused")
+
+    with pytest.raises(ConnectionRefusedError):
+        store.keep("runs", "x", build)
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    path = tmp_path / "figure.png"
+    path.write_text("old")
+
+    def fail(file):
+        file.write_text("ha")
+        raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError):
+        store.replace_file(path, fail)
+    assert path.read_text() == "old" and [path] == list(tmp_path.glob("*.png"))
+    store.replace_file(path, lambda file: file.write_text("new"))
+    assert path.read_text() == "new" and len(list(tmp_path.iterdir())) <= 2
+
+
+def test_progress_says_what_and_how_long(experiment, test_set, capsys):
+    study.results([experiment, replace(experiment, seed=1)], [test_set])
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "training 1 of 2: infonce, all layers, seed 0"
+    assert lines[1].startswith("training 2 of 2: infonce, all layers, seed 1, about ") and lines[1].endswith(" left")
+    assert sum(line.startswith("scoring") for line in lines) == 2
