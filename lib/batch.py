@@ -85,8 +85,14 @@ def run(notebook: Path, folder: Path, parameters: dict[str, object]) -> Path:
     working = Path(name)
     working.chmod(0o644)
     try:
-        papermill.execute_notebook(notebook, working, parameters=parameters, progress_bar=False, cwd=notebook.parent,
-                                   extra_arguments=["--log-level=ERROR"])
+        papermill.execute_notebook(
+            notebook,
+            working,
+            parameters=parameters,
+            progress_bar=False,
+            cwd=notebook.parent,
+            extra_arguments=["--log-level=ERROR"],
+        )
         working.replace(done)
         failed.unlink(missing_ok=True)
     except papermill.PapermillExecutionError:

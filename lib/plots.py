@@ -18,11 +18,11 @@ from lib import statistics, store
 STYLE: dict[str, tuple[str, str, str]] = {
     "bm25": ("#777777", "x", ":"),
     "teacher": ("#111111", "*", "-"),
-    "infonce": ("#08306b", "o", "-"),
+    "info_nce": ("#08306b", "o", "-"),
     "bce": ("#2171b5", "s", "--"),
     "ranknet": ("#4a90c2", "^", "-."),
     "kl": ("#a63603", "D", "-"),
-    "margin-mse": ("#e6770b", "v", "--"),
+    "margin_mse": ("#e6770b", "v", "--"),
     "mse": ("#f3a75c", "P", "-."),
 }
 _OTHER = ("#444444", ".", "-")
@@ -63,7 +63,9 @@ def lengths(lengths_by_name: dict[str, np.ndarray], limit: int) -> Figure:
     figure, (left,) = _axes(width=7)
     for (name, values), dash in zip(lengths_by_name.items(), ("-", "--", "-.", ":", (0, (1, 3))), strict=False):
         values = np.sort(values)
-        left.plot(values, np.linspace(0, 1, len(values)), linestyle=dash, label=f"{name} (median {np.median(values):.0f})")
+        left.plot(
+            values, np.linspace(0, 1, len(values)), linestyle=dash, label=f"{name} (median {np.median(values):.0f})"
+        )
     left.axvline(limit, color="black", linewidth=1)
     left.annotate(f" cut at {limit}", (limit, 0.02))
     left.set(xlabel="tokens of query and passage together", ylabel="share of pairs up to this length", ylim=(0, 1.01))
@@ -198,4 +200,33 @@ def in_and_out_of_domain(means: pd.DataFrame, measure: str) -> Figure:
     axes.set_title("Does what helps in-domain help elsewhere?")
     axes.legend(fontsize=8, loc="best")
     sns.despine(figure)
+    return figure
+
+
+def gradients(margin: np.ndarray, pushes: dict[str, np.ndarray], groups: dict[str, Sequence[str]]) -> Figure:
+    """How hard does each loss push a pair apart? Margins (points,), pushes by loss (points,), losses by panel."""
+    figure, panels = _axes(len(groups), width=6.2, height=4.2, sharey=True)
+    shades = [
+        "#08306b",
+        "#a63603",
+        "#2171b5",
+        "#e6770b",
+        "#4a90c2",
+        "#555555",
+        "#9ecae1",
+        "#f3a75c",
+        "#111111",
+        "#bbbbbb",
+    ]
+    for axes, (title, names) in zip(panels, groups.items(), strict=True):
+        for number, name in enumerate(names):
+            axes.plot(
+                margin, pushes[name], color=shades[number], linestyle=("-", "--", "-.", ":")[number % 4],
+                marker="os^DvP*xX+"[number], markevery=(number * 3, 30), markersize=5, label=name,
+            )  # fmt: skip
+        axes.axhline(0, color="black", linewidth=1)
+        axes.set(title=title, xlabel="the student's margin: positive minus negative", ylim=(-3, 5))
+        axes.legend(fontsize=7, ncol=2)
+    panels[0].set_ylabel("push towards a larger margin (minus the gradient)")
+    figure.suptitle("How hard does each loss push a pair apart?")
     return figure

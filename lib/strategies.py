@@ -40,24 +40,24 @@ class Strategy:
         return sum(term.weight * term.loss(scores, targets[term.source]) for term in self.terms)
 
 
-def _contrastive(name: str, loss: Callable) -> Strategy:
-    return Strategy(name, "contrastive", (Term(loss, LABELS),))
-
-
-def _distillation(name: str, loss: Callable) -> Strategy:
-    return Strategy(name, "distillation", (Term(loss, TEACHER),))
-
+# Losses that learn from labels, and losses that learn from a teacher's scores; a strategy has its loss's name.
+CONTRASTIVE = (
+    "info_nce", "bce", "hinge", "ranknet", "lambda_loss", "list_mle", "position_list_mle", "approx_ndcg", "smooth_mrr",
+)  # fmt: skip
+DISTILLATION = (
+    "kl", "reverse_kl", "jensen_shannon", "margin_mse", "mse", "pearson", "list_net", "weighted_ranknet", "adr_mse", "gist",
+)  # fmt: skip
 
 STRATEGIES: dict[str, Strategy] = {
-    strategy.name: strategy
-    for strategy in (
-        _contrastive("infonce", losses.info_nce),
-        _contrastive("bce", losses.bce),
-        _contrastive("ranknet", losses.ranknet),
-        _distillation("kl", losses.kl),
-        _distillation("margin-mse", losses.margin_mse),
-        _distillation("mse", losses.mse),
-    )
+    **{name: Strategy(name, "contrastive", (Term(getattr(losses, name), LABELS),)) for name in CONTRASTIVE},
+    **{name: Strategy(name, "distillation", (Term(getattr(losses, name), TEACHER),)) for name in DISTILLATION},
+    # RankNet on the teacher's order instead of the labels'
+    "teacher_ranknet": Strategy("teacher_ranknet", "distillation", (Term(losses.ranknet, TEACHER),)),
+    # Combinations: the teacher's scores and the labels at once; the second is the authors' "MSERanknetTeacher" (2010.02666)
+    "info_nce+kl": Strategy(
+        "info_nce+kl", "distillation", (Term(losses.info_nce, LABELS, 0.5), Term(losses.kl, TEACHER, 0.5))
+    ),
+    "mse+ranknet": Strategy("mse+ranknet", "distillation", (Term(losses.mse, TEACHER), Term(losses.ranknet, LABELS))),
 }
 
 

@@ -59,6 +59,7 @@ class Experiment:
     learning_rate: float = 2e-4
     warm_up: float = 0.1  # share of the steps
     dropout: float = 0.0
+    embeddings: bool = False  # whether the embedding table, half of a small model's parameters, is trained
 
     def __post_init__(self) -> None:
         strategy = strategies.named(self.strategy)
@@ -178,7 +179,10 @@ def model_folder(experiment: Experiment) -> Path:
 
 def untrained(experiment: Experiment) -> CrossEncoder:
     """The model that a run starts from."""
-    return cross_encoder.build(experiment.backbone, experiment.layers, experiment.seed, dropout=experiment.dropout)
+    return cross_encoder.build(
+        experiment.backbone, experiment.layers, experiment.seed, dropout=experiment.dropout,
+        embeddings=experiment.embeddings,
+    )  # fmt: skip
 
 
 def pair_tokens(experiment: Experiment, collection: Collection) -> tokens.PairTokens:

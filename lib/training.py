@@ -71,7 +71,8 @@ def train(
     steps = len(groups) // batch_size * epochs
     if not steps:
         raise ValueError(f"batch_size={batch_size}: only {len(groups)} groups, not one batch")
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=weight_decay, fused=True)
     rising = max(1, round(warm_up * steps))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / rising, (steps - step) / max(1, steps - rising))
@@ -88,7 +89,7 @@ def train(
             scores = model(batch["tokens"], docs)  # (batch, docs)
             loss = strategy.loss(scores, batch["targets"]).mean()
             accelerator.backward(loss)
-            norm = accelerator.clip_grad_norm_(model.parameters(), clip)
+            norm = accelerator.clip_grad_norm_(trained, clip)
             optimizer.step()
             optimizer.zero_grad()
             # Kept on the device: reading a value here would make every step wait for the accelerator.

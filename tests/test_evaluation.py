@@ -64,7 +64,9 @@ def test_equal_scores_are_ranked_by_document_for_every_measure(relevant):
 
 def test_only_the_order_matters():
     draw = np.random.default_rng(0)
-    run = pd.DataFrame({"query": "q", "document": [f"d{number}" for number in range(30)], "score": draw.normal(size=30)})
+    run = pd.DataFrame(
+        {"query": "q", "document": [f"d{number}" for number in range(30)], "score": draw.normal(size=30)}
+    )
     judged = collection({"q": {"d3": 2, "d17": 1}})
     squeezed = run.assign(score=np.tanh(run["score"]) * 1e-6)
     first, second = (evaluation.measure(some, judged, "test", ["q"]) for some in (run, squeezed))

@@ -16,8 +16,8 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 
 # From the bottom up: a module may import those before it.
 ORDER = [
-    "lib.progress", "lib.store", "lib.losses.pointwise", "lib.losses.pairwise", "lib.losses.listwise",
-    "lib.losses.distillation", "lib.losses", "lib.pydocs", "lib.collections", "lib.retrieval", "lib.tokens", "lib.groups",
+    "lib.progress", "lib.store", "lib.losses.signature", "lib.losses.pointwise", "lib.losses.pairwise", "lib.losses.listwise",
+    "lib.losses.distillation", "lib.losses.in_batch", "lib.losses", "lib.pydocs", "lib.collections", "lib.retrieval", "lib.tokens", "lib.groups",
     "lib.models.backbone", "lib.models.cross_encoder", "lib.models", "lib.strategies", "lib.hardware", "lib.training",
     "lib.scoring", "lib.evaluation", "lib.statistics", "lib.distributions", "lib.study", "lib.profiles", "lib.plots",
     "lib.batch",
@@ -65,7 +65,12 @@ for name in {ORDER!r}:
     __import__(name)
 assert repr(state()) == before
 """
-    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "STUDY_DATA": str(tmp_path / "data"), "HOME": str(tmp_path)}
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": str(ROOT),
+        "STUDY_DATA": str(tmp_path / "data"),
+        "HOME": str(tmp_path),
+    }
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], cwd=tmp_path, env=environment, capture_output=True,
                           text=True, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr

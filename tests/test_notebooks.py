@@ -57,7 +57,9 @@ def test_a_notebook_runs_by_itself_under_plain_papermill(executed):
     _, folder = executed  # its runs are there already: what is tested is papermill
     notebook = next(path for path in NOTEBOOKS if path.name.startswith("04"))
     out = folder / "04.ipynb"
-    done = command(notebook, out, "-p", "profile", "smoke", "--cwd", ROOT / "notebooks", folder=folder, module="papermill")
+    done = command(
+        notebook, out, "-p", "profile", "smoke", "--cwd", ROOT / "notebooks", folder=folder, module="papermill"
+    )
     assert done.returncode == 0, done.stderr
     for cell in nbformat.read(out, as_version=4).cells:
         assert not any("training" in str(output.get("text", "")) for output in cell.get("outputs", []))
@@ -86,7 +88,9 @@ def test_the_batch_command_refuses_before_it_runs(arguments, says, tmp_path, cap
 
 
 def test_a_failing_notebook_is_marked_and_named(tmp_path):
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("profile = 'smoke'"), nbformat.v4.new_code_cell("1 / 0")])
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell("profile = 'smoke'"), nbformat.v4.new_code_cell("1 / 0")]
+    )
     notebook.cells[0].metadata["tags"] = ["parameters"]
     nbformat.write(notebook, tmp_path / "broken.ipynb")
     done = command(tmp_path / "broken.ipynb", "--out", tmp_path / "out", folder=tmp_path)

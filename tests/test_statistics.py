@@ -54,8 +54,12 @@ def test_rankers_of_other_queries_are_refused():
 
 
 def test_seeds_are_averaged_before_queries():
-    rows = [(seed, f"q{query}", value) for seed, some in enumerate([[0, 1], [1, 1]]) for query, value in enumerate(some)]
-    table = pd.DataFrame(rows, columns=["seed", "query", "value"]).assign(strategy="kl", measure="RR@10", collection="c")
+    rows = [
+        (seed, f"q{query}", value) for seed, some in enumerate([[0, 1], [1, 1]]) for query, value in enumerate(some)
+    ]
+    table = pd.DataFrame(rows, columns=["seed", "query", "value"]).assign(
+        strategy="kl", measure="RR@10", collection="c"
+    )
     assert statistics.per_query(table, "RR@10", "c")["kl"].tolist() == [0.5, 1.0]
     row = statistics.over_seeds(table, "RR@10", "c").iloc[0]
     assert (row["RR@10"], row["seeds"], row["queries"]) == (0.75, 2, 2)

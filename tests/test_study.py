@@ -17,7 +17,7 @@ from lib.study import Experiment, TestSet
 
 @pytest.fixture
 def experiment(tiny_backbone, tiny_collection):
-    return Experiment("infonce", backbone=tiny_backbone, collection=tiny_collection, group_count=16, batch_size=4,
+    return Experiment("info_nce", backbone=tiny_backbone, collection=tiny_collection, group_count=16, batch_size=4,
                       docs=3, max_length=48, learning_rate=1e-3)  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(experiment
 
 
 def test_a_teacher_is_trained_first_and_its_scores_are_the_targets(experiment, test_set):
-    student = replace(experiment, strategy="margin-mse", teacher=replace(experiment, seed=7))
+    student = replace(experiment, strategy="margin_mse", teacher=replace(experiment, seed=7))
     assert set(study.results([student], [test_set])["paradigm"]) == {"distillation"}
     assert len(list((store.data_folder() / "runs").glob("[0-9a-f]*"))) == 2
     made = study.training_groups(student)
@@ -73,7 +73,7 @@ def test_every_field_tells_runs_apart(experiment):
     teacher = replace(experiment, seed=9)
     changes = {
         "strategy": "bce", "seed": 1, "layers": (0,), "max_length": 40, "group_count": 12, "docs": 4, "batch_size": 2,
-        "epochs": 2, "learning_rate": 2e-3, "warm_up": 0.2, "dropout": 0.1,
+        "epochs": 2, "learning_rate": 2e-3, "warm_up": 0.2, "dropout": 0.1, "embeddings": True,
     }  # fmt: skip
     keys = {replace(experiment, **{name: value}).key for name, value in changes.items()}
     distilled = replace(experiment, strategy="kl", teacher=teacher)
@@ -108,7 +108,7 @@ print(json.dumps({"trained": len(trained), "value": table["value"].mean(), "rows
 
 
 def start(experiment, *arguments):
-    fields = {"strategy": "infonce", "backbone": experiment.backbone, "collection": experiment.collection, "group_count": 16,
+    fields = {"strategy": "info_nce", "backbone": experiment.backbone, "collection": experiment.collection, "group_count": 16,
               "batch_size": 4, "docs": 3, "max_length": 48, "learning_rate": 1e-3}  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(Path(study.__file__).parents[1])}
     return subprocess.Popen([sys.executable, "-W", "ignore", "-c", SCRIPT, json.dumps(fields), *arguments], text=True,
@@ -179,6 +179,6 @@ def test_a_file_is_replaced_whole(tmp_path):
 def test_progress_says_what_and_how_long(experiment, test_set, capsys):
     study.results([experiment, replace(experiment, seed=1)], [test_set])
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "training 1 of 2: infonce, all layers, seed 0"
-    assert lines[1].startswith("training 2 of 2: infonce, all layers, seed 1, about ") and lines[1].endswith(" left")
+    assert lines[0] == "training 1 of 2: info_nce, all layers, seed 0"
+    assert lines[1].startswith("training 2 of 2: info_nce, all layers, seed 1, about ") and lines[1].endswith(" left")
     assert sum(line.startswith("scoring") for line in lines) == 2

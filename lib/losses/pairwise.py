@@ -4,7 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lib.losses.signature import ranking_loss
 
+
+@ranking_loss
 def hinge(scores: Tensor, targets: Tensor, *, margin: float = 1.0) -> Tensor:
     """Hinge: max(0, margin - (s_i - s_j)), mean over the pairs whose targets say i before j.
 
@@ -16,6 +19,7 @@ def hinge(scores: Tensor, targets: Tensor, *, margin: float = 1.0) -> Tensor:
     return _mean_over(F.relu(margin - margins), before)
 
 
+@ranking_loss
 def ranknet(scores: Tensor, targets: Tensor) -> Tensor:
     """RankNet: log(1 + exp(-(s_i - s_j))), mean over the pairs whose targets say i before j.
 
@@ -27,6 +31,7 @@ def ranknet(scores: Tensor, targets: Tensor) -> Tensor:
     return _mean_over(F.softplus(-margins), before)
 
 
+@ranking_loss
 def weighted_ranknet(scores: Tensor, targets: Tensor, *, bounded: bool = True) -> Tensor:
     """RankNet with the teacher's margin as each pair's weight: (t_0 - t_j) log(1 + exp(-(s_0 - s_j))), mean over j.
 
@@ -44,6 +49,7 @@ def weighted_ranknet(scores: Tensor, targets: Tensor, *, bounded: bool = True) -
     return (weights * F.softplus(-margins)).mean(-1)
 
 
+@ranking_loss
 def margin_mse(scores: Tensor, targets: Tensor) -> Tensor:
     """Margin-MSE: squared difference of the student's and the teacher's margin, mean over the negatives.
 
@@ -57,6 +63,7 @@ def margin_mse(scores: Tensor, targets: Tensor) -> Tensor:
     return torch.square(margins - wanted).mean(-1)
 
 
+@ranking_loss
 def lambda_loss(
     scores: Tensor, targets: Tensor, *, scheme: str = "ndcg_loss_2pp", sigma: float = 1.0, cutoff: int | None = None,
     mu: float = 10.0,
@@ -68,8 +75,8 @@ def lambda_loss(
     scores, targets: (batch, docs) -> (batch,). Shift invariant. Ranks change in jumps, so it is smooth only between
     ties. schemes: "ranknet" (weight 1), "ndcg_loss_1" (gain of i over its discount, all pairs), "ndcg_loss_2"
     (difference in rank), "lambda_rank" (both discounts), "ndcg_loss_2pp" (mu times loss 2 plus LambdaRank). `cutoff`
-    keeps pairs of which both ranks are within it. allRank's `lambdaLoss` and sentence-transformers' LambdaLoss have the
-    same schemes; sentence-transformers' averages over pairs.
+    keeps pairs of which either rank is within it (equation 18). allRank's `lambdaLoss` has the same schemes and, at a
+    cutoff, wants both ranks within it; sentence-transformers' LambdaLoss is this one divided by the number of pairs.
 
     Raises:
         ValueError: the scheme is unknown.
@@ -77,7 +84,7 @@ def lambda_loss(
     if scheme not in _SCHEMES:
         raise ValueError(f"scheme={scheme!r}: give one of {', '.join(_SCHEMES)}")
     order = scores.detach().argsort(dim=-1, descending=True, stable=True)
-    scores, grades = scores.gather(-1, order), targets.to(scores.dtype).gather(-1, order)  # (batch, docs) by rank
+    scores, grades = scores.gather(-1, order), targets.gather(-1, order)  # (batch, docs) by rank
     ranks = torch.arange(1, scores.shape[-1] + 1, device=scores.device, dtype=scores.dtype)
     discounts = torch.log2(1 + ranks)  # (docs,)
     ideal = (torch.exp2(grades.sort(dim=-1, descending=True).values) - 1) / discounts
@@ -88,7 +95,7 @@ def lambda_loss(
     if scheme != "ndcg_loss_1":
         wanted = grades.unsqueeze(-1) > grades.unsqueeze(-2)
     within = ranks <= (cutoff or scores.shape[-1])
-    wanted = wanted & within.unsqueeze(-1) & within.unsqueeze(-2)
+    wanted = wanted & (within.unsqueeze(-1) | within.unsqueeze(-2))
     margins = scores.unsqueeze(-1) - scores.unsqueeze(-2)
     bits = F.softplus(-sigma * margins) / torch.log(torch.tensor(2.0, dtype=scores.dtype, device=scores.device))
     return (weights * bits * wanted).sum((-1, -2))

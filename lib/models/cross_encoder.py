@@ -50,8 +50,13 @@ class CrossEncoder(nn.Module):
         tokenizer.save_pretrained(folder)
 
 
-def build(name: str, layers: tuple[int, ...] | None, seed: int, *, dropout: float | None = None) -> CrossEncoder:
-    """A cross-encoder from a backbone with a new head drawn from `seed`; `layers` None keeps all of them."""
+def build(
+    name: str, layers: tuple[int, ...] | None, seed: int, *, dropout: float | None = None, embeddings: bool = True
+) -> CrossEncoder:
+    """A cross-encoder from a backbone with a new head drawn from `seed`; `layers` None keeps all of them.
+
+    `dropout` replaces the backbone's; with `embeddings=False` the embedding table is not trained.
+    """
     with torch.random.fork_rng(devices=[]), backbone.quiet():
         torch.manual_seed(seed)
         transformer = transformers.AutoModelForSequenceClassification.from_pretrained(
@@ -63,6 +68,7 @@ def build(name: str, layers: tuple[int, ...] | None, seed: int, *, dropout: floa
         for module in transformer.modules():
             if isinstance(module, nn.Dropout):
                 module.p = dropout
+    transformer.base_model.embeddings.requires_grad_(embeddings)
     return CrossEncoder(transformer)
 
 
