@@ -1,0 +1,1 @@
+"""Thin library of the study; each module holds one idea. Importing it does nothing."""

@@ -158,7 +158,8 @@ def _from_hub(dataset: str, folder: Path) -> None:
             return datasets.load_dataset(name, configuration)
         except (OSError, datasets.exceptions.DatasetNotFoundError) as error:  # requests' errors are OSErrors
             raise ConnectionError(
-                f"hub dataset {name!r} cannot be loaded: {error}. Check the name and the network, or give a local folder."
+                f"hub dataset {name!r} cannot be loaded: {error}. "
+                "Check the name and the network, or give a local folder."
             ) from error
 
     (folder / "qrels").mkdir()

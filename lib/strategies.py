@@ -33,6 +33,7 @@ class Strategy:
 
     @property
     def needs_teacher(self) -> bool:
+        """Whether a term's targets are a teacher's scores."""
         return any(term.source == TEACHER for term in self.terms)
 
     def loss(self, scores: Tensor, targets: dict[str, Tensor]) -> Tensor:
@@ -45,7 +46,8 @@ CONTRASTIVE = (
     "info_nce", "bce", "hinge", "ranknet", "lambda_loss", "list_mle", "position_list_mle", "approx_ndcg", "smooth_mrr",
 )  # fmt: skip
 DISTILLATION = (
-    "kl", "reverse_kl", "jensen_shannon", "margin_mse", "mse", "pearson", "list_net", "weighted_ranknet", "adr_mse", "gist",
+    "kl", "reverse_kl", "jensen_shannon", "margin_mse", "mse", "pearson", "list_net", "weighted_ranknet", "adr_mse",
+    "gist",
 )  # fmt: skip
 
 STRATEGIES: dict[str, Strategy] = {
@@ -53,7 +55,7 @@ STRATEGIES: dict[str, Strategy] = {
     **{name: Strategy(name, "distillation", (Term(getattr(losses, name), TEACHER),)) for name in DISTILLATION},
     # RankNet on the teacher's order instead of the labels'
     "teacher_ranknet": Strategy("teacher_ranknet", "distillation", (Term(losses.ranknet, TEACHER),)),
-    # Combinations: the teacher's scores and the labels at once; the second is the authors' "MSERanknetTeacher" (2010.02666)
+    # The teacher's scores and the labels at once; the second is "MSERanknetTeacher" in the code of 2010.02666
     "info_nce+kl": Strategy(
         "info_nce+kl", "distillation", (Term(losses.info_nce, LABELS, 0.5), Term(losses.kl, TEACHER, 0.5))
     ),

@@ -346,6 +346,6 @@ def _train(experiment: Experiment, folder: Path) -> None:
 def commit() -> str:
     """The project's git commit, with "+changes" where files differ from it; "unknown" outside git."""
     here = Path(__file__).parents[1]
-    asked = subprocess.run(["git", "-C", here, "describe", "--always", "--abbrev=12", "--dirty=+changes", "--exclude=*"],
-                           capture_output=True, text=True, check=False)  # fmt: skip
+    command = ["git", "-C", here, "describe", "--always", "--abbrev=12", "--dirty=+changes", "--exclude=*"]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False)
     return asked.stdout.strip() or "unknown"

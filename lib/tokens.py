@@ -30,10 +30,12 @@ class Pattern:
 
     @property
     def size(self) -> int:
+        """How many special tokens a pair has."""
         return len(self.before) + len(self.between) + len(self.after)
 
     @classmethod
     def of(cls, tokenizer) -> "Pattern":
+        """The pattern of a tokenizer, found by tokenising two words alone and as a pair."""
         first, second = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("one", "two"))
         both = tokenizer("one", "two")["input_ids"]
         start = next(i for i in range(len(both)) if both[i : i + len(first)] == first)
@@ -56,6 +58,7 @@ class TokenStore:
         self.lengths = np.diff(self.starts)
 
     def rows(self, names: Sequence[str]) -> np.ndarray:
+        """Where the texts of these ids stand in the store, (names,)."""
         return np.fromiter((self.row[name] for name in names), dtype=np.int64, count=len(names))
 
 

@@ -1,7 +1,8 @@
 """Every ranking loss on one signature: loss(scores, targets) -> one value a query.
 
 scores and targets are (batch, docs), column 0 is the positive, the result is (batch,). No loss holds a model, a
-device, a state or a reduction; parameters are bound with `functools.partial`. None loops over queries or documents. Half-precision inputs are widened to float32.
+device, a state or a reduction; parameters are bound with `functools.partial`. None loops over queries or
+documents. Half-precision inputs are widened to float32.
 """
 
 from lib.losses.distillation import jensen_shannon, kl, pearson, reverse_kl

@@ -1,7 +1,7 @@
 """Listwise losses from labels or grades: the whole group of a query at once.
 
-Where targets are grades, negative ones count as 0. Documents with equal targets are treated alike, so the order in which
-they stand never matters; libraries that sort keep the input's order or shuffle instead.
+Where targets are grades, negative ones count as 0. Documents with equal targets are treated alike, so the order in
+which they stand never matters; libraries that sort keep the input's order or shuffle instead.
 """
 
 import torch
@@ -59,8 +59,8 @@ def list_mle(scores: Tensor, targets: Tensor) -> Tensor:
 
     Xia et al. 2008, https://doi.org/10.1145/1390156.1390306. Documents with equal targets each compete with all of
     their equals (Breslow's rule), so ties cost least where their scores are equal. scores, targets: (batch, docs) ->
-    (batch,). Shift invariant; only the targets' order is used. allRank shuffles ties and sentence-transformers keeps the
-    input's order; without ties allRank's is the same and sentence-transformers' too, but for a mean over positions.
+    (batch,). Shift invariant; only the targets' order is used. allRank shuffles ties and sentence-transformers keeps
+    the input's order; without ties both give the same.
     """
     return _plackett_luce(scores, targets).sum(-1)
 
@@ -108,7 +108,7 @@ def smooth_mrr(scores: Tensor, targets: Tensor, *, temperature: float = 1.0) -> 
 
 @ranking_loss
 def adr_mse(scores: Tensor, targets: Tensor, *, temperature: float = 1.0) -> Tensor:
-    """ADR-MSE: squared difference of smoothed and true rank, discounted by 1 / log2(1 + true rank), mean over documents.
+    """ADR-MSE: squared difference of smoothed and true rank over log2(1 + true rank), mean over documents.
 
     Schlatt et al. 2024 (Rank-DistiLLM), https://arxiv.org/abs/2405.07920. True ranks come from the targets, equal ones
     share the mean of their ranks, as in sentence-transformers. scores, targets: (batch, docs) -> (batch,). Shift
@@ -119,7 +119,7 @@ def adr_mse(scores: Tensor, targets: Tensor, *, temperature: float = 1.0) -> Ten
 
 
 def approximate_ranks(scores: Tensor, temperature: float) -> Tensor:
-    """Rank of every document, smoothed: 1 + sum over the others of sigmoid((s_j - s_i) / temperature); (batch, docs)."""
+    """Smoothed ranks: 1 + sum over the other documents of sigmoid((s_j - s_i) / temperature); (batch, docs)."""
     ahead = torch.sigmoid((scores.unsqueeze(-2) - scores.unsqueeze(-1)) / temperature)  # (batch, i, j): j before i
     return 0.5 + ahead.sum(-1)  # a document counts itself for one half
 

@@ -20,7 +20,8 @@ def ranking_loss(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def checked(scores: Tensor, targets: Tensor, **parameters: object) -> Tensor:
         if scores.ndim != 2 or scores.shape != targets.shape:
             raise ValueError(
-                f"{loss.__name__}: scores {tuple(scores.shape)} and targets {tuple(targets.shape)} must both be (batch, docs)"
+                f"{loss.__name__}: scores {tuple(scores.shape)} and targets {tuple(targets.shape)} "
+                "must both be (batch, docs)"
             )
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         return loss(scores, targets.to(scores.dtype), **parameters)
