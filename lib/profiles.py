@@ -66,15 +66,15 @@ def smoke() -> Profile:
 
 def laptop() -> Profile:
     """Two cores, no accelerator, no network: about a quarter of an hour for everything."""
-    teacher = Experiment("info_nce", learning_rate=1e-4)
+    teacher = Experiment("info_nce", group_count=4000, docs=3, learning_rate=1e-4)
     # Layers 0 to 2, no dropout and 3e-4 left the plateau within 60 steps with each of three seeds (notebook 04).
-    student = Experiment("info_nce", layers=(0, 1, 2), group_count=3000, learning_rate=3e-4)
+    student = Experiment("info_nce", layers=(0, 1, 2), group_count=3000, docs=3, learning_rate=3e-4)
     return Profile(
         "laptop", teacher=teacher, student=student,
         strategies=("info_nce", "bce", "ranknet", "kl", "margin_mse", "mse"),
-        seeds=(0, 1), repeated=("info_nce", "kl", "margin_mse"),
+        seeds=(0, 1), repeated=("info_nce", "margin_mse"),
         plateau=_plateau(replace(student, group_count=1000)),
-        tests=_tests(300, 75, 20), dev=TestSet(split="dev", queries=200, depth=20),
+        tests=_tests(300, 60, 20), dev=TestSet(split="dev", queries=200, depth=20),
     )  # fmt: skip
 
 
