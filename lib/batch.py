@@ -169,6 +169,9 @@ def _run_all(notebooks: list[Path], folder: Path, given: dict[str, object]) -> i
             except (papermill.PapermillExecutionError, store.StoreError) as error:
                 print(f"error: {notebook.name}: {_reason(error)}", file=sys.stderr)
                 return 1
+            except KeyboardInterrupt:
+                print(f"interrupted in {notebook.name}; what was finished is kept", file=sys.stderr)
+                return 130
             print(f"[{number}/{len(notebooks)}] {notebook.name} done in "
                   f"{progress.duration(time.perf_counter() - start)}", flush=True)  # fmt: skip
     print(f"{len(notebooks)} notebooks in {progress.duration(time.perf_counter() - begun)}; executed copies: {folder}")

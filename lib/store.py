@@ -20,6 +20,11 @@ from lib import progress
 
 _DENIED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_FULL_SIGNS = (
+    "No space left",
+    "os error 28",
+    "requested and 0 written",
+)  # arrow, safetensors and numpy say it in words
 
 
 class StoreError(RuntimeError):
@@ -49,7 +54,7 @@ def keep(kind: str, name: str, build: Callable[[Path], None]) -> Path:
     place = data_folder() / kind / name
     if place.is_dir():
         return place
-    with clear_write_errors(place.parent):
+    with clear_write_errors(data_folder()):
         place.parent.mkdir(parents=True, exist_ok=True)
         with _locked(place):
             if place.is_dir():  # another process built it while this one waited
@@ -82,21 +87,21 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
 
 @contextlib.contextmanager
 def clear_write_errors(folder: Path) -> Iterator[None]:
-    """Turn a read-only or full disk, however a library words it, into one StoreError that names the mend."""
+    """Turn a read-only or full disk under `folder`, however a library words it, into one StoreError with the mend."""
     try:
         yield
     except StoreError:
         raise
     except Exception as error:
         number = getattr(error, "errno", None)
-        if number in _FULL or "No space left" in str(error) or "os error 28" in str(error):
+        if number in _FULL or any(sign in str(error) for sign in _FULL_SIGNS):
             reason = "no space is left"
-        elif number in _DENIED and str(data_folder()) in str(getattr(error, "filename", "") or ""):
+        elif number in _DENIED and str(folder) in str(getattr(error, "filename", "") or ""):
             reason = f"it cannot be written ({os.strerror(number)})"
         else:
             raise
         raise StoreError(
-            f"data folder {folder}: {reason}. Free or unlock it, or set STUDY_DATA to a folder with space."
+            f"folder {folder}: {reason}. Free or unlock it, or set STUDY_DATA to another data folder."
         ) from error
 
 

@@ -138,7 +138,7 @@ def test_two_studies_at_once_train_a_run_once(experiment):
 def test_a_folder_that_cannot_be_written_is_one_clear_error(experiment, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("STUDY_DATA", str(tmp_path / "file"))
-    with pytest.raises(store.StoreError, match=r"data folder .*file.*cannot be written.*STUDY_DATA"):
+    with pytest.raises(store.StoreError, match=r"folder .*file.*cannot be written.*STUDY_DATA"):
         study.history(experiment)
 
 
