@@ -53,6 +53,8 @@ class Collection:
 def load(name: str) -> Collection:
     """A collection by name: a PyDocs domain, `hub:<dataset>` (BEIR layout on the hub), or a folder's path.
 
+    `cropped:<name>` is that collection with queries cropped from its own documents (see `cropped`).
+
     Raises:
         CollectionError: there is no such collection, or a file of it is malformed.
         ConnectionError: hub data was asked for and the hub cannot be reached.
@@ -63,11 +65,38 @@ def load(name: str) -> Collection:
     if name.startswith("hub:"):
         folder = store.keep("collections", f"hub-{store.key(name)}", lambda into: _from_hub(name[4:], into))
         return read_beir(folder, name=name)
+    if name.startswith("cropped:"):
+        return cropped(load(name.removeprefix("cropped:")))
     if Path(name).is_dir():
         return read_beir(Path(name))
     raise CollectionError(
         f"no collection {name!r}: give one of {', '.join(pydocs.DOMAINS)}, hub:<dataset>, or a folder in BEIR layout"
     )
+
+
+CROPPED_WORDS = (3, 8)  # words of a cropped query: at least, at most
+
+
+def cropped(collection: Collection) -> Collection:
+    """The same documents, with a query a document: a few of its own words, in their order; no judgement is used.
+
+    Finding the document that holds all of a query's words teaches a cross-encoder to compare tokens across the two
+    texts before it sees a label. After the inverse cloze task (Lee et al. 2019, https://arxiv.org/abs/1906.00300).
+    """
+    names = sorted(collection.documents, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    queries, rows = {}, []
+    few, many = CROPPED_WORDS
+    for number, name in enumerate(names):
+        draw = np.random.default_rng(number)
+        words = collection.documents[name].split()
+        if len(words) >= few:
+            count = min(int(draw.integers(few, many + 1)), len(words))
+            places = np.sort(draw.choice(len(words), count, replace=False))
+            queries[f"crop-{number}"] = " ".join(words[place] for place in places)
+            rows.append((f"crop-{number}", name, 1))
+    judged = pd.DataFrame(rows, columns=["query", "document", "grade"])
+    fingerprint = store.key("cropped", collection.fingerprint, CROPPED_WORDS)
+    return Collection(f"cropped:{collection.name}", fingerprint, collection.documents, queries, {"train": judged})
 
 
 def _source(module: object) -> str:

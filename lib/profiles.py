@@ -18,11 +18,12 @@ class Profile:
 
     name: str
     teacher: Experiment  # contrastive
-    student: Experiment  # a smaller one; its strategy, teacher and seed vary
+    start: Experiment  # what every student starts from: the small model, taught to match words on cropped queries
+    student: Experiment  # its strategy, teacher and seed vary
     strategies: tuple[str, ...]  # how students are trained
     seeds: tuple[int, ...]  # of the strategies in `repeated`; the others run with the first
     repeated: tuple[str, ...]
-    plateau: dict[str, Experiment]  # what is changed -> run: the plateau and the ways out
+    plateau_groups: int  # how long the runs are that show the plateau
     tests: tuple[TestSet, ...]  # the first is in-domain
     dev: TestSet  # for choices: no test judgement decides anything
 
@@ -35,9 +36,20 @@ class Profile:
         ]
 
     def variant(self, strategy: str, seed: int = 0) -> Experiment:
-        """The student of one strategy and seed."""
+        """The student of one strategy and seed; the students of one seed share their start."""
         teacher = self.teacher if strategies.named(strategy).needs_teacher else None
-        return replace(self.student, strategy=strategy, seed=seed, teacher=teacher)
+        start = replace(self.start, seed=seed)
+        return replace(self.student, strategy=strategy, seed=seed, teacher=teacher, start=start)
+
+    def plateau(self, group_count: int) -> dict[str, Experiment]:
+        """Short runs from labels that differ in one thing from the second of them."""
+        cold = replace(self.student, group_count=group_count)
+        return {
+            "cropped queries first": replace(cold, start=self.start),
+            "cold": cold,
+            "cold, dropout 0.1": replace(cold, dropout=0.1),
+            "cold, layers 1, 3, 5": replace(cold, layers=(1, 3, 5)),
+        }
 
 
 def _tests(in_domain: int, out_of_domain: int, depth: int) -> tuple[TestSet, ...]:
@@ -45,48 +57,40 @@ def _tests(in_domain: int, out_of_domain: int, depth: int) -> tuple[TestSet, ...
     return (TestSet(pydocs.IN_DOMAIN, queries=in_domain, depth=depth), *others)
 
 
-def _plateau(student: Experiment) -> dict[str, Experiment]:
-    """The student as it is, and with one thing changed at a time."""
-    return {
-        "as used": student,
-        "dropout 0.1": replace(student, dropout=0.1),
-        "layers 1, 3, 5": replace(student, layers=(1, 3, 5)),
-    }
+def _start(student: Experiment, group_count: int) -> Experiment:
+    return replace(student, strategy="info_nce", collection=f"cropped:{student.collection}", group_count=group_count)
 
 
 def smoke() -> Profile:
     """A few steps of everything, on the real text."""
     student = Experiment("info_nce", layers=(0, 1), group_count=64)
     return Profile(
-        "smoke", teacher=replace(student, layers=(0, 1, 2), learning_rate=1e-4), student=student,
-        strategies=("info_nce", "bce", "ranknet", "kl", "margin_mse", "mse"), seeds=(0, 1), repeated=("info_nce", "kl"),
-        plateau=_plateau(student), tests=_tests(16, 12, 10), dev=TestSet(split="dev", queries=16, depth=10),
+        "smoke", teacher=replace(student, layers=(0, 1, 2), learning_rate=1e-4), start=_start(student, 32),
+        student=student, strategies=("info_nce", "bce", "ranknet", "kl", "margin_mse", "mse"), seeds=(0, 1),
+        repeated=("info_nce", "kl"), plateau_groups=32, tests=_tests(16, 12, 10),
+        dev=TestSet(split="dev", queries=16, depth=10),
     )  # fmt: skip
 
 
 def laptop() -> Profile:
     """Two cores, no accelerator, no network: about a quarter of an hour for everything."""
-    teacher = Experiment("info_nce", group_count=4000, docs=3, learning_rate=1e-4)
-    # Layers 0 to 2, no dropout and 3e-4 left the plateau within 60 steps with each of three seeds (notebook 04).
-    student = Experiment("info_nce", layers=(0, 1, 2), group_count=3000, docs=3, learning_rate=3e-4)
+    student = Experiment("info_nce", layers=(0, 1, 2), group_count=2000, learning_rate=3e-4)
     return Profile(
-        "laptop", teacher=teacher, student=student,
-        strategies=("info_nce", "bce", "ranknet", "kl", "margin_mse", "mse"),
-        seeds=(0, 1), repeated=("info_nce", "margin_mse"),
-        plateau=_plateau(replace(student, group_count=1000)),
-        tests=_tests(300, 60, 20), dev=TestSet(split="dev", queries=200, depth=20),
+        "laptop", teacher=Experiment("info_nce", group_count=3500, learning_rate=1e-4), start=_start(student, 800),
+        student=student, strategies=("info_nce", "bce", "ranknet", "kl", "margin_mse", "mse"), seeds=(0, 1),
+        repeated=("info_nce", "margin_mse"), plateau_groups=800, tests=_tests(300, 60, 20),
+        dev=TestSet(split="dev", queries=150, depth=20),
     )  # fmt: skip
 
 
 def workstation() -> Profile:
-    """One accelerator: all training groups, a deeper teacher and longer lists, five seeds, every test query."""
-    teacher = Experiment("info_nce", learning_rate=1e-4, group_count=8000, docs=8, epochs=3)
+    """One accelerator: all training groups, longer lists, five seeds, every test query."""
     student = Experiment("info_nce", layers=(0, 1, 2), group_count=8000, docs=8, learning_rate=3e-4)
     return Profile(
-        "workstation", teacher=teacher, student=student,
+        "workstation", teacher=replace(student, layers=None, learning_rate=1e-4, epochs=3),
+        start=_start(student, 2000), student=student,
         strategies=("info_nce", "bce", "ranknet", "lambda_loss", "kl", "margin_mse", "mse", "info_nce+kl"),
-        seeds=(0, 1, 2, 3, 4), repeated=("info_nce", "kl", "margin_mse"),
-        plateau=_plateau(replace(student, docs=4, group_count=1000)),
+        seeds=(0, 1, 2, 3, 4), repeated=("info_nce", "kl", "margin_mse"), plateau_groups=1000,
         tests=_tests(1500, 800, 50), dev=TestSet(split="dev", queries=500, depth=50),
     )  # fmt: skip
 

@@ -20,11 +20,8 @@ from lib import progress
 
 _DENIED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_FULL_SIGNS = (
-    "No space left",
-    "os error 28",
-    "requested and 0 written",
-)  # arrow, safetensors and numpy say it in words
+# arrow, safetensors and numpy say it in words
+_FULL_SIGNS = ("No space left", "os error 28", " requested and ")
 
 
 class StoreError(RuntimeError):

@@ -44,6 +44,7 @@ class Experiment:
 
     strategy: str
     teacher: "Experiment | None" = None  # whose scores are the targets of a distillation
+    start: "Experiment | None" = None  # whose trained weights it starts from; None: the backbone's, with a new head
     seed: int = 0  # head, order of the batches, dropout; the groups are the same for every seed
     # model
     backbone: str = backbone.MINILM
@@ -73,6 +74,8 @@ class Experiment:
         for name in ("warm_up", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)!r}: must be at least 0 and below 1")
+        if self.start is not None and (self.start.backbone, self.start.layers) != (self.backbone, self.layers):
+            raise ValueError(f"start={describe(self.start)!r}: it must have the same backbone and layers")
         if self.batch_size > self.group_count:
             raise ValueError(f"batch_size={self.batch_size}: more than group_count={self.group_count}")
 
@@ -85,7 +88,7 @@ class Experiment:
     def key(self) -> str:
         """The run's folder name."""
         fingerprint = collections.load(self.collection).fingerprint
-        weights = [backbone.fingerprint(one.backbone) for one in _with_teachers(self)]
+        weights = [backbone.fingerprint(one.backbone) for one in _lineage(self)]
         return store.key(RECIPE, dataclasses.asdict(self), fingerprint, weights)
 
 
@@ -179,10 +182,10 @@ def model_folder(experiment: Experiment) -> Path:
 
 def untrained(experiment: Experiment) -> CrossEncoder:
     """The model that a run starts from."""
-    return cross_encoder.build(
-        experiment.backbone, experiment.layers, experiment.seed, dropout=experiment.dropout,
-        embeddings=experiment.embeddings,
-    )  # fmt: skip
+    settings = {"dropout": experiment.dropout, "embeddings": experiment.embeddings}
+    if experiment.start is not None:
+        return cross_encoder.load(model_folder(experiment.start), **settings)
+    return cross_encoder.build(experiment.backbone, experiment.layers, experiment.seed, **settings)
 
 
 def pair_tokens(experiment: Experiment, collection: Collection) -> tokens.PairTokens:
@@ -249,19 +252,18 @@ def _tidy(table: pd.DataFrame) -> pd.DataFrame:
 def describe(experiment: Experiment) -> str:
     """One line for people."""
     taught = f" from {experiment.teacher.size}" if experiment.teacher else ""
-    return f"{experiment.strategy}{taught}, {experiment.size}, seed {experiment.seed}"
+    text = ", cropped queries" if experiment.collection.startswith("cropped:") else ""
+    return f"{experiment.strategy}{taught}, {experiment.size}, seed {experiment.seed}{text}"
 
 
 def _place(kind: str, key: str) -> Path:
     return store.data_folder() / kind / key
 
 
-def _with_teachers(experiment: Experiment) -> list[Experiment]:
-    """The experiment, its teacher, that one's teacher, and so on."""
-    chain = [experiment]
-    while chain[-1].teacher is not None:
-        chain.append(chain[-1].teacher)
-    return chain
+def _lineage(experiment: Experiment) -> list[Experiment]:
+    """Every run that an experiment needs, in an order in which they can be trained; itself last."""
+    needed = [parent for parent in (experiment.start, experiment.teacher) if parent is not None]
+    return [one for parent in needed for one in _lineage(parent)] + [experiment]
 
 
 def _run(experiment: Experiment) -> Path:
@@ -271,8 +273,8 @@ def _run(experiment: Experiment) -> Path:
 
 
 def _train_missing(grid: list[Experiment]) -> None:
-    """Train every run of a grid, and every teacher, that is not in the store."""
-    wanted = dict.fromkeys(one for experiment in grid for one in reversed(_with_teachers(experiment)))
+    """Train every run of a grid, and every start and teacher, that is not in the store."""
+    wanted = dict.fromkeys(one for experiment in grid for one in _lineage(experiment))
     missing = [experiment for experiment in wanted if not _place("runs", experiment.key).is_dir()]
 
     def train(experiment: Experiment) -> None:

@@ -122,3 +122,14 @@ def test_equal_scores_are_ordered_by_document(tmp_path):
     (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "words"}')
     (tmp_path / "qrels" / "test.tsv").write_text("q\ta\t1\n")
     assert retrieval.bm25(collections.load(str(tmp_path)), ["q"], 3)["document"].tolist() == ["a", "b", "c"]
+
+
+def test_cropped_queries_are_words_of_their_document_in_order(tiny_collection):
+    source, found = collections.load(tiny_collection), collections.load(f"cropped:{tiny_collection}")
+    assert found.documents == source.documents and found.fingerprint != source.fingerprint
+    assert list(found.judgements) == ["train"] and len(found.queries) == len(source.documents)
+    for query, relevant in found.relevant("train").items():
+        (document,) = relevant
+        rest = iter(found.documents[document].split())
+        assert all(word in rest for word in found.queries[query].split())
+        assert 3 <= len(found.queries[query].split()) <= 8

@@ -17,7 +17,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 # From the bottom up: a module may import those before it.
 ORDER = [
     "lib.progress", "lib.store", "lib.losses.signature", "lib.losses.pointwise", "lib.losses.pairwise", "lib.losses.listwise",
-    "lib.losses.distillation", "lib.losses.in_batch", "lib.losses", "lib.pydocs", "lib.collections", "lib.retrieval", "lib.tokens", "lib.groups",
+    "lib.losses.distillation", "lib.losses.in_batch", "lib.losses.descent", "lib.losses", "lib.pydocs", "lib.collections", "lib.retrieval", "lib.tokens", "lib.groups",
     "lib.models.backbone", "lib.models.cross_encoder", "lib.models", "lib.strategies", "lib.hardware", "lib.training",
     "lib.scoring", "lib.evaluation", "lib.statistics", "lib.distributions", "lib.study", "lib.profiles", "lib.plots",
     "lib.batch",
@@ -115,5 +115,7 @@ def test_every_profile_is_a_sound_grid():
         assert len(set(grid)) == len(grid)
         assert {run.collection for run in grid} == {profile.teacher.collection}
         assert all(run.group_count == profile.student.group_count for run in grid)
+        for seed in profile.seeds:  # strategies of a seed are compared from one start
+            assert len({run.start for run in grid if run.seed == seed}) <= 1
         assert profile.dev.split == "dev" and all(test.split == "test" for test in profile.tests)
         json.dumps(name)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from lib import losses, strategies
-from lib.losses import listwise
+from lib.losses import descent, listwise
 
 STUDENT = torch.tensor([[2.0, 1.0, 0.0, -1.0], [0.5, 0.5, 0.0, 1.0]], dtype=torch.float64)
 TEACHER = torch.tensor([[4.0, 2.0, 2.0, 0.0], [3.0, 1.0, -1.0, 0.0]], dtype=torch.float64)
@@ -395,6 +395,15 @@ def test_a_large_batch_takes_no_loop(name):
 
     operations(2, 4)
     assert operations(64, 32) <= operations(4, 4) + 8
+
+
+def test_descent_finds_the_teacher():
+    found = descent.descend(losses.mse, STUDENT, TEACHER, steps=1500)
+    torch.testing.assert_close(found, TEACHER, atol=1e-2, rtol=0)
+    found = descent.descend(losses.margin_mse, STUDENT, TEACHER, steps=1500)
+    torch.testing.assert_close(
+        found - found.mean(-1, keepdim=True), TEACHER - TEACHER.mean(-1, keepdim=True), atol=1e-2, rtol=0
+    )
 
 
 def test_approximate_ranks_add_up():

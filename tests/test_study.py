@@ -69,6 +69,16 @@ def test_a_teacher_is_trained_first_and_its_scores_are_the_targets(experiment, t
     assert row == pytest.approx(made.targets["teacher"][:2], abs=0.02)
 
 
+def test_a_start_gives_its_weights_and_must_fit(experiment, test_set, tiny_collection):
+    start = replace(experiment, collection=f"cropped:{tiny_collection}", seed=5)
+    warm = replace(experiment, start=start)
+    begun, ended = study.untrained(warm).state_dict(), study.model(start).state_dict()
+    assert all(begun[name].equal(ended[name]) for name in ended)
+    assert study.results([warm], [test_set])["run"].unique() == [warm.key] != [experiment.key]
+    with pytest.raises(ValueError, match="same backbone and layers"):
+        replace(warm, layers=(0,))
+
+
 def test_every_field_tells_runs_apart(experiment):
     teacher = replace(experiment, seed=9)
     changes = {
@@ -77,8 +87,9 @@ def test_every_field_tells_runs_apart(experiment):
     }  # fmt: skip
     keys = {replace(experiment, **{name: value}).key for name, value in changes.items()}
     distilled = replace(experiment, strategy="kl", teacher=teacher)
-    keys |= {experiment.key, distilled.key, replace(distilled, teacher=replace(teacher, seed=8)).key}
-    assert len(keys) == len(changes) + 3
+    keys |= {experiment.key, distilled.key, replace(distilled, teacher=replace(teacher, seed=8)).key,
+             replace(experiment, start=teacher).key}  # fmt: skip
+    assert len(keys) == len(changes) + 4
 
 
 def test_a_model_folder_is_in_the_hubs_layout(experiment):

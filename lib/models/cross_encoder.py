@@ -57,25 +57,23 @@ def build(
 
     `dropout` replaces the backbone's; with `embeddings=False` the embedding table is not trained.
     """
-    with torch.random.fork_rng(devices=[]), backbone.quiet():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        transformer = transformers.AutoModelForSequenceClassification.from_pretrained(
-            backbone.folder(name), num_labels=1, use_safetensors=True, local_files_only=True, dtype=torch.float32
-        )
+        ranker = load(backbone.folder(name), dropout=dropout, embeddings=embeddings)
     if layers is not None:
-        backbone.keep_layers(transformer, layers)
+        backbone.keep_layers(ranker.transformer, layers)
+    return ranker
+
+
+def load(folder: Path, *, dropout: float | None = None, embeddings: bool = True) -> CrossEncoder:
+    """A trained cross-encoder as it was saved, ready to score; `dropout` and `embeddings` as in `build`."""
+    with backbone.quiet():
+        transformer = transformers.AutoModelForSequenceClassification.from_pretrained(
+            folder, num_labels=1, use_safetensors=True, local_files_only=True, dtype=torch.float32
+        )
     if dropout is not None:
         for module in transformer.modules():
             if isinstance(module, nn.Dropout):
                 module.p = dropout
     transformer.base_model.embeddings.requires_grad_(embeddings)
-    return CrossEncoder(transformer)
-
-
-def load(folder: Path) -> CrossEncoder:
-    """A trained cross-encoder as it was saved."""
-    with backbone.quiet():
-        transformer = transformers.AutoModelForSequenceClassification.from_pretrained(
-            folder, use_safetensors=True, local_files_only=True, dtype=torch.float32
-        )
     return CrossEncoder(transformer).eval()
