@@ -120,8 +120,7 @@ def results(grid: Iterable[Experiment], tests: Iterable[TestSet]) -> pd.DataFram
     Quality has a query. Costs (unit in the measure's name) and provenance (in `text`) have an empty query.
     """
     grid, tests = list(dict.fromkeys(grid)), list(tests)
-    _train_missing(grid)
-    _evaluate_missing(grid, tests)
+    complete(grid, tests)
     tables = []
     for experiment in grid:
         parts = [pd.read_parquet(_place("runs", experiment.key) / "costs.parquet")]
@@ -136,6 +135,13 @@ def results(grid: Iterable[Experiment], tests: Iterable[TestSet]) -> pd.DataFram
 
 
 COLUMNS = ["run", "strategy", "paradigm", "layers", "seed", "collection", "query", "measure", "value", "text"]
+
+
+def complete(grid: Iterable[Experiment], tests: Iterable[TestSet] = ()) -> None:
+    """Train every run of a grid that is missing, then score the tests that are: one list, one estimate of the time."""
+    grid = list(dict.fromkeys(grid))
+    _train_missing(grid)
+    _evaluate_missing(grid, list(tests))
 
 
 def first_stage(tests: Iterable[TestSet]) -> pd.DataFrame:
