@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from lib import statistics, store
 
-# strategy -> (colour, marker, dash). Contrastive ones are blue and dark, distilled ones orange and light.
+# strategy -> (colour, marker, dash): contrastive ones blue and green, distilled ones orange and red, mixed ones purple
 STYLE: dict[str, tuple[str, str, str]] = {
     "bm25": ("#777777", "x", ":"),
     "teacher": ("#111111", "*", "-"),
@@ -24,6 +24,22 @@ STYLE: dict[str, tuple[str, str, str]] = {
     "kl": ("#a63603", "D", "-"),
     "margin_mse": ("#e6770b", "v", "--"),
     "mse": ("#f3a75c", "P", "-."),
+    "hinge": ("#6baed6", "D", ":"),
+    "lambda_loss": ("#08519c", "v", "--"),
+    "list_mle": ("#41ab5d", "P", "-."),
+    "position_list_mle": ("#a1d99b", "X", ":"),
+    "approx_ndcg": ("#006d2c", "<", "-"),
+    "smooth_mrr": ("#74c476", ">", "--"),
+    "reverse_kl": ("#7f2704", "o", "--"),
+    "jensen_shannon": ("#d94801", "s", "-."),
+    "pearson": ("#fdae6b", "*", ":"),
+    "list_net": ("#cb181d", "^", ":"),
+    "weighted_ranknet": ("#fb6a4a", "<", "--"),
+    "adr_mse": ("#67000d", ">", "-."),
+    "gist": ("#fcbba1", "X", "-"),
+    "teacher_ranknet": ("#a50f15", "1", "--"),
+    "info_nce+kl": ("#54278f", "h", "-"),
+    "mse+ranknet": ("#9e9ac8", "H", "--"),
 }
 _OTHER = ("#444444", ".", "-")
 
@@ -206,24 +222,11 @@ def in_and_out_of_domain(means: pd.DataFrame, measure: str) -> Figure:
 def gradients(margin: np.ndarray, pushes: dict[str, np.ndarray], groups: dict[str, Sequence[str]]) -> Figure:
     """How hard does each loss push a pair apart? Margins (points,), pushes by loss (points,), losses by panel."""
     figure, panels = _axes(len(groups), width=6.2, height=4.2, sharey=True)
-    shades = [
-        "#08306b",
-        "#a63603",
-        "#2171b5",
-        "#e6770b",
-        "#4a90c2",
-        "#555555",
-        "#9ecae1",
-        "#f3a75c",
-        "#111111",
-        "#bbbbbb",
-    ]
     for axes, (title, names) in zip(panels, groups.items(), strict=True):
         for number, name in enumerate(names):
-            axes.plot(
-                margin, pushes[name], color=shades[number], linestyle=("-", "--", "-.", ":")[number % 4],
-                marker="os^DvP*xX+"[number], markevery=(number * 3, 30), markersize=5, label=name,
-            )  # fmt: skip
+            colour, marker, dash = style(name)
+            marks = {"marker": marker, "markevery": (number * 3, 30), "markersize": 5}
+            axes.plot(margin, pushes[name], color=colour, linestyle=dash, label=name, **marks)
         axes.axhline(0, color="black", linewidth=1)
         axes.set(title=title, xlabel="the student's margin: positive minus negative", ylim=(-3, 5))
         axes.legend(fontsize=7, ncol=2)
