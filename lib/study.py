@@ -49,7 +49,8 @@ def results(grid: Iterable[Experiment], tests: Iterable[TestSet]) -> pd.DataFram
         parts += [pd.read_parquet(evaluate(experiment, test) / "values.parquet") for test in tests]
         about = {
             "run": experiment.key, "strategy": experiment.strategy,
-            "paradigm": strategies.named(experiment.strategy).paradigm, "layers": layer_count(experiment), "seed": experiment.seed,
+            "paradigm": strategies.named(experiment.strategy).paradigm, "layers": layer_count(experiment),
+            "seed": experiment.seed,
         }  # fmt: skip
         tables.append(pd.concat(parts).assign(**about))
     return pd.concat(tables, ignore_index=True)[COLUMNS]
