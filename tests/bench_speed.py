@@ -11,6 +11,7 @@ from collections.abc import Callable
 import datasets
 import pandas as pd
 import sentence_transformers
+import torch
 from sentence_transformers.cross_encoder import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments, losses
 from torch import nn
 
@@ -57,8 +58,6 @@ def main() -> None:
     ranker, their_ranker = cross_encoder.build(backbone.MINILM, None, 0), theirs()
 
     def their_scoring() -> None:
-        import torch
-
         with torch.autocast(hardware.device().type, torch.bfloat16, enabled=hardware.precision() == "bf16"):
             their_ranker.predict(texts, batch_size=64, show_progress_bar=False, activation_fn=nn.Identity())
 
