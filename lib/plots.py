@@ -94,12 +94,12 @@ def first_stage(quality: pd.DataFrame) -> Figure:
     """How well does BM25 rank, and how much could a re-ranker gain? Columns collection, bm25, best."""
     figure, (axes,) = _axes(width=7)
     place = np.arange(len(quality))
-    axes.bar(place, quality["best"], color="white", edgecolor="black", hatch="//", label="best order of its top 20")
+    axes.bar(place, quality["best"], color="white", edgecolor="black", hatch="//", label="best order of its candidates")
     axes.bar(place, quality["bm25"], color=style("bm25")[0], edgecolor="black", label="BM25's order")
     axes.set_xticks(place, quality["collection"])
-    axes.set(ylabel="RR@10 (mean over queries)", ylim=(0, 1))
+    axes.set(ylabel="RR@10 (mean over queries)", ylim=(0, 1.15))
     axes.set_title("How well does BM25 rank, and what could re-ranking gain?")
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, ncol=2, loc="upper center")
     return figure
 
 
