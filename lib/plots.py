@@ -66,12 +66,19 @@ def save(figure: Figure, name: str, profile: str) -> Figure:
     return figure
 
 
-def _axes(columns: int = 1, *, width: float = 4.6, height: float = 3.4, **shared: bool) -> tuple[Figure, np.ndarray]:
+def _axes(
+    count: int = 1, *, width: float = 4.6, height: float = 3.4, columns: int = 5, **shared: bool
+) -> tuple[Figure, np.ndarray]:
+    """A figure of `count` panels, at most `columns` in a row; unused ones are not drawn."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
     with plt.rc_context({"axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False}):
         figure, axes = plt.subplots(
-            1, columns, figsize=(width * columns, height), squeeze=False, layout="constrained", **shared
+            rows, columns, figsize=(width * columns, height * rows), squeeze=False, layout="constrained", **shared
         )
-    return figure, axes[0]
+    for unused in axes.ravel()[count:]:
+        unused.remove()
+    return figure, axes.ravel()[:count]
 
 
 def lengths(lengths_by_name: dict[str, np.ndarray], limit: int) -> Figure:
@@ -105,7 +112,7 @@ def first_stage(quality: pd.DataFrame) -> Figure:
 
 def score_distributions(scores: dict[str, pd.DataFrame]) -> Figure:
     """How far apart do rankers put relevant and other documents? Ranker -> columns score, grade."""
-    figure, panels = _axes(len(scores), width=3.4)
+    figure, panels = _axes(len(scores), width=3.4, height=2.6, columns=4)
     for axes, (name, table) in zip(panels, scores.items(), strict=True):
         edges = np.histogram_bin_edges(table["score"], 40)
         relevant = table["grade"] > 0
@@ -116,7 +123,8 @@ def score_distributions(scores: dict[str, pd.DataFrame]) -> Figure:
         )  # fmt: skip
         axes.set(title=name, xlabel="raw score")
         axes.xaxis.set_major_locator(plt.MaxNLocator(4))
-    panels[0].set_ylabel("density")
+    for axes in panels[::4]:
+        axes.set_ylabel("density")
     panels[0].legend(fontsize=8)
     figure.suptitle("How far apart do rankers put relevant and other documents?")
     return figure
@@ -190,9 +198,8 @@ def quality(values: pd.DataFrame, names: Sequence[str], measure: str, *, title: 
 
 def differences(table: pd.DataFrame, measure: str, baseline: str, *, title: str) -> Figure:
     """Who differs from the baseline, where? table: columns ranker, collection, difference, low, high."""
-    places = list(dict.fromkeys(table["collection"]))
-    figure, panels = _axes(len(places), width=2.6, height=3.2, sharey=True)
-    rankers = list(dict.fromkeys(table["ranker"]))
+    places, rankers = (list(dict.fromkeys(table[column])) for column in ("collection", "ranker"))
+    figure, panels = _axes(len(places), width=2.6, height=0.3 * len(rankers) + 1.2, sharex=True, sharey=True)
     for axes, place in zip(panels, places, strict=True):
         for row in table[table["collection"] == place].itertuples():
             height = len(rankers) - 1 - rankers.index(row.ranker)
@@ -202,6 +209,7 @@ def differences(table: pd.DataFrame, measure: str, baseline: str, *, title: str)
         axes.axvline(0, color="black", linewidth=1)
         axes.set(title=place, xlabel=f"difference in {measure}")
     panels[0].set_yticks(range(len(rankers)), list(reversed(rankers)))
+    panels[0].set_ylim(-0.6, len(rankers) - 0.4)
     figure.suptitle(f"{title} (paired to {baseline}, 95 % intervals over queries)")
     return figure
 
