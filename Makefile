@@ -7,7 +7,7 @@ READY := $(VENV)/ready
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 
 .DEFAULT_GOAL := help
-.PHONY: help study test lab check report clean
+.PHONY: help study test lab check report bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -27,6 +27,9 @@ check: $(READY) ## lint the code and the notebooks
 
 report: study ## the executed notebooks as HTML pages in data/reports
 	$(BIN)/jupyter nbconvert --to html --output-dir data/reports/$(PROFILE) data/executed/$(PROFILE)/[0-9]*.ipynb
+
+bench: $(READY) ## pairs a second in training and scoring, beside sentence-transformers
+	$(BIN)/python -m tests.bench_speed
 
 clean: ## remove everything the kit has built in data/, trained runs included
 	find data -mindepth 1 -not -name README.md -delete

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from lib import statistics, store
 
-# strategy -> (colour, marker, dash). Contrastive ones are blue and dark, distilled ones orange and light.
+# strategy -> (colour, marker, dash): contrastive ones blue and green, distilled ones orange and red, mixed ones purple
 STYLE: dict[str, tuple[str, str, str]] = {
     "bm25": ("#777777", "x", ":"),
     "teacher": ("#111111", "*", "-"),
@@ -24,6 +24,22 @@ STYLE: dict[str, tuple[str, str, str]] = {
     "kl": ("#a63603", "D", "-"),
     "margin_mse": ("#e6770b", "v", "--"),
     "mse": ("#f3a75c", "P", "-."),
+    "hinge": ("#6baed6", "D", ":"),
+    "lambda_loss": ("#08519c", "v", "--"),
+    "list_mle": ("#41ab5d", "P", "-."),
+    "position_list_mle": ("#a1d99b", "X", ":"),
+    "approx_ndcg": ("#006d2c", "<", "-"),
+    "smooth_mrr": ("#74c476", ">", "--"),
+    "reverse_kl": ("#7f2704", "o", "--"),
+    "jensen_shannon": ("#d94801", "s", "-."),
+    "pearson": ("#fdae6b", "*", ":"),
+    "list_net": ("#cb181d", "^", ":"),
+    "weighted_ranknet": ("#fb6a4a", "<", "--"),
+    "adr_mse": ("#67000d", ">", "-."),
+    "gist": ("#fcbba1", "X", "-"),
+    "teacher_ranknet": ("#a50f15", "1", "--"),
+    "info_nce+kl": ("#54278f", "h", "-"),
+    "mse+ranknet": ("#9e9ac8", "H", "--"),
 }
 _OTHER = ("#444444", ".", "-")
 
@@ -50,12 +66,19 @@ def save(figure: Figure, name: str, profile: str) -> Figure:
     return figure
 
 
-def _axes(columns: int = 1, *, width: float = 4.6, height: float = 3.4, **shared: bool) -> tuple[Figure, np.ndarray]:
+def _axes(
+    count: int = 1, *, width: float = 4.6, height: float = 3.4, columns: int = 5, **shared: bool
+) -> tuple[Figure, np.ndarray]:
+    """A figure of `count` panels, at most `columns` in a row; unused ones are not drawn."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
     with plt.rc_context({"axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False}):
         figure, axes = plt.subplots(
-            1, columns, figsize=(width * columns, height), squeeze=False, layout="constrained", **shared
+            rows, columns, figsize=(width * columns, height * rows), squeeze=False, layout="constrained", **shared
         )
-    return figure, axes[0]
+    for unused in axes.ravel()[count:]:
+        unused.remove()
+    return figure, axes.ravel()[:count]
 
 
 def lengths(lengths_by_name: dict[str, np.ndarray], limit: int) -> Figure:
@@ -78,18 +101,18 @@ def first_stage(quality: pd.DataFrame) -> Figure:
     """How well does BM25 rank, and how much could a re-ranker gain? Columns collection, bm25, best."""
     figure, (axes,) = _axes(width=7)
     place = np.arange(len(quality))
-    axes.bar(place, quality["best"], color="white", edgecolor="black", hatch="//", label="best order of its top 20")
+    axes.bar(place, quality["best"], color="white", edgecolor="black", hatch="//", label="best order of its candidates")
     axes.bar(place, quality["bm25"], color=style("bm25")[0], edgecolor="black", label="BM25's order")
     axes.set_xticks(place, quality["collection"])
-    axes.set(ylabel="RR@10 (mean over queries)", ylim=(0, 1))
+    axes.set(ylabel="RR@10 (mean over queries)", ylim=(0, 1.15))
     axes.set_title("How well does BM25 rank, and what could re-ranking gain?")
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, ncol=2, loc="upper center")
     return figure
 
 
 def score_distributions(scores: dict[str, pd.DataFrame]) -> Figure:
     """How far apart do rankers put relevant and other documents? Ranker -> columns score, grade."""
-    figure, panels = _axes(len(scores), width=3.4)
+    figure, panels = _axes(len(scores), width=3.4, height=2.6, columns=4)
     for axes, (name, table) in zip(panels, scores.items(), strict=True):
         edges = np.histogram_bin_edges(table["score"], 40)
         relevant = table["grade"] > 0
@@ -100,7 +123,8 @@ def score_distributions(scores: dict[str, pd.DataFrame]) -> Figure:
         )  # fmt: skip
         axes.set(title=name, xlabel="raw score")
         axes.xaxis.set_major_locator(plt.MaxNLocator(4))
-    panels[0].set_ylabel("density")
+    for axes in panels[::4]:
+        axes.set_ylabel("density")
     panels[0].legend(fontsize=8)
     figure.suptitle("How far apart do rankers put relevant and other documents?")
     return figure
@@ -174,9 +198,8 @@ def quality(values: pd.DataFrame, names: Sequence[str], measure: str, *, title: 
 
 def differences(table: pd.DataFrame, measure: str, baseline: str, *, title: str) -> Figure:
     """Who differs from the baseline, where? table: columns ranker, collection, difference, low, high."""
-    places = list(dict.fromkeys(table["collection"]))
-    figure, panels = _axes(len(places), width=2.6, height=3.2, sharey=True)
-    rankers = list(dict.fromkeys(table["ranker"]))
+    places, rankers = (list(dict.fromkeys(table[column])) for column in ("collection", "ranker"))
+    figure, panels = _axes(len(places), width=2.6, height=0.3 * len(rankers) + 1.2, sharex=True, sharey=True)
     for axes, place in zip(panels, places, strict=True):
         for row in table[table["collection"] == place].itertuples():
             height = len(rankers) - 1 - rankers.index(row.ranker)
@@ -186,6 +209,7 @@ def differences(table: pd.DataFrame, measure: str, baseline: str, *, title: str)
         axes.axvline(0, color="black", linewidth=1)
         axes.set(title=place, xlabel=f"difference in {measure}")
     panels[0].set_yticks(range(len(rankers)), list(reversed(rankers)))
+    panels[0].set_ylim(-0.6, len(rankers) - 0.4)
     figure.suptitle(f"{title} (paired to {baseline}, 95 % intervals over queries)")
     return figure
 
@@ -206,24 +230,11 @@ def in_and_out_of_domain(means: pd.DataFrame, measure: str) -> Figure:
 def gradients(margin: np.ndarray, pushes: dict[str, np.ndarray], groups: dict[str, Sequence[str]]) -> Figure:
     """How hard does each loss push a pair apart? Margins (points,), pushes by loss (points,), losses by panel."""
     figure, panels = _axes(len(groups), width=6.2, height=4.2, sharey=True)
-    shades = [
-        "#08306b",
-        "#a63603",
-        "#2171b5",
-        "#e6770b",
-        "#4a90c2",
-        "#555555",
-        "#9ecae1",
-        "#f3a75c",
-        "#111111",
-        "#bbbbbb",
-    ]
     for axes, (title, names) in zip(panels, groups.items(), strict=True):
         for number, name in enumerate(names):
-            axes.plot(
-                margin, pushes[name], color=shades[number], linestyle=("-", "--", "-.", ":")[number % 4],
-                marker="os^DvP*xX+"[number], markevery=(number * 3, 30), markersize=5, label=name,
-            )  # fmt: skip
+            colour, marker, dash = style(name)
+            marks = {"marker": marker, "markevery": (number * 3, 30), "markersize": 5}
+            axes.plot(margin, pushes[name], color=colour, linestyle=dash, label=name, **marks)
         axes.axhline(0, color="black", linewidth=1)
         axes.set(title=title, xlabel="the student's margin: positive minus negative", ylim=(-3, 5))
         axes.legend(fontsize=7, ncol=2)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from lib import pydocs, strategies
-from lib.study import Experiment, TestSet
+from lib.experiment import Experiment, TestSet
 
 
 @dataclass(frozen=True)

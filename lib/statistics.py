@@ -109,9 +109,10 @@ def over_seeds(results: pd.DataFrame, measure: str, collection: str) -> pd.DataF
 def verdict(row: pd.Series, baseline: str) -> str:
     """One row of `compare` in words: better and worse only where the corrected p is below 0.05."""
     how = "not distinguishable from" if row["p"] >= 0.05 else "better than" if row["difference"] > 0 else "worse than"
+    p = "p < 0.001" if row["p"] < 0.001 else f"p = {row['p']:.3f}"
     return (
         f"{row['ranker']} is {how} {baseline}: {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}], "
-        f"p = {row['p']:.3f} (Holm), {row['wins']} queries won, {row['losses']} lost, {row['ties']} tied"
+        f"{p} (Holm), {row['wins']} queries won, {row['losses']} lost, {row['ties']} tied"
     )
 
 

@@ -1,4 +1,4 @@
-"""Experiment, run store, results table: a run is trained once and read ever after.
+"""Run store and results table: a run is trained once and read ever after.
 
     results(grid)  ->  one tidy table: a row a (run, collection, query, measure); costs and provenance are rows too
 
@@ -11,7 +11,6 @@ import dataclasses
 import json
 import subprocess
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,6 @@ from lib import (
     groups,
     hardware,
     progress,
-    retrieval,
     scoring,
     store,
     strategies,
@@ -31,86 +29,10 @@ from lib import (
     training,
 )
 from lib.collections import Collection
+from lib.experiment import Experiment, TestSet, describe, layer_count, lineage
 from lib.groups import Groups
 from lib.models import backbone, cross_encoder
 from lib.models.cross_encoder import CrossEncoder
-
-RECIPE = 1  # goes into every run's name: raise it when a change of the code changes a run's numbers
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """Everything that decides a trained model, as literals. A variant is `dataclasses.replace`."""
-
-    strategy: str
-    teacher: "Experiment | None" = None  # whose scores are the targets of a distillation
-    start: "Experiment | None" = None  # whose trained weights it starts from; None: the backbone's, with a new head
-    seed: int = 0  # head, order of the batches, dropout; the groups are the same for every seed
-    # model
-    backbone: str = backbone.MINILM
-    layers: tuple[int, ...] | None = None  # which of the backbone's layers are kept; None: all
-    max_length: int = 96  # tokens of a pair
-    # data
-    collection: str = "pydocs"
-    group_count: int = 4000
-    docs: int = 4  # documents a group: one positive, the rest hard negatives from BM25
-    # training
-    batch_size: int = 8  # groups a step
-    epochs: int = 1
-    learning_rate: float = 2e-4
-    warm_up: float = 0.1  # share of the steps
-    dropout: float = 0.0
-    embeddings: bool = False  # whether the embedding table, half of a small model's parameters, is trained
-
-    def __post_init__(self) -> None:
-        strategy = strategies.named(self.strategy)
-        if strategy.needs_teacher and self.teacher is None:
-            raise ValueError(f"strategy={self.strategy!r} learns from a teacher's scores: give teacher=Experiment(...)")
-        if self.teacher is not None and not strategy.needs_teacher:
-            raise ValueError(f"strategy={self.strategy!r} takes no teacher")
-        for name in ("group_count", "batch_size", "epochs", "learning_rate", "max_length"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}={getattr(self, name)!r}: must be above 0")
-        for name in ("warm_up", "dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r}: must be at least 0 and below 1")
-        if self.start is not None and (self.start.backbone, self.start.layers) != (self.backbone, self.layers):
-            raise ValueError(f"start={describe(self.start)!r}: it must have the same backbone and layers")
-        if self.batch_size > self.group_count:
-            raise ValueError(f"batch_size={self.batch_size}: more than group_count={self.group_count}")
-
-    @property
-    def size(self) -> str:
-        """How many layers, in words."""
-        return "all layers" if self.layers is None else f"{len(self.layers)} layers"
-
-    @property
-    def key(self) -> str:
-        """The run's folder name."""
-        fingerprint = collections.load(self.collection).fingerprint
-        weights = [backbone.fingerprint(one.backbone) for one in _lineage(self)]
-        return store.key(RECIPE, dataclasses.asdict(self), fingerprint, weights)
-
-
-@dataclass(frozen=True)
-class TestSet:
-    """Queries whose BM25 candidates are re-ranked."""
-
-    __test__ = False  # pytest: this is no test
-
-    collection: str = "pydocs"
-    split: str = "test"
-    queries: int | None = 300  # the first ones of the split; None: all
-    depth: int = 20  # candidates a query
-
-    def candidates(self) -> tuple[Collection, list[str], pd.DataFrame]:
-        """Collection, query ids, and candidates: columns query, document, rank, first_stage, grade."""
-        collection = collections.load(self.collection)
-        queries = collection.split(self.split, self.queries)
-        run = retrieval.bm25(collection, queries, self.depth).rename(columns={"score": "first_stage"})
-        grade = collection.judgements[self.split].set_index(["query", "document"])["grade"]
-        found = grade.reindex(pd.MultiIndex.from_frame(run[["query", "document"]])).fillna(0)
-        return collection, queries, run.assign(grade=found.astype(int).to_numpy())
 
 
 def results(grid: Iterable[Experiment], tests: Iterable[TestSet]) -> pd.DataFrame:
@@ -125,10 +47,10 @@ def results(grid: Iterable[Experiment], tests: Iterable[TestSet]) -> pd.DataFram
     for experiment in grid:
         parts = [pd.read_parquet(_place("runs", experiment.key) / "costs.parquet")]
         parts += [pd.read_parquet(evaluate(experiment, test) / "values.parquet") for test in tests]
-        layers = len(experiment.layers) if experiment.layers is not None else 0
         about = {
             "run": experiment.key, "strategy": experiment.strategy,
-            "paradigm": strategies.named(experiment.strategy).paradigm, "layers": layers, "seed": experiment.seed,
+            "paradigm": strategies.named(experiment.strategy).paradigm, "layers": layer_count(experiment),
+            "seed": experiment.seed,
         }  # fmt: skip
         tables.append(pd.concat(parts).assign(**about))
     return pd.concat(tables, ignore_index=True)[COLUMNS]
@@ -255,21 +177,8 @@ def _tidy(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def describe(experiment: Experiment) -> str:
-    """One line for people."""
-    taught = f" from {experiment.teacher.size}" if experiment.teacher else ""
-    text = ", cropped queries" if experiment.collection.startswith("cropped:") else ""
-    return f"{experiment.strategy}{taught}, {experiment.size}, seed {experiment.seed}{text}"
-
-
 def _place(kind: str, key: str) -> Path:
     return store.data_folder() / kind / key
-
-
-def _lineage(experiment: Experiment) -> list[Experiment]:
-    """Every run that an experiment needs, in an order in which they can be trained; itself last."""
-    needed = [parent for parent in (experiment.start, experiment.teacher) if parent is not None]
-    return [one for parent in needed for one in _lineage(parent)] + [experiment]
 
 
 def _run(experiment: Experiment) -> Path:
@@ -280,7 +189,7 @@ def _run(experiment: Experiment) -> Path:
 
 def _train_missing(grid: list[Experiment]) -> None:
     """Train every run of a grid, and every start and teacher, that is not in the store."""
-    wanted = dict.fromkeys(one for experiment in grid for one in _lineage(experiment))
+    wanted = dict.fromkeys(one for experiment in grid for one in lineage(experiment))
     missing = [experiment for experiment in wanted if not _place("runs", experiment.key).is_dir()]
 
     def train(experiment: Experiment) -> None:
@@ -296,7 +205,7 @@ def _evaluate_missing(grid: list[Experiment], tests: list[TestSet]) -> None:
     ]  # fmt: skip
 
     def work(item: tuple[Experiment, TestSet]) -> float:
-        return (item[1].queries or 1000) * item[1].depth * _layers(item[0])
+        return (item[1].queries or 1000) * item[1].depth * layer_count(item[0])
 
     _each(missing, "scoring", lambda item: f"{item[1].collection} with {describe(item[0])}", work,
           lambda item: evaluate(*item))  # fmt: skip
@@ -314,13 +223,9 @@ def _each(items: list, what: str, name: Callable, work: Callable, do: Callable) 
     progress.clear()
 
 
-def _layers(experiment: Experiment) -> int:
-    return len(experiment.layers) if experiment.layers is not None else 6
-
-
 def _training_work(experiment: Experiment) -> float:
     """Roughly how long training takes, in no unit: documents times layers."""
-    return experiment.group_count * experiment.docs * experiment.epochs * _layers(experiment)
+    return experiment.group_count * experiment.docs * experiment.epochs * layer_count(experiment)
 
 
 def _train(experiment: Experiment, folder: Path) -> None:

@@ -68,6 +68,12 @@ def fingerprint(name: str) -> str:
     return digest.hexdigest()
 
 
+@lru_cache(maxsize=8)
+def layer_count(name: str) -> int:
+    """How many transformer layers a backbone has."""
+    return transformers.AutoConfig.from_pretrained(folder(name), local_files_only=True).num_hidden_layers
+
+
 def tokenizer(name: str) -> transformers.PreTrainedTokenizerFast:
     """The backbone's own fast tokenizer."""
     return transformers.AutoTokenizer.from_pretrained(folder(name), use_fast=True, local_files_only=True)
