@@ -42,6 +42,8 @@ STYLE: dict[str, tuple[str, str, str]] = {
     "mse+ranknet": ("#9e9ac8", "H", "--"),
 }
 _OTHER = ("#444444", ".", "-")
+# for lines that are no strategies: variants of one run
+_PLAIN = (("#111111", "o", "-"), ("#1b7f79", "s", "--"), ("#777777", "^", "-."), ("#76b7b2", "D", ":"))
 
 
 def style(name: str) -> tuple[str, str, str]:
@@ -161,7 +163,7 @@ def learning_curves(histories: dict[str, pd.DataFrame], plateau: float | None = 
     """How do loss and margin move? Name -> history; the loss is smoothed over a twentieth of the steps."""
     figure, (left, right) = _axes(2, width=5.2)
     for number, (name, history) in enumerate(histories.items()):
-        colour, marker, dash = STYLE.get(name) or list(STYLE.values())[2 + number % 6]
+        colour, marker, dash = STYLE.get(name) or _PLAIN[number % len(_PLAIN)]
         smooth = history.rolling(max(1, len(history) // 20), min_periods=1).mean()
         marks = {"marker": marker, "markevery": (number * 7, max(1, len(history) // 8)), "markersize": 5}
         left.plot(history["step"], smooth["loss"], color=colour, linestyle=dash, label=name, **marks)
@@ -171,7 +173,7 @@ def learning_curves(histories: dict[str, pd.DataFrame], plateau: float | None = 
         left.annotate(
             "ln(group size): a guess", (0.98, plateau), xycoords=("axes fraction", "data"), va="bottom", ha="right"
         )
-    left.set(xlabel="step", ylabel="training loss")
+    left.set(xlabel="step", ylabel="training loss", yscale="linear" if plateau is not None else "log")
     right.set(xlabel="step", ylabel="margin: positive minus negative score")
     left.legend(fontsize=8)
     figure.suptitle(title)
