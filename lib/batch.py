@@ -23,6 +23,10 @@ class ParameterError(ValueError):
     """A parameter is unknown or of the wrong type; the message names it."""
 
 
+class NotebookError(RuntimeError):
+    """A cell of a notebook failed; the message names the cell and its error."""
+
+
 def defaults(notebook: Path) -> dict[str, object]:
     """Name -> default value of the notebook's parameters, read from its one cell tagged `parameters`.
 
@@ -74,7 +78,7 @@ def run(notebook: Path, folder: Path, parameters: dict[str, object]) -> Path:
     A failed one is kept as `<name>.failed.ipynb`, with the error at its top.
 
     Raises:
-        papermill.PapermillExecutionError: a cell failed.
+        NotebookError: a cell failed.
     """
     import papermill
 
@@ -95,9 +99,9 @@ def run(notebook: Path, folder: Path, parameters: dict[str, object]) -> Path:
         )
         working.replace(done)
         failed.unlink(missing_ok=True)
-    except papermill.PapermillExecutionError:
+    except papermill.PapermillExecutionError as error:
         working.replace(failed)
-        raise
+        raise NotebookError(f"cell {error.exec_count}: {error.ename}: {error.evalue}") from error
     finally:
         working.unlink(missing_ok=True)
     return done
@@ -155,8 +159,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run_all(notebooks: list[Path], folder: Path, given: dict[str, object]) -> int:
-    import papermill
-
     warnings.filterwarnings("ignore", message="Input notebook does not contain")
     begun = time.perf_counter()
     with _terminal_progress():
@@ -166,8 +168,8 @@ def _run_all(notebooks: list[Path], folder: Path, given: dict[str, object]) -> i
             try:
                 with store.clear_write_errors(folder):
                     run(notebook, folder, given)
-            except (papermill.PapermillExecutionError, store.StoreError) as error:
-                print(f"error: {notebook.name}: {_reason(error)}", file=sys.stderr)
+            except (NotebookError, store.StoreError) as error:
+                print(f"error: {notebook.name}: {error}", file=sys.stderr)
                 return 1
             except KeyboardInterrupt:
                 print(f"interrupted in {notebook.name}; what was finished is kept", file=sys.stderr)
@@ -176,13 +178,6 @@ def _run_all(notebooks: list[Path], folder: Path, given: dict[str, object]) -> i
                   f"{progress.duration(time.perf_counter() - start)}", flush=True)  # fmt: skip
     print(f"{len(notebooks)} notebooks in {progress.duration(time.perf_counter() - begun)}; executed copies: {folder}")
     return 0
-
-
-def _reason(error: Exception) -> str:
-    """The error of the cell that failed in one line, without its traceback."""
-    if hasattr(error, "ename"):
-        return f"cell {error.exec_count}: {error.ename}: {error.evalue}"
-    return str(error)
 
 
 def _literal(text: str) -> object:

@@ -93,13 +93,18 @@ def clear_write_errors(folder: Path) -> Iterator[None]:
         number = getattr(error, "errno", None)
         if number in _FULL or any(sign in str(error) for sign in _FULL_SIGNS):
             reason = "no space is left"
-        elif number in _DENIED and str(folder) in str(getattr(error, "filename", "") or ""):
+        elif number in _DENIED and _related(Path(getattr(error, "filename", None) or os.sep), folder):
             reason = f"it cannot be written ({os.strerror(number)})"
         else:
             raise
         raise StoreError(
             f"folder {folder}: {reason}. Free or unlock it, or set STUDY_DATA to another data folder."
         ) from error
+
+
+def _related(path: Path, folder: Path) -> bool:
+    """Whether a path lies in a folder or is one that would hold it."""
+    return path.is_relative_to(folder) or (folder.is_relative_to(path) and path != Path(os.sep))
 
 
 @contextlib.contextmanager

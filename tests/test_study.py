@@ -164,6 +164,14 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing(error, data_folder):
     assert not [path for path in (data_folder / "runs").iterdir() if path.suffix != ".lock"]
 
 
+def test_an_error_elsewhere_is_not_blamed_on_the_folder(tmp_path):
+    with pytest.raises(PermissionError), store.clear_write_errors(tmp_path / "data"):
+        raise PermissionError(13, "denied", str(tmp_path / "weights"))
+    for place in (tmp_path / "data" / "runs" / "x", tmp_path):
+        with pytest.raises(store.StoreError), store.clear_write_errors(tmp_path / "data"):
+            raise PermissionError(13, "denied", str(place))
+
+
 def test_an_error_of_the_work_itself_is_not_blamed_on_the_folder():
     def build(_):
         raise ConnectionRefusedError(111, "refused")
