@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def descend(
-    loss: Callable[[Tensor, Tensor], Tensor], scores: Tensor, targets: Tensor, *, steps: int = 3000, rate: float = 0.02
+    loss: Callable[[Tensor, Tensor], Tensor], scores: Tensor, targets: Tensor, *, steps: int = 1000, rate: float = 0.05
 ) -> Tensor:
     """Scores (batch, docs) after `steps` of Adam from `scores`, on the sum of the loss over queries."""
     free = scores.detach().clone().requires_grad_()
