@@ -257,8 +257,10 @@ def _train(experiment: Experiment, folder: Path) -> None:
 
 
 def commit() -> str:
-    """The project's git commit, with "+changes" where files differ from it; "unknown" outside git."""
-    here = Path(__file__).parents[1]
-    command = ["git", "-C", here, "describe", "--always", "--abbrev=12", "--dirty=+changes", "--exclude=*"]
-    asked = subprocess.run(command, capture_output=True, text=True, check=False)
-    return asked.stdout.strip() or "unknown"
+    """The project's git commit, with "+changes" where lib/ differs from it; "unknown" outside git."""
+    git = ["git", "-C", str(Path(__file__).parents[1])]
+    asked = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False)
+    if asked.returncode:
+        return "unknown"
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "lib"], capture_output=True, check=False)
+    return asked.stdout.strip() + ("+changes" if changed.returncode else "")
