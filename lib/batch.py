@@ -95,6 +95,7 @@ def run(notebook: Path, folder: Path, parameters: dict[str, object]) -> Path:
             parameters=parameters,
             progress_bar=False,
             cwd=notebook.parent,
+            kernel_name="python3",
             extra_arguments=["--log-level=ERROR"],
         )
         working.replace(done)
