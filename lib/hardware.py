@@ -16,7 +16,7 @@ def device() -> torch.device:
 def precision() -> str:
     """ "bf16" where the device multiplies bfloat16 in hardware, else "no" (float32): Accelerate's words.
 
-    A processor with AMX trained 2.4 times faster in bf16 (README, speed); one without emulates it and is slower. It
+    A processor with AMX trained 2.5 times faster in bf16 (README, speed); one without emulates it and is slower. It
     is asked, not timed, so that the answer is the same in every process.
     """
     if torch.cuda.is_available():
@@ -27,7 +27,7 @@ def precision() -> str:
 def attention(training: bool) -> str:
     """Which of transformers' attention implementations is fastest here.
 
-    On a processor the backward pass of the fused attention is slow: training MiniLM ran 1.7 times faster with plain
+    On a processor the backward pass of the fused attention is slow: training MiniLM ran 2.0 times faster with plain
     products ("eager"), while scoring ran 1.1 times faster fused ("sdpa").
     """
     return "eager" if training and device().type == "cpu" else "sdpa"
