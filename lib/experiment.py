@@ -64,9 +64,9 @@ class Experiment:
     @property
     def key(self) -> str:
         """The run's folder name."""
-        fingerprint = collections.load(self.collection).fingerprint
+        texts = [collections.load(one.collection).fingerprint for one in lineage(self)]  # a teacher's may be another
         weights = [backbone.fingerprint(one.backbone) for one in lineage(self)]
-        return store.key(RECIPE, dataclasses.asdict(self), fingerprint, weights)
+        return store.key(RECIPE, dataclasses.asdict(self), texts, weights)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 smoke        every notebook in about two minutes: does everything run?
 laptop       two cores, no accelerator, no network, real text: the default, whose figures the README shows
-workstation  one GPU: the whole of PyDocs, deeper teacher from the hub, more seeds
+workstation  one accelerator: all training groups, longer lists, five seeds, every test query
 """
 
 from collections.abc import Callable
@@ -107,12 +107,7 @@ def named(name: str) -> Profile:
         TypeError: `name` is no text.
         ValueError: no profile has that name.
     """
-    if not isinstance(name, str):
-        raise TypeError(
-            f"parameter 'profile': {name!r} is {type(name).__name__}, not text; give one of {', '.join(PROFILES)}"
-        )
-    if name not in PROFILES:
-        raise ValueError(f"parameter 'profile': {name!r} is unknown; give one of {', '.join(PROFILES)}")
+    parameter("profile", name, str, among=tuple(PROFILES))
     return PROFILES[name]()
 
 

@@ -68,23 +68,22 @@ def complete(grid: Iterable[Experiment], tests: Iterable[TestSet] = ()) -> None:
 
 def first_stage(tests: Iterable[TestSet]) -> pd.DataFrame:
     """The same table for BM25 itself (strategy "bm25"), over the candidates that every run re-ranks."""
-    tables = []
-    for test in tests:
-        collection, queries, run = test.candidates()
-        values = evaluation.measure(run.rename(columns={"first_stage": "score"}), collection, test.split, queries)
-        tables.append(values.assign(collection=test.collection))
-    about = {"run": "bm25", "strategy": "bm25", "paradigm": "first stage", "layers": 0, "seed": 0, "text": ""}
-    return pd.concat(tables, ignore_index=True).assign(**about)[COLUMNS]
+    return _ranked_by("first_stage", tests, strategy="bm25", paradigm="first stage")
 
 
 def best_order(tests: Iterable[TestSet]) -> pd.DataFrame:
     """The same table for the best order of the candidates (strategy "best"): what re-ranking could reach."""
+    return _ranked_by("grade", tests, strategy="best", paradigm="ceiling")
+
+
+def _ranked_by(column: str, tests: Iterable[TestSet], *, strategy: str, paradigm: str) -> pd.DataFrame:
+    """The table of ranking the candidates by one of their columns, without a model."""
     tables = []
     for test in tests:
         collection, queries, run = test.candidates()
-        values = evaluation.measure(run.rename(columns={"grade": "score"}), collection, test.split, queries)
+        values = evaluation.measure(run.rename(columns={column: "score"}), collection, test.split, queries)
         tables.append(values.assign(collection=test.collection))
-    about = {"run": "best", "strategy": "best", "paradigm": "ceiling", "layers": 0, "seed": 0, "text": ""}
+    about = {"run": strategy, "strategy": strategy, "paradigm": paradigm, "layers": 0, "seed": 0, "text": ""}
     return pd.concat(tables, ignore_index=True).assign(**about)[COLUMNS]
 
 
