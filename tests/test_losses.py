@@ -21,7 +21,7 @@ TARGETS = {
     "bce": LABELS, "info_nce": LABELS, "hinge": GRADES, "ranknet": GRADES, "smooth_mrr": LABELS, "list_mle": GRADES,
     "position_list_mle": GRADES, "lambda_loss": GRADES, "approx_ndcg": GRADES, "adr_mse": TEACHER, "list_net": TEACHER,
     "gist": TEACHER, "weighted_ranknet": TEACHER, "margin_mse": TEACHER, "mse": TEACHER, "kl": TEACHER,
-    "reverse_kl": TEACHER, "jensen_shannon": TEACHER, "pearson": TEACHER,
+    "reverse_kl": TEACHER, "jensen_shannon": TEACHER, "pearson": TEACHER, "margin_error": TEACHER,
 }  # fmt: skip
 VARIANTS = {
     "kl hot": partial(losses.kl, temperature=3.0), "kl softened teacher": partial(losses.kl, target_temperature=2.0),
@@ -32,6 +32,8 @@ VARIANTS = {
        for scheme in ("ranknet", "ndcg_loss_1", "ndcg_loss_2", "lambda_rank")},
     "lambda_loss at 2": partial(losses.lambda_loss, cutoff=2),
     "approx_ndcg cold": partial(losses.approx_ndcg, temperature=0.2),
+    "margin_error l1": partial(losses.margin_error, error="l1"),
+    "margin_error soft": partial(losses.margin_error, error="soft"),
 }  # fmt: skip
 FOUND = {
     name: loss for name in losses.__all__ if "scores" in inspect.signature(loss := getattr(losses, name)).parameters
@@ -39,8 +41,8 @@ FOUND = {
 EVERY = {**FOUND, **VARIANTS}
 # Zero, with zero gradient, where the student equals the teacher, and positive elsewhere.
 AT_THE_TEACHER = [name for name in EVERY if name.split()[0] in
-                  {"mse", "margin_mse", "kl", "reverse_kl", "jensen_shannon", "pearson"}
-                  and name != "kl softened teacher"]  # fmt: skip
+                  {"mse", "margin_mse", "margin_error", "kl", "reverse_kl", "jensen_shannon", "pearson"}
+                  and name not in ("kl softened teacher", "margin_error soft")]  # fmt: skip
 SEES_A_SHIFT = {"bce", "mse"}
 SEES_NO_SCALE = {"pearson"}
 
@@ -73,6 +75,7 @@ def test_every_loss_is_found_and_has_targets():
         "reverse_kl",
         "jensen_shannon",
         "margin_mse",
+        "margin_error",
         "adr_mse",
         "pearson",
     ]
@@ -80,8 +83,9 @@ def test_every_loss_is_found_and_has_targets():
 
 
 def test_every_loss_can_be_named_in_a_strategy():
-    assert set(strategies.CONTRASTIVE) | set(strategies.DISTILLATION) == set(FOUND)
-    assert set(FOUND) <= set(strategies.STRATEGIES)
+    margins = {"margin_error"}  # its targets are neither labels nor a teacher's scores: lib.losses.margins builds them
+    assert set(strategies.CONTRASTIVE) | set(strategies.DISTILLATION) == set(FOUND) - margins
+    assert set(FOUND) - margins <= set(strategies.STRATEGIES)
 
 
 def test_every_docstring_states_shapes_and_a_source():
@@ -245,6 +249,16 @@ def test_regressions_by_hand():
     assert value(losses.mse, [2.0, 1.0], [5.0, 2.0]) == 5.0
 
 
+def test_margin_error_by_hand():
+    scores, targets = [2.0, 1.0, -1.0], [1.0, 0.5, 0.0]  # margins 1 and 3, wanted 0.5 and 1: 0.5 and 2 above
+    of = lambda error: value(partial(losses.margin_error, error=error), scores, targets)  # noqa: E731
+    assert of("l2") == value(losses.margin_error, scores, targets) == value(losses.margin_mse, scores, targets) == 2.125
+    assert of("l1") == 1.25
+    assert of("soft") == pytest.approx((math.log(1 + math.exp(-0.5)) + math.log(1 + math.exp(-2))) / 2, abs=1e-12)
+    with pytest.raises(ValueError, match="error='huber': give one of l2, l1, soft"):
+        of("huber")
+
+
 def test_dual_supervision_by_hand():
     """TAS-B: the pair, and each positive against the other queries' passages."""
     student = torch.tensor([[2.0, 1.0], [1.0, 3.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
@@ -371,7 +385,18 @@ def test_a_perfect_student_is_at_zero_with_zero_gradient(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["kl", "reverse_kl", "jensen_shannon", "margin_mse", "list_net", "pearson", "gist", "weighted_ranknet"]
+    "name",
+    [
+        "kl",
+        "reverse_kl",
+        "jensen_shannon",
+        "margin_mse",
+        "margin_error",
+        "list_net",
+        "pearson",
+        "gist",
+        "weighted_ranknet",
+    ],
 )
 def test_a_constant_added_to_the_teacher_changes_nothing(name):
     torch.testing.assert_close(EVERY[name](STUDENT, TEACHER + 7), EVERY[name](STUDENT, TEACHER))

@@ -17,11 +17,11 @@ from lib.losses.listwise import (
     position_list_mle,
     smooth_mrr,
 )
-from lib.losses.pairwise import hinge, lambda_loss, margin_mse, ranknet, weighted_ranknet
+from lib.losses.pairwise import hinge, lambda_loss, margin_error, margin_mse, ranknet, weighted_ranknet
 from lib.losses.pointwise import bce, mse
 
 __all__ = [
     "adr_mse", "approx_ndcg", "bce", "gist", "hinge", "in_batch", "info_nce", "jensen_shannon", "kl", "lambda_loss",
-    "list_mle", "list_net", "margin_mse", "mse", "pearson", "position_list_mle", "ranknet", "reverse_kl", "smooth_mrr",
+    "list_mle", "list_net", "margin_error", "margin_mse", "mse", "pearson", "position_list_mle", "ranknet", "reverse_kl", "smooth_mrr",
     "weighted_ranknet",
 ]  # fmt: skip

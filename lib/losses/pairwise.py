@@ -58,9 +58,33 @@ def margin_mse(scores: Tensor, targets: Tensor) -> Tensor:
     invariant. Zero where all margins agree. sentence-transformers' MarginMSELoss and lightning-ir's MarginMSE mean
     the same; lightning-ir's is NaN where all targets tie, this one is not.
     """
-    margins = scores[..., :1] - scores[..., 1:]
-    wanted = targets[..., :1] - targets[..., 1:]
-    return torch.square(margins - wanted).mean(-1)
+    return _margin_errors(scores, targets).square().mean(-1)
+
+
+@ranking_loss
+def margin_error(scores: Tensor, targets: Tensor, *, error: str = "l2") -> Tensor:
+    """An error of the margin against the wanted one, mean over the negatives: Margin-MSE with a choice of error.
+
+    Gienapp et al. 2024 (adaptive relevance margins), https://arxiv.org/abs/2407.21515, whose targets are built in
+    `lib.losses.margins`. With z = (s_0 - s_j) - (t_0 - t_j), the positive in column 0, the error is "l2" (z^2: this is
+    `margin_mse`), "l1" (|z|) or "soft" (log(1 + exp(-z)): RankNet around the wanted margin, which goes on falling above
+    it). scores, targets: (batch, docs) -> (batch,). Shift invariant on both sides, not scale invariant. "l2" and "l1"
+    are zero where all margins agree; both also punish a margin above the wanted one.
+
+    Raises:
+        ValueError: the error is unknown.
+    """
+    if error not in _ERRORS:
+        raise ValueError(f"error={error!r}: give one of {', '.join(_ERRORS)}")
+    return _ERRORS[error](_margin_errors(scores, targets)).mean(-1)
+
+
+_ERRORS = {"l2": torch.square, "l1": torch.abs, "soft": lambda z: F.softplus(-z)}
+
+
+def _margin_errors(scores: Tensor, targets: Tensor) -> Tensor:
+    """(s_0 - s_j) - (t_0 - t_j) for each negative j; (batch, docs - 1)."""
+    return (scores[..., :1] - scores[..., 1:]) - (targets[..., :1] - targets[..., 1:])
 
 
 @ranking_loss
