@@ -22,6 +22,6 @@ from lib.losses.pointwise import bce, mse
 
 __all__ = [
     "adr_mse", "approx_ndcg", "bce", "gist", "hinge", "in_batch", "info_nce", "jensen_shannon", "kl", "lambda_loss",
-    "list_mle", "list_net", "margin_error", "margin_mse", "mse", "pearson", "position_list_mle", "ranknet", "reverse_kl", "smooth_mrr",
-    "weighted_ranknet",
+    "list_mle", "list_net", "margin_error", "margin_mse", "mse", "pearson", "position_list_mle", "ranknet",
+    "reverse_kl", "smooth_mrr", "weighted_ranknet",
 ]  # fmt: skip

@@ -1,0 +1,152 @@
+"""Self-distillation: margins that the model's own document similarities ask for, as targets of `margin_error`.
+
+Gienapp et al. 2024 (adaptive relevance margins), https://arxiv.org/abs/2407.21515. A positive should be ahead of a
+negative by T = (1 + cos(positive, negative)) / 2: no teacher and no margin to tune, and the more the two documents are
+alike the further apart their scores should be. `fixed`, `adaptive` and `distributed` each give (scores, targets), both
+(batch, columns), column 0 the positive, where target_0 - target_j is the wanted margin. So self-distillation is
+`margin_error(*adaptive(similarities))`, and with error "l2" that is Margin-MSE with targets from the model itself.
+
+The formulas were compared with the authors' code only (webis-de/adaptive-relevance-margin-loss, src/loss.py, commit
+76fc0d9), not with the body of the paper. Where a batch is compared with itself there are two readings:
+
+- "row", the default: each query is compared with its own positive. In-batch: a_i - cos(q_i, n_j) against T_ij, with
+  a_i = cos(q_i, p_i); distributed: the margin of query i against T_ij for all j.
+- "literal", what that code computes: its vector of positives, or of margins, is broadcast over columns, so a_j stands
+  where a_i does above, and the margin of query j meets T_ij for all i. That is the row reading of both matrices with
+  their first two axes swapped. The authors' numbers are this one's.
+
+Without in-batch negatives `fixed` and `adaptive` have one reading. That code has one negative a query; with more, each
+keeps its place k in the group.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+READINGS = ("row", "literal")
+
+
+class Similarities(NamedTuple):
+    """What a batch of groups says about itself; column k = 0 of a group is its positive."""
+
+    scores: Tensor  # (batch, batch, docs): query i with document k of group j
+    documents: Tensor  # (batch, batch, docs): the positive of query i with document k of group j
+
+
+def own(matrix: Tensor) -> Tensor:
+    """Each query with its own group: (batch, batch, docs) -> (batch, docs), the matrix of every other loss."""
+    return matrix.diagonal().T
+
+
+def contrast(similarities: Similarities) -> tuple[Tensor, Tensor]:
+    """Scores and labels of InfoNCE with in-batch negatives: own group first, then the other groups, positives too.
+
+    -> (batch, batch * docs) both; the label is 1 in column 0. Row i has the groups i, i + 1, ... and, after the last,
+    from the first on. A document that another group has too counts as a negative there.
+    """
+    scores = similarities.scores
+    rows = torch.arange(len(scores), device=scores.device)
+    ring = (rows.unsqueeze(1) + rows) % len(scores)  # (batch, batch), column 0 the query's own group
+    scores = scores[rows.unsqueeze(1), ring].flatten(1)
+    labels = torch.zeros_like(scores)
+    labels[:, 0] = 1
+    return scores, labels
+
+
+def fixed(
+    similarities: Similarities, *, margin: float, in_batch: bool = False, reading: str = "row",
+    threshold: float | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """One wanted margin for every pair: the baseline of 2407.21515, whose margin has to be tuned.
+
+    -> (batch, docs) both, or with `in_batch` (batch, 1 + batch * (docs - 1)): own positive, then every group's
+    negatives. `threshold` as in `adaptive`.
+
+    Raises:
+        ValueError: the reading is unknown, or the similarities are not two (batch, batch, docs).
+    """
+    scores, documents = (_columns(matrix, in_batch) for matrix in _read(similarities, reading))
+    return _wanting(torch.full_like(documents[:, 1:], margin), scores, documents, threshold)
+
+
+def adaptive(
+    similarities: Similarities, *, in_batch: bool = False, reading: str = "row", detach: bool = False,
+    scale: str = "unit", threshold: float | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """A pair's wanted margin is its documents' similarity c, scaled: "unit" (1 + c) / 2, "clamp" max(c, 0), "raw" c.
+
+    -> (batch, docs) both, or with `in_batch` (batch, 1 + batch * (docs - 1)): own positive, then every group's
+    negatives. As published (2407.21515, scale "unit") the gradient also moves the documents so that their margin
+    becomes right; `detach` stops it, as a teacher's scores would. The other scales and `threshold` are not the paper's.
+
+    A negative more similar to the positive than `threshold` may well be relevant. It is taken out by putting the
+    positive in its place: margin and wanted margin are zero, which costs nothing (error "soft": the constant ln 2) and
+    moves nothing. The mean still counts it, so shapes stay and the other pairs weigh what they did.
+
+    Raises:
+        ValueError: the reading or the scale is unknown, or the similarities are not two (batch, batch, docs).
+    """
+    scores, documents = (_columns(matrix, in_batch) for matrix in _read(similarities, reading))
+    return _wanting(_margins(documents[:, 1:], scale, detach), scores, documents, threshold)
+
+
+def distributed(
+    similarities: Similarities, *, reading: str = "row", detach: bool = False, scale: str = "unit",
+    threshold: float | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Each query's own margins against the wanted margins of a whole row of the batch; the paper's best (2407.21515).
+
+    -> (batch, 1 + batch * (docs - 1)) both: own positive, then the own negatives once for every group j, with the
+    wanted margin of the positive to group j's negative at the same place k. `detach`, `scale` and `threshold` as in
+    `adaptive`, the threshold on the own pair. For error "l2" the mean over j is (margin - mean_j T)^2 + var_j T: a
+    margin goes to the mean wanted one, and the variance, which only the documents can lower, draws these together.
+
+    Raises:
+        ValueError: the reading or the scale is unknown, or the similarities are not two (batch, batch, docs).
+    """
+    similarities = _read(similarities, reading)
+    batch = len(similarities.scores)
+    wanted = _margins(_columns(similarities.documents, in_batch=True)[:, 1:], scale, detach)
+    scores, documents = (
+        torch.cat([group[:, :1], group[:, 1:].repeat(1, batch)], 1) for group in map(own, similarities)
+    )
+    return _wanting(wanted, scores, documents, threshold)
+
+
+_SCALES = {"unit": lambda c: (1 + c) / 2, "clamp": lambda c: c.clamp(min=0), "raw": lambda c: c}
+
+
+def _read(similarities: Similarities, reading: str) -> Similarities:
+    """The similarities in the row reading, in float32 at least."""
+    if reading not in READINGS:
+        raise ValueError(f"reading={reading!r}: give one of {', '.join(READINGS)}")
+    shape = similarities.scores.shape
+    if len(shape) != 3 or shape[0] != shape[1] or similarities.documents.shape != shape:
+        shapes = f"scores {tuple(shape)} and documents {tuple(similarities.documents.shape)}"
+        raise ValueError(f"similarities: {shapes} must both be (batch, batch, docs)")
+    wide = [matrix.to(torch.promote_types(matrix.dtype, torch.float32)) for matrix in similarities]
+    return Similarities(*(matrix.transpose(0, 1) if reading == "literal" else matrix for matrix in wide))
+
+
+def _columns(matrix: Tensor, in_batch: bool) -> Tensor:
+    """(batch, batch, docs) -> own positive, then the own negatives or every group's; (batch, columns)."""
+    if not in_batch:
+        return own(matrix)
+    return torch.cat([own(matrix)[:, :1], matrix[:, :, 1:].flatten(1)], 1)
+
+
+def _margins(documents: Tensor, scale: str, detach: bool) -> Tensor:
+    if scale not in _SCALES:
+        raise ValueError(f"scale={scale!r}: give one of {', '.join(_SCALES)}")
+    return _SCALES[scale](documents.detach() if detach else documents)
+
+
+def _wanting(wanted: Tensor, scores: Tensor, documents: Tensor, threshold: float | None) -> tuple[Tensor, Tensor]:
+    """Scores and the targets whose margins are `wanted` (batch, columns - 1), without the pairs above the threshold."""
+    positive = scores[:, :1]
+    if threshold is not None:
+        alike = documents[:, 1:] > threshold
+        scores = torch.cat([positive, torch.where(alike, positive, scores[:, 1:])], 1)
+        wanted = wanted.masked_fill(alike, 0)
+    return scores, torch.cat([torch.zeros_like(positive), -wanted], 1)
