@@ -1,0 +1,82 @@
+"""Momentum contrast: a queue of earlier steps' documents as negatives, around any bi-encoder."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+
+class Momentum(nn.Module):
+    """Scores of an encoder's queries against its own documents and a queue of earlier positives.
+
+    He et al. 2020 (MoCo), https://arxiv.org/abs/1911.05722; for bi-encoders with one encoder for both sides, as in
+    Contriever (https://arxiv.org/abs/2112.09118). A slowly moving copy of the encoder makes every document vector, own
+    documents too: a query must not tell its positive from the queue by which encoder made it. So the gradient reaches
+    the queries only, and an encoder with a tower of its own for documents would not train that one.
+
+    `encoder` has `vectors(tokens, docs) -> (queries (batch, dim), documents (batch, docs, dim))`, normalised where the
+    similarity is the cosine. The copy is not trained and has no dropout; the trained encoder is `.encoder`, and that is
+    what `save` writes and what scores in evaluation mode. One process: the queue is not gathered over several.
+    """
+
+    def __init__(self, encoder: nn.Module, size: int, momentum: float = 0.999):
+        """`size`: of the queue, in documents; `momentum`: how much of itself the copy keeps a step.
+
+        A copy far behind needs more steps than a short training has: 0.999 remembers about a thousand.
+
+        Raises:
+            ValueError: the size is below 1, or the momentum is not within [0, 1].
+        """
+        super().__init__()
+        if size < 1 or not 0 <= momentum <= 1:
+            raise ValueError(f"size={size}, momentum={momentum}: give at least 1, and something within [0, 1]")
+        self.size, self.momentum = size, momentum
+        self.encoder = encoder
+        self.momentum_encoder = copy.deepcopy(encoder).requires_grad_(False).eval()
+        self.register_buffer("queue", None, persistent=False)  # then (filled, dim), the oldest first
+
+    def train(self, mode: bool = True) -> "Momentum":
+        """Set the mode; the copy stays without dropout."""
+        super().train(mode)
+        self.momentum_encoder.eval()
+        return self
+
+    def forward(self, tokens: dict[str, Tensor], docs: int) -> Tensor:
+        """Scores (batch, docs + filled): own documents, the positive first, then the queue from its oldest.
+
+        One call is one step: it moves the copy and then, after scoring, puts this step's positives (column 0) in the
+        queue, where the oldest leave. Labels and other targets have to be widened with zeros to this shape. A document
+        in the queue that is also one of the row's own, its positive even, is not left out. In evaluation mode: the
+        encoder's own scores.
+        """
+        if not self.training:
+            return self.encoder(tokens, docs)
+        queries = self.encoder.vectors(tokens, docs)[0]
+        with torch.no_grad():
+            self._follow()
+            documents = self.momentum_encoder.vectors(tokens, docs)[1]
+        with torch.autocast(queries.device.type, enabled=False):  # in bfloat16 near scores would tie
+            kind = torch.promote_types(queries.dtype, torch.float32)
+            queries, documents = queries.to(kind), documents.to(kind)
+            scores = torch.einsum("bd,bkd->bk", queries, documents)
+            if self.queue is not None:
+                scores = torch.cat([scores, queries @ self.queue.T], 1)
+        self._remember(documents[:, 0])
+        return scores
+
+    def save(self, *arguments: object, **named: object) -> None:
+        """Save the encoder, which is all that is used after training."""
+        self.encoder.save(*arguments, **named)
+
+    def _follow(self) -> None:
+        """copy = momentum * copy + (1 - momentum) * encoder."""
+        for slow, fast in zip(self.momentum_encoder.parameters(), self.encoder.parameters(), strict=True):
+            slow.lerp_(fast, 1 - self.momentum)
+        for slow, fast in zip(self.momentum_encoder.buffers(), self.encoder.buffers(), strict=True):
+            slow.copy_(fast)
+
+    def _remember(self, documents: Tensor) -> None:
+        """Put documents (batch, dim) at the end of the queue."""
+        # A new tensor: this step's backward pass still needs the queue that it was scored with.
+        queue = documents if self.queue is None else torch.cat([self.queue, documents])
+        self.queue = queue[-self.size :].detach()
