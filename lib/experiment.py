@@ -5,14 +5,20 @@ Both are frozen dataclasses: a grid is a comprehension, a variant is `dataclasse
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Union
 
 import pandas as pd
 
-from lib import collections, retrieval, store, strategies
+from lib import collections, models, retrieval, score_files, store, strategies
 from lib.collections import Collection
 from lib.models import backbone
 
-RECIPE = 1  # goes into every run's name: raise it when a change of the code changes a run's numbers
+# Whose scores are targets: another run of the kit, a cross-encoder (hub name or folder), a file of scores, or the mean
+# of several of these.
+Teacher = Union["Experiment", str, tuple[Union["Experiment", str], ...]]
+
+RECIPE = 2  # goes into every run's name: raise it when a change of the code changes a run's numbers
 
 
 @dataclass(frozen=True)
@@ -20,10 +26,12 @@ class Experiment:
     """Everything that decides a trained model, as literals. A variant is `dataclasses.replace`."""
 
     strategy: str
-    teacher: "Experiment | None" = None  # whose scores are the targets of a distillation
+    teacher: Teacher | None = None  # whose scores are the targets of a distillation; several: their mean
     start: "Experiment | None" = None  # whose trained weights it starts from; None: the backbone's, with a new head
     seed: int = 0  # head, order of the batches, dropout; the groups are the same for every seed
     # model
+    architecture: str = "cat"  # cat, dot, colbert, prettr or tk
+    options: tuple[tuple[str, object], ...] = ()  # of the architecture, such as (("similarity", "cosine"),)
     backbone: str = backbone.MINILM
     layers: tuple[int, ...] | None = None  # which of the backbone's layers are kept; None: all
     max_length: int = 96  # tokens of a pair
@@ -51,8 +59,9 @@ class Experiment:
         for name in ("warm_up", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)!r}: must be at least 0 and below 1")
-        if self.start is not None and (self.start.backbone, self.start.layers) != (self.backbone, self.layers):
-            raise ValueError(f"start={describe(self.start)!r}: it must have the same backbone and layers")
+        models.check(self.architecture, dict(self.options))
+        if self.start is not None and _model(self.start) != _model(self):
+            raise ValueError(f"start={describe(self.start)!r}: it must have the same architecture, backbone and layers")
         if self.batch_size > self.group_count:
             raise ValueError(f"batch_size={self.batch_size}: more than group_count={self.group_count}")
 
@@ -62,11 +71,20 @@ class Experiment:
         return f"{layer_count(self)} layers"
 
     @property
+    def teachers(self) -> tuple["Experiment | str", ...]:
+        """Whose scores are averaged; empty without a teacher."""
+        if self.teacher is None:
+            return ()
+        return self.teacher if isinstance(self.teacher, tuple) else (self.teacher,)
+
+    @property
     def key(self) -> str:
         """The run's folder name."""
-        texts = [collections.load(one.collection).fingerprint for one in lineage(self)]  # a teacher's may be another
-        weights = [backbone.fingerprint(one.backbone) for one in lineage(self)]
-        return store.key(RECIPE, dataclasses.asdict(self), texts, weights)
+        runs = lineage(self)
+        texts = [collections.load(one.collection).fingerprint for one in runs]  # a teacher's may be another
+        weights = [backbone.fingerprint(one.backbone) for one in runs]
+        files = [fingerprint(one) for run in runs for one in run.teachers if isinstance(one, str)]
+        return store.key(RECIPE, dataclasses.asdict(self), texts, weights, files)
 
 
 @dataclass(frozen=True)
@@ -92,17 +110,35 @@ class TestSet:
 
 def describe(experiment: Experiment) -> str:
     """One line for people."""
-    taught = f" from {experiment.teacher.size}" if experiment.teacher else ""
+    taught = {0: "", 1: " from a teacher"}.get(len(experiment.teachers), f" from {len(experiment.teachers)} teachers")
+    if len(experiment.teachers) == 1 and isinstance(experiment.teacher, Experiment):
+        taught = f" from {experiment.teacher.size}"
     text = ", cropped queries" if experiment.collection.startswith("cropped:") else ""
-    return f"{experiment.strategy}{taught}, {experiment.size}, seed {experiment.seed}{text}"
+    return f"{experiment.architecture} {experiment.strategy}{taught}, {experiment.size}, seed {experiment.seed}{text}"
 
 
 def lineage(experiment: Experiment) -> list[Experiment]:
     """Every run that an experiment needs, in an order in which they can be trained; itself last."""
-    needed = [parent for parent in (experiment.start, experiment.teacher) if parent is not None]
+    needed = [one for one in (experiment.start, *experiment.teachers) if isinstance(one, Experiment)]
     return [one for parent in needed for one in lineage(parent)] + [experiment]
 
 
 def layer_count(experiment: Experiment) -> int:
     """How many transformer layers the model has."""
+    if experiment.architecture == "tk":
+        return dict(experiment.options).get("depth", 2)
     return backbone.layer_count(experiment.backbone) if experiment.layers is None else len(experiment.layers)
+
+
+def fingerprint(teacher: str) -> str:
+    """Hash of a teacher that is no run of the kit: a score file's content or a model's weights."""
+    return score_files.fingerprint(teacher) if is_score_file(teacher) else backbone.fingerprint(teacher)
+
+
+def is_score_file(teacher: str) -> bool:
+    """Whether a teacher's name is a file of scores; else it is a model's folder or its name on the hub."""
+    return Path(teacher).is_file()
+
+
+def _model(experiment: Experiment) -> tuple:
+    return experiment.architecture, dict(experiment.options), experiment.backbone, experiment.layers

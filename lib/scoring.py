@@ -1,16 +1,17 @@
 """Score any (query, document) pairs with any model, sorted by length."""
 
+import accelerate
 import numpy as np
 import torch
 from torch import nn
 
 from lib import hardware, progress
-from lib.tokens import PairTokens
+from lib.tokens import PairTokens, SeparateTokens
 
 
 @torch.inference_mode()
 def score(
-    model: nn.Module, tokens: PairTokens, queries: np.ndarray, documents: np.ndarray, *,
+    model: nn.Module, tokens: PairTokens | SeparateTokens, queries: np.ndarray, documents: np.ndarray, *,
     batch_size: int = 64, what: str = "scoring",
 ) -> np.ndarray:  # fmt: skip
     """Raw scores of pairs: arrays of query ids and document ids, same shape; float32 of that shape.
@@ -28,7 +29,7 @@ def score(
     with torch.autocast(device.type, torch.bfloat16, enabled=hardware.precision() == "bf16"):
         for start in progress.steps(starts, what, len(starts)):
             chosen = order[start : start + batch_size]
-            batch = tokens.batch(pairs[chosen, 0], pairs[chosen, 1])
-            batch = {name: values.to(device, non_blocking=True) for name, values in batch.items()}
+            batch = tokens.batch(pairs[chosen, 0], pairs[chosen, 1:])
+            batch = accelerate.utils.send_to_device(batch, device, non_blocking=True)
             scores[torch.from_numpy(chosen).to(device)] = model(batch).squeeze(1)
     return scores.cpu().numpy()[inverse.ravel()].reshape(shape)

@@ -1,17 +1,20 @@
 """Strategies as data: a training strategy is a weighted list of (loss, source of targets).
 
-The paradigms differ only in where the targets come from: labels (contrastive) or a teacher's scores (distillation).
+The paradigms differ only in where the targets come from: labels (contrastive), a teacher's scores (distillation) or the
+model's own document similarities (self-distillation).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from lib import losses
 from lib.groups import LABELS
+from lib.losses.margins import Similarities
 
 TEACHER = "teacher"
+OWN = "own"  # margins that the model's own document similarities ask for
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class Term:
     """One loss against one source of targets."""
 
     loss: Callable[[Tensor, Tensor], Tensor]
-    source: str  # a key of Groups.targets
+    source: str  # LABELS, TEACHER or OWN
     weight: float = 1.0
 
 
@@ -28,13 +31,24 @@ class Strategy:
     """What a run minimises: the weighted sum of its terms."""
 
     name: str
-    paradigm: str  # contrastive or distillation: the colour in every figure
+    paradigm: str  # contrastive, distillation or self-distillation: the colour in every figure
     terms: tuple[Term, ...]
+    # Where the columns of the score matrix come from: None for a query's own group, else a function of the batch's
+    # similarities that gives scores and targets (lib.losses.margins). Only models that encode texts apart have these.
+    columns: Callable[[Similarities], tuple[Tensor, Tensor]] | None = None
 
     @property
     def needs_teacher(self) -> bool:
         """Whether a term's targets are a teacher's scores."""
         return any(term.source == TEACHER for term in self.terms)
+
+    def matrix(self, model: nn.Module, tokens: dict, targets: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """One step's tokens, and targets by source (batch, docs) -> score matrix and its targets by source."""
+        docs = targets[LABELS].shape[1]
+        if self.columns is None:
+            return model(tokens, docs), targets
+        scores, wanted = self.columns(model(tokens, docs, in_batch=True))
+        return scores, {term.source: wanted for term in self.terms}
 
     def loss(self, scores: Tensor, targets: dict[str, Tensor]) -> Tensor:
         """scores (batch, docs), targets {source: (batch, docs)} -> (batch,)."""

@@ -21,7 +21,9 @@ from lib import (
     evaluation,
     groups,
     hardware,
+    models,
     progress,
+    score_files,
     scoring,
     store,
     strategies,
@@ -29,16 +31,16 @@ from lib import (
     training,
 )
 from lib.collections import Collection
-from lib.experiment import Experiment, TestSet, describe, layer_count, lineage
+from lib.experiment import Experiment, TestSet, describe, fingerprint, is_score_file, layer_count, lineage
 from lib.groups import Groups
-from lib.models import backbone, cross_encoder
-from lib.models.cross_encoder import CrossEncoder
+from lib.models import Ranker, backbone
 
 
 def results(grid: Iterable[Experiment], tests: Iterable[TestSet]) -> pd.DataFrame:
     """The table of all runs of a grid: those that are missing are trained, teachers first; the rest is read.
 
-    Columns: run (key), the experiment's strategy, paradigm, layers and seed, collection, query, measure, value, text.
+    Columns: run (key), the experiment's architecture, strategy, paradigm, number of teachers, layers and seed,
+    collection, query, measure, value, text.
     Quality has a query. Costs (unit in the measure's name) and provenance (in `text`) have an empty query.
     """
     grid, tests = list(dict.fromkeys(grid)), list(tests)
@@ -48,15 +50,18 @@ def results(grid: Iterable[Experiment], tests: Iterable[TestSet]) -> pd.DataFram
         parts = [pd.read_parquet(_place("runs", experiment.key) / "costs.parquet")]
         parts += [pd.read_parquet(evaluate(experiment, test) / "values.parquet") for test in tests]
         about = {
-            "run": experiment.key, "strategy": experiment.strategy,
-            "paradigm": strategies.named(experiment.strategy).paradigm, "layers": layer_count(experiment),
-            "seed": experiment.seed,
+            "run": experiment.key, "architecture": experiment.architecture, "strategy": experiment.strategy,
+            "paradigm": strategies.named(experiment.strategy).paradigm, "teachers": len(experiment.teachers),
+            "layers": layer_count(experiment), "seed": experiment.seed,
         }  # fmt: skip
         tables.append(pd.concat(parts).assign(**about))
     return pd.concat(tables, ignore_index=True)[COLUMNS]
 
 
-COLUMNS = ["run", "strategy", "paradigm", "layers", "seed", "collection", "query", "measure", "value", "text"]
+COLUMNS = [
+    "run", "architecture", "strategy", "paradigm", "teachers", "layers", "seed", "collection", "query", "measure",
+    "value", "text",
+]  # fmt: skip
 
 
 def complete(grid: Iterable[Experiment], tests: Iterable[TestSet] = ()) -> None:
@@ -83,7 +88,10 @@ def _ranked_by(column: str, tests: Iterable[TestSet], *, strategy: str, paradigm
         collection, queries, run = test.candidates()
         values = evaluation.measure(run.rename(columns={column: "score"}), collection, test.split, queries)
         tables.append(values.assign(collection=test.collection))
-    about = {"run": strategy, "strategy": strategy, "paradigm": paradigm, "layers": 0, "seed": 0, "text": ""}
+    about = {
+        "run": strategy, "architecture": "", "strategy": strategy, "paradigm": paradigm, "teachers": 0, "layers": 0,
+        "seed": 0, "text": "",
+    }  # fmt: skip
     return pd.concat(tables, ignore_index=True).assign(**about)[COLUMNS]
 
 
@@ -97,9 +105,9 @@ def scores(experiment: Experiment, test: TestSet) -> pd.DataFrame:
     return pd.read_parquet(evaluate(experiment, test) / "scores.parquet")
 
 
-def model(experiment: Experiment) -> CrossEncoder:
+def model(experiment: Experiment) -> Ranker:
     """The trained model of a run."""
-    return cross_encoder.load(model_folder(experiment))
+    return models.load(model_folder(experiment))
 
 
 def model_folder(experiment: Experiment) -> Path:
@@ -107,42 +115,65 @@ def model_folder(experiment: Experiment) -> Path:
     return _run(experiment) / "model"
 
 
-def untrained(experiment: Experiment) -> CrossEncoder:
+def untrained(experiment: Experiment) -> Ranker:
     """The model that a run starts from."""
     settings = {"dropout": experiment.dropout, "embeddings": experiment.embeddings}
     if experiment.start is not None:
-        return cross_encoder.load(model_folder(experiment.start), **settings)
-    return cross_encoder.build(experiment.backbone, experiment.layers, experiment.seed, **settings)
+        return models.load(model_folder(experiment.start), **settings)
+    return models.build(
+        experiment.architecture, experiment.backbone, experiment.layers, experiment.seed, **settings,
+        **dict(experiment.options),
+    )  # fmt: skip
 
 
-def pair_tokens(experiment: Experiment, collection: Collection) -> tokens.PairTokens:
-    """The token stores of a collection as an experiment's model reads them."""
-    tokenizer = backbone.tokenizer(experiment.backbone)
-    return tokens.PairTokens(
+def layout(
+    ranker: Ranker, collection: Collection, name: str, max_length: int
+) -> tokens.PairTokens | tokens.SeparateTokens:
+    """The token stores of a collection as a ranker reads them; `name` is the backbone, whose tokenizer it has."""
+    tokenizer = backbone.tokenizer(name)
+    return ranker.layout(
         tokens.tokenise(collection.queries, tokenizer, f"{collection.fingerprint} queries"),
         tokens.tokenise(collection.documents, tokenizer, f"{collection.fingerprint} documents"),
-        tokens.Pattern.of(tokenizer), experiment.max_length,
+        tokenizer, max_length,
     )  # fmt: skip
+
+
+def pair_tokens(experiment: Experiment, collection: Collection) -> tokens.PairTokens | tokens.SeparateTokens:
+    """The token stores of a collection as an experiment's model reads them."""
+    return layout(untrained(experiment), collection, experiment.backbone, experiment.max_length)
 
 
 def training_groups(experiment: Experiment) -> Groups:
     """The groups of an experiment, with its teacher's scores where it has a teacher."""
     collection = collections.load(experiment.collection)
     made = groups.build(collection, count=experiment.group_count, docs=experiment.docs)
-    if experiment.teacher is not None:
-        made.targets[strategies.TEACHER] = teacher_scores(experiment.teacher, made, collection)
+    if experiment.teachers:
+        found = [teacher_scores(one, made, collection, experiment.max_length) for one in experiment.teachers]
+        made.targets[strategies.TEACHER] = np.mean(found, axis=0)  # of raw scores, as in 2010.02666
     return made
 
 
-def teacher_scores(teacher: Experiment, made: Groups, collection: Collection) -> np.ndarray:
-    """A teacher's raw scores of groups, (groups, docs): computed once, then read."""
+def teacher_scores(
+    teacher: Experiment | str, made: Groups, collection: Collection, max_length: int = 512
+) -> np.ndarray:
+    """A teacher's raw scores of groups, (groups, docs) float32: computed once, then read.
+
+    A run of the kit, a cross-encoder (hub name or folder; pairs of `max_length` tokens), or a file of scores by ids.
+    """
+    if isinstance(teacher, str) and is_score_file(teacher):
+        return score_files.scores_of(teacher, made.queries, made.documents)
 
     def compute(folder: Path) -> None:
-        pairs = pair_tokens(teacher, collection)
-        found = scoring.score(model(teacher), pairs, made.queries[:, None], made.documents, what="teacher scores")
+        if isinstance(teacher, str):
+            ranker, name, length = models.load(backbone.folder(teacher)), teacher, max_length
+        else:
+            ranker, name, length = model(teacher), teacher.backbone, teacher.max_length
+        pairs = layout(ranker, collection, name, length)
+        found = scoring.score(ranker, pairs, made.queries[:, None], made.documents, what="teacher scores")
         np.save(folder / "scores.npy", found)
 
-    name = store.key(teacher.key, collection.fingerprint, made.key)
+    whose = [fingerprint(teacher), max_length] if isinstance(teacher, str) else teacher.key
+    name = store.key(whose, collection.fingerprint, made.key)
     return np.load(store.keep("teacher_scores", name, compute) / "scores.npy")
 
 
@@ -151,7 +182,8 @@ def evaluate(experiment: Experiment, test: TestSet) -> Path:
 
     def compute(folder: Path) -> None:
         collection, queries, run = test.candidates()
-        ranker, pairs = model(experiment), pair_tokens(experiment, collection)
+        ranker = model(experiment)
+        pairs = layout(ranker, collection, experiment.backbone, experiment.max_length)
         asked, found = run["query"].to_numpy(), run["document"].to_numpy()
         with hardware.Meter() as meter:
             run["score"] = scoring.score(ranker, pairs, asked, found, what=f"scoring {test.collection}")
@@ -231,10 +263,11 @@ def _train(experiment: Experiment, folder: Path) -> None:
     """Train and write one run."""
     made = training_groups(experiment)
     ranker = untrained(experiment)
-    ranker.transformer.set_attn_implementation(hardware.attention(training=True))
+    ranker.set_attention(hardware.attention(training=True))
+    collection = collections.load(experiment.collection)
     with hardware.Meter() as meter:
         steps = training.train(
-            ranker, made, pair_tokens(experiment, collections.load(experiment.collection)),
+            ranker, made, layout(ranker, collection, experiment.backbone, experiment.max_length),
             strategies.named(experiment.strategy), learning_rate=experiment.learning_rate,
             batch_size=experiment.batch_size, epochs=experiment.epochs, warm_up=experiment.warm_up,
             seed=experiment.seed,

@@ -1,7 +1,8 @@
 """Token store: every text tokenised once, memory-mapped; batches assembled from cached ids.
 
-Texts are kept without special tokens. A pair is put together as the tokenizer itself would ([CLS] query [SEP]
-document [SEP] for BERT), for a whole batch at once and without a loop over pairs.
+Texts are kept without special tokens. Batches are put together as the tokenizer itself would, for a whole batch at once
+and without a loop over texts: a cross-encoder reads `PairTokens` ([CLS] query [SEP] document [SEP] for BERT), the other
+architectures read `SeparateTokens` ([CLS] query [SEP] and [CLS] document [SEP]).
 """
 
 import hashlib
@@ -46,6 +47,14 @@ class Pattern:
             pad=tokenizer.pad_token_id or 0, has_types="token_type_ids" in tokenizer.model_input_names,
         )  # fmt: skip
 
+    @classmethod
+    def of_single(cls, tokenizer) -> "Pattern":
+        """The pattern around a text that stands alone: nothing in between, no types."""
+        word = tokenizer("one", add_special_tokens=False)["input_ids"]
+        alone = tokenizer("one")["input_ids"]
+        start = next(i for i in range(len(alone)) if alone[i : i + len(word)] == word)
+        return cls(tuple(alone[:start]), (), tuple(alone[start + len(word) :]), tokenizer.pad_token_id or 0, False)
+
 
 class TokenStore:
     """Token ids of many texts: one flat array on disk and where each text starts in it."""
@@ -87,9 +96,25 @@ def _write(texts: dict[str, str], tokenizer, folder: Path) -> None:
     (folder / "names.json").write_text(json.dumps(list(texts)))
 
 
+def _put(ids: np.ndarray, start: np.ndarray, count: np.ndarray, source: np.ndarray, first: np.ndarray) -> None:
+    """Write `count` tokens of `source`, from `first` on, into each row of ids (rows, width) at `start`; (rows,) all."""
+    offset = np.arange(ids.shape[1])[None, :] - start[:, None]  # (rows, width): which token of the part stands here
+    here = (offset >= 0) & (offset < count[:, None])
+    ids[here] = source[(first[:, None] + offset)[here]]
+
+
+def _put_special(ids: np.ndarray, start: np.ndarray, tokens: tuple[int, ...]) -> None:
+    for offset, token in enumerate(tokens):
+        ids[np.arange(len(ids)), start + offset] = token
+
+
+def _width(longest: int) -> int:
+    return -(-int(longest) // PAD_TO) * PAD_TO
+
+
 @dataclass(frozen=True)
 class PairTokens:
-    """Token stores of queries and documents, and how a pair is cut and put together."""
+    """Token stores of queries and documents, and how a pair is cut and put together in one sequence."""
 
     queries: TokenStore
     documents: TokenStore
@@ -104,31 +129,77 @@ class PairTokens:
         return np.minimum(whole, self.max_length)
 
     def batch(self, queries: np.ndarray, documents: np.ndarray) -> dict[str, torch.Tensor]:
-        """input_ids, attention_mask and (if the model reads them) token_type_ids, each (pairs, width)."""
+        """Rows (batch,) and (batch, docs) of the stores -> the model's input.
+
+        input_ids, attention_mask and (if the model reads them) token_type_ids, each (batch * docs, width), the
+        documents of a query after one another.
+        """
         pattern = self.pattern
+        queries, documents = np.repeat(queries, documents.shape[1]), documents.ravel()
         asked = np.minimum(self.queries.lengths[queries], self.max_query)
         total = self.lengths(queries, documents)
         kept = total - asked - pattern.size  # tokens of each document
-        width = -(-int(total.max()) // PAD_TO) * PAD_TO
-        place = np.arange(width)[None, :]  # (1, width)
-        ids = np.full((len(queries), width), pattern.pad, dtype=np.int64)
-
-        def put(start: np.ndarray, count: np.ndarray, source: np.ndarray, first: np.ndarray) -> None:
-            offset = place - start[:, None]  # (pairs, width): which token of the part stands here
-            here = (offset >= 0) & (offset < count[:, None])
-            ids[here] = source[(first[:, None] + offset)[here]]
-
-        def put_special(start: np.ndarray, tokens: tuple[int, ...]) -> None:
-            for offset, token in enumerate(tokens):
-                ids[np.arange(len(ids)), start + offset] = token
-
+        ids = np.full((len(queries), _width(total.max())), pattern.pad, dtype=np.int64)
         second = len(pattern.before) + asked + len(pattern.between)  # where the document starts
-        put_special(np.zeros_like(asked), pattern.before)
-        put(np.full_like(asked, len(pattern.before)), asked, self.queries.flat, self.queries.starts[queries])
-        put_special(len(pattern.before) + asked, pattern.between)
-        put(second, kept, self.documents.flat, self.documents.starts[documents])
-        put_special(second + kept, pattern.after)
+        _put_special(ids, np.zeros_like(asked), pattern.before)
+        _put(ids, np.full_like(asked, len(pattern.before)), asked, self.queries.flat, self.queries.starts[queries])
+        _put_special(ids, len(pattern.before) + asked, pattern.between)
+        _put(ids, second, kept, self.documents.flat, self.documents.starts[documents])
+        _put_special(ids, second + kept, pattern.after)
+        place = np.arange(ids.shape[1])[None, :]
         batch = {"input_ids": ids, "attention_mask": (place < total[:, None]).astype(np.int64)}
         if pattern.has_types:
             batch["token_type_ids"] = ((place >= second[:, None]) & (place < total[:, None])).astype(np.int64)
         return {name: torch.from_numpy(values) for name, values in batch.items()}
+
+
+@dataclass(frozen=True)
+class Side:
+    """How the texts of one side, queries or documents, are cut and put together."""
+
+    texts: TokenStore
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    pad: int
+    max_length: int  # tokens, special tokens included
+
+    def lengths(self, rows: np.ndarray) -> np.ndarray:
+        """Tokens of each text after cutting, special tokens included; same shape as `rows`."""
+        return np.minimum(self.texts.lengths[rows] + len(self.before) + len(self.after), self.max_length)
+
+    def batch(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
+        """Rows (texts,) of the store -> input_ids and attention_mask, each (texts, width)."""
+        total = self.lengths(rows)
+        kept = total - len(self.before) - len(self.after)
+        ids = np.full((len(rows), _width(total.max())), self.pad, dtype=np.int64)
+        _put_special(ids, np.zeros_like(total), self.before)
+        _put(ids, np.full_like(total, len(self.before)), kept, self.texts.flat, self.texts.starts[rows])
+        _put_special(ids, len(self.before) + kept, self.after)
+        mask = (np.arange(ids.shape[1])[None, :] < total[:, None]).astype(np.int64)
+        return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+
+
+@dataclass(frozen=True)
+class SeparateTokens:
+    """Queries and documents in sequences of their own, for models that encode them apart."""
+
+    query_side: Side
+    document_side: Side
+
+    @property
+    def queries(self) -> TokenStore:
+        """The queries' token store."""
+        return self.query_side.texts
+
+    @property
+    def documents(self) -> TokenStore:
+        """The documents' token store."""
+        return self.document_side.texts
+
+    def lengths(self, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
+        """Tokens of query and document together, after cutting. Rows, same shape; so is the result."""
+        return self.query_side.lengths(queries) + self.document_side.lengths(documents)
+
+    def batch(self, queries: np.ndarray, documents: np.ndarray) -> dict[str, dict[str, torch.Tensor]]:
+        """Rows (batch,) and (batch, docs) -> {"queries": (batch, width), "documents": (batch * docs, width)} tokens."""
+        return {"queries": self.query_side.batch(queries), "documents": self.document_side.batch(documents.ravel())}

@@ -12,19 +12,25 @@ from torch import nn
 from lib import hardware, progress
 from lib.groups import Groups
 from lib.strategies import Strategy
-from lib.tokens import PairTokens
+from lib.tokens import PairTokens, SeparateTokens
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Groups of one step: pair tokens, the documents of a query after one another, and the targets by source."""
+    """Groups of one step: tokens as the architecture reads them, and the targets by source."""
 
-    tokens: dict[str, torch.Tensor]  # (batch * docs, length)
+    tokens: dict  # what `tokens.batch` makes of (batch,) queries and (batch, docs) documents
     targets: dict[str, torch.Tensor]  # source -> (batch, docs)
 
 
 def batches(
-    groups: Groups, tokens: PairTokens, *, batch_size: int, epochs: int, seed: int, share: tuple[int, int] = (0, 1)
+    groups: Groups,
+    tokens: PairTokens | SeparateTokens,
+    *,
+    batch_size: int,
+    epochs: int,
+    seed: int,
+    share: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
     """Batches of `batch_size` whole groups, of similar length, in an order drawn from `seed`.
 
@@ -36,7 +42,6 @@ def batches(
     documents = tokens.documents.rows(groups.documents.ravel()).reshape(groups.documents.shape)
     longest = tokens.lengths(queries[:, None], documents).max(1)  # (groups,)
     draw = np.random.default_rng(seed)
-    docs = documents.shape[1]
     number, of = share
     for _ in range(epochs):
         order = draw.permutation(len(groups))
@@ -48,20 +53,21 @@ def batches(
         count = len(order) // batch_size
         for index in draw.permutation(count):
             chosen = order[index * batch_size : (index + 1) * batch_size][number::of]
-            pairs = tokens.batch(np.repeat(queries[chosen], docs), documents[chosen].ravel())
+            pairs = tokens.batch(queries[chosen], documents[chosen])
             yield Batch(pairs, {name: torch.from_numpy(values[chosen]) for name, values in groups.targets.items()})
 
 
 def train(
-    model: nn.Module, groups: Groups, tokens: PairTokens, strategy: Strategy, *,
+    model: nn.Module, groups: Groups, tokens: PairTokens | SeparateTokens, strategy: Strategy, *,
     learning_rate: float, batch_size: int, epochs: int = 1, warm_up: float = 0.1, clip: float = 1.0,
     weight_decay: float = 0.01, seed: int = 0, what: str = "training",
 ) -> pd.DataFrame:  # fmt: skip
     """Train `model` in place and return its history, a row a step.
 
     AdamW; the learning rate rises linearly over the share `warm_up` of the steps and falls linearly to zero;
-    gradients are clipped to norm `clip`. Columns: step, loss, positive and negative (mean raw scores), gradient_norm,
-    learning_rate, documents. Equal arguments on one machine give an equal history.
+    gradients are clipped to norm `clip`. Columns: step, loss, positive and negative (mean raw scores), wanted (mean
+    margin of the first term's targets), gradient_norm, learning_rate, documents. Equal arguments on one machine give
+    an equal history.
 
     Raises:
         FloatingPointError: the loss of a step is not finite.
@@ -85,23 +91,23 @@ def train(
         torch.manual_seed(seed)  # dropout
         for batch in progress.steps(data, what, steps):
             batch = accelerate.utils.send_to_device(vars(batch), accelerator.device, non_blocking=True)
-            docs = batch["targets"]["labels"].shape[1]
-            scores = model(batch["tokens"], docs)  # (batch, docs)
-            loss = strategy.loss(scores, batch["targets"]).mean()
+            scores, targets = strategy.matrix(model, **batch)  # (batch, columns)
+            loss = strategy.loss(scores, targets).mean()
             accelerator.backward(loss)
             norm = accelerator.clip_grad_norm_(trained, clip)
             optimizer.step()
             optimizer.zero_grad()
             # Kept on the device: reading a value here would make every step wait for the accelerator.
-            means = torch.stack([loss.detach(), scores[:, 0].mean().detach(), scores[:, 1:].mean().detach(), norm])
-            rows.append((means, schedule.get_last_lr()[0], scores.numel()))
+            wanted = targets[strategy.terms[0].source]
+            means = [loss, scores[:, 0].mean(), scores[:, 1:].mean(), (wanted[:, :1] - wanted[:, 1:]).mean(), norm]
+            rows.append((torch.stack(means).detach(), schedule.get_last_lr()[0], batch["targets"]["labels"].numel()))
             schedule.step()
     return _history(rows, strategy.name)
 
 
 def _history(rows: list[tuple[torch.Tensor, float, int]], name: str) -> pd.DataFrame:
     values = torch.stack([means for means, _, _ in rows]).float().cpu().numpy()
-    history = pd.DataFrame(values, columns=["loss", "positive", "negative", "gradient_norm"])
+    history = pd.DataFrame(values, columns=["loss", "positive", "negative", "wanted", "gradient_norm"])
     history.insert(0, "step", np.arange(1, len(history) + 1))
     history["learning_rate"] = [rate for _, rate, _ in rows]
     history["documents"] = [count for _, _, count in rows]

@@ -18,7 +18,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 ORDER = [
     "lib.progress", "lib.store", "lib.losses.signature", "lib.losses.pointwise", "lib.losses.pairwise", "lib.losses.listwise",
     "lib.losses.distillation", "lib.losses.in_batch", "lib.losses.margins", "lib.losses.descent", "lib.losses", "lib.pydocs", "lib.collections", "lib.retrieval", "lib.tokens", "lib.groups",
-    "lib.models.backbone", "lib.models.cross_encoder", "lib.models.momentum", "lib.models", "lib.strategies", "lib.hardware", "lib.grad_cache", "lib.training",
+    "lib.models.backbone", "lib.models.ranker", "lib.models.cross_encoder", "lib.models.bi_encoder", "lib.models.colbert", "lib.models.prettr", "lib.models.tk", "lib.models.momentum", "lib.models", "lib.strategies", "lib.hardware", "lib.grad_cache", "lib.training",
     "lib.scoring", "lib.evaluation", "lib.statistics", "lib.distributions", "lib.experiment", "lib.study", "lib.profiles", "lib.plots",
     "lib.batch",
 ]  # fmt: skip

@@ -23,7 +23,7 @@ def pairs(tiny_backbone, tiny_collection):
 
 def test_a_batch_is_what_the_tokenizer_makes(pairs):
     made, found, tokenizer = pairs
-    batch = made.batch(np.array([0, 1, 2]), np.array([5, 6, 7]))
+    batch = made.batch(np.array([0, 1, 2]), np.array([[5], [6], [7]]))
     texts = list(found.queries.values())[:3], list(found.documents.values())[5:8]
     expected = tokenizer(*texts, padding="max_length", max_length=batch["input_ids"].shape[1], return_tensors="pt")
     assert batch["input_ids"].shape[1] % tokens.PAD_TO == 0
@@ -34,7 +34,7 @@ def test_a_batch_is_what_the_tokenizer_makes(pairs):
 def test_a_long_document_is_cut_as_the_tokenizer_cuts_it(pairs):
     made, found, tokenizer = pairs
     short = tokens.PairTokens(made.queries, made.documents, made.pattern, max_length=8)
-    batch = short.batch(np.array([3]), np.array([9]))
+    batch = short.batch(np.array([3]), np.array([[9]]))
     texts = list(found.queries.values())[3], list(found.documents.values())[9]
     expected = tokenizer(*texts, truncation="only_second", max_length=8)["input_ids"]
     assert batch["input_ids"][0, :8].tolist() == expected
@@ -71,7 +71,7 @@ def test_scores_do_not_depend_on_the_batch(pairs, tiny_backbone, monkeypatch):
 def test_columns_are_the_documents_of_a_query(pairs, tiny_backbone):
     made, _, _ = pairs
     ranker = cross_encoder.build(tiny_backbone, None, seed=0).eval()
-    batch = made.batch(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]))
+    batch = made.batch(np.array([0, 1]), np.array([[0, 1], [0, 1]]))
     with torch.no_grad():
         assert torch.equal(ranker(batch, 2), ranker(batch, 1).view(2, 2))
 

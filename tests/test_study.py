@@ -75,7 +75,7 @@ def test_a_start_gives_its_weights_and_must_fit(experiment, test_set, tiny_colle
     begun, ended = study.untrained(warm).state_dict(), study.model(start).state_dict()
     assert all(begun[name].equal(ended[name]) for name in ended)
     assert study.results([warm], [test_set])["run"].unique() == [warm.key] != [experiment.key]
-    with pytest.raises(ValueError, match="same backbone and layers"):
+    with pytest.raises(ValueError, match="same architecture, backbone and layers"):
         replace(warm, layers=(0,))
 
 
@@ -109,7 +109,7 @@ if len(sys.argv) > 2:  # die in the middle of training, or while the run is bein
     if sys.argv[2] == "training":
         training._history = die
     else:
-        study.CrossEncoder.save = die
+        study.Ranker.save = die
 trained = []
 train = training.train
 training.train = lambda *a, **k: (trained.append(1), train(*a, **k))[1]
@@ -198,6 +198,6 @@ def test_a_file_is_replaced_whole(tmp_path):
 def test_progress_says_what_and_how_long(experiment, test_set, capsys):
     study.results([experiment, replace(experiment, seed=1)], [test_set])
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "training 1 of 2: info_nce, 2 layers, seed 0"
+    assert lines[0] == "training 1 of 2: cat info_nce, 2 layers, seed 0"
     assert lines[1].startswith("training 2 of 2: info_nce, 2 layers, seed 1, about ") and lines[1].endswith(" left")
     assert sum(line.startswith("scoring") for line in lines) == 2

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
+import torch
 import transformers
 from torch import nn
 
@@ -89,6 +90,32 @@ def keep_layers(model: transformers.PreTrainedModel, layers: tuple[int, ...]) ->
     del stack[:]
     stack.extend(kept)
     model.config.num_hidden_layers = len(kept)
+
+
+def encoder(
+    folder: Path, layers: tuple[int, ...] | None = None, *, dropout: float | None = None, embeddings: bool = True
+) -> transformers.PreTrainedModel:
+    """The plain encoder of a folder in the hub's layout, in float32; see `prepare`."""
+    with quiet():
+        transformer = transformers.AutoModel.from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, dtype=torch.float32
+        )
+    return prepare(transformer, layers, dropout=dropout, embeddings=embeddings)
+
+
+def prepare(
+    transformer: transformers.PreTrainedModel, layers: tuple[int, ...] | None = None, *,
+    dropout: float | None = None, embeddings: bool = True,
+) -> transformers.PreTrainedModel:  # fmt: skip
+    """Keep some layers (None: all), replace the dropout (None: the backbone's), train the embedding table or not."""
+    if layers is not None:
+        keep_layers(transformer, layers)
+    if dropout is not None:
+        for module in transformer.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = dropout
+    transformer.base_model.embeddings.requires_grad_(embeddings)
+    return transformer
 
 
 @contextlib.contextmanager

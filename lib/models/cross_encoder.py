@@ -12,6 +12,8 @@ import transformers
 from torch import nn
 
 from lib.models import backbone
+from lib.models.ranker import Ranker, drawn_from
+from lib.tokens import PairTokens, Pattern, TokenStore
 
 
 class Float32Linear(nn.Linear):
@@ -26,28 +28,32 @@ class Float32Linear(nn.Linear):
             return super().forward(hidden.float())
 
 
-class CrossEncoder(nn.Module):
+class CrossEncoder(Ranker):
     """Scores (batch, docs) from pair tokens whose rows are the documents of one query after another."""
 
+    architecture = "cat"
+
     def __init__(self, transformer: transformers.PreTrainedModel):
-        super().__init__()
+        super().__init__({})
         self.transformer = transformer
-        for module in transformer.modules():
-            if type(module) is nn.Linear and module.out_features == 1:
-                module.__class__ = Float32Linear  # the same parameters and names: it saves and loads as before
+        keep_float32(transformer)
 
     def forward(self, tokens: dict[str, torch.Tensor], docs: int = 1) -> torch.Tensor:
-        """tokens: (batch * docs, length) each -> raw scores (batch, docs): no sigmoid, float32."""
+        """tokens: (batch * docs, width) each -> raw scores (batch, docs): no sigmoid, float32."""
         return self.transformer(**tokens).logits.float().view(-1, docs)
 
-    def save(self, folder: Path, tokenizer: transformers.PreTrainedTokenizerFast, max_length: int) -> None:
-        """Write weights (safetensors), configuration and tokenizer in the hub's layout."""
-        # sentence-transformers would put a sigmoid over the score; this says that the score is the logit.
-        self.transformer.config.sentence_transformers = {"activation_fn": "torch.nn.modules.linear.Identity"}
-        with backbone.quiet():
-            self.transformer.save_pretrained(folder)
-        tokenizer.model_max_length = max_length
-        tokenizer.save_pretrained(folder)
+    def layout(
+        self,
+        queries: TokenStore,
+        documents: TokenStore,
+        tokenizer: transformers.PreTrainedTokenizerFast,
+        max_length: int,
+    ) -> PairTokens:
+        """One sequence a pair."""
+        return PairTokens(queries, documents, Pattern.of(tokenizer), max_length)
+
+    def _save_weights(self, folder: Path, max_length: int) -> None:
+        save_classifier(self.transformer, folder)
 
 
 def build(
@@ -57,23 +63,38 @@ def build(
 
     `dropout` replaces the backbone's; with `embeddings=False` the embedding table is not trained.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        ranker = load(backbone.folder(name), dropout=dropout, embeddings=embeddings)
-    if layers is not None:
-        backbone.keep_layers(ranker.transformer, layers)
-    return ranker
+    return CrossEncoder(classifier(backbone.folder(name), layers, seed, dropout=dropout, embeddings=embeddings)).eval()
 
 
 def load(folder: Path, *, dropout: float | None = None, embeddings: bool = True) -> CrossEncoder:
-    """A trained cross-encoder as it was saved, ready to score; `dropout` and `embeddings` as in `build`."""
-    with backbone.quiet():
+    """A trained cross-encoder as it was saved, ready to score; `dropout` and `embeddings` as in `build`.
+
+    Any folder in the hub's layout with one label will do, sentence-transformers' cross-encoders among them.
+    """
+    return CrossEncoder(classifier(folder, None, 0, dropout=dropout, embeddings=embeddings)).eval()
+
+
+def classifier(
+    folder: Path, layers: tuple[int, ...] | None, seed: int, *, dropout: float | None, embeddings: bool
+) -> transformers.PreTrainedModel:
+    """transformers' classifier with one label, in float32; what the folder lacks is drawn from `seed`."""
+    with drawn_from(seed), backbone.quiet():
         transformer = transformers.AutoModelForSequenceClassification.from_pretrained(
             folder, num_labels=1, use_safetensors=True, local_files_only=True, dtype=torch.float32
         )
-    if dropout is not None:
-        for module in transformer.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = dropout
-    transformer.base_model.embeddings.requires_grad_(embeddings)
-    return CrossEncoder(transformer).eval()
+    return backbone.prepare(transformer, layers, dropout=dropout, embeddings=embeddings)
+
+
+def keep_float32(transformer: transformers.PreTrainedModel) -> None:
+    """Turn the scoring head into one that stays in float32, in place: the same parameters and names."""
+    for module in transformer.modules():
+        if type(module) is nn.Linear and module.out_features == 1:
+            module.__class__ = Float32Linear
+
+
+def save_classifier(transformer: transformers.PreTrainedModel, folder: Path) -> None:
+    """Write weights and configuration in the hub's layout."""
+    # sentence-transformers would put a sigmoid over the score; this says that the score is the logit.
+    transformer.config.sentence_transformers = {"activation_fn": "torch.nn.modules.linear.Identity"}
+    with backbone.quiet():
+        transformer.save_pretrained(folder)

@@ -1,0 +1,114 @@
+"""ColBERT: one vector a token; every query token finds its best document token, and the score is the sum (MaxSim).
+
+Khattab and Zaharia 2020, https://arxiv.org/abs/2004.12832: 128 dimensions, cosine, queries filled up with [MASK]
+tokens, punctuation left out. 2010.02666 takes the dot product and 8 [MASK] tokens after the last [SEP], whatever the
+query's length; that is the default here, with the original's dimension.
+"""
+
+import string
+from pathlib import Path
+
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+import transformers
+from torch import Tensor, nn
+
+from lib.models import backbone
+from lib.models.ranker import LateRanker, drawn_from, float32
+from lib.tokens import Pattern, SeparateTokens, Side, TokenStore
+
+PROJECTION = "projection.safetensors"
+SIMILARITY = ("dot", "cosine")
+
+
+def max_sim(queries: Tensor, query_mask: Tensor, documents: Tensor, document_mask: Tensor) -> Tensor:
+    """Sum over query tokens of the largest dot product with a document token.
+
+    queries (batch, query tokens, dim), documents (batch or 1, docs, document tokens, dim), masks without dim ->
+    (batch, docs). Padding is -inf before the maximum, so a document whose every similarity is negative keeps its score.
+    """
+    similarity = queries.unsqueeze(1) @ documents.transpose(-1, -2)  # (batch, docs, query tokens, document tokens)
+    similarity = similarity.masked_fill(~document_mask.unsqueeze(2), -torch.inf)
+    return (similarity.amax(-1) * query_mask.unsqueeze(1)).sum(-1)
+
+
+class ColBERT(LateRanker):
+    """Token vectors of `dim` dimensions after a linear projection without bias.
+
+    `masks`: [MASK] tokens after each query, which the encoder turns into expansion terms. `similarity`: "dot" or
+    "cosine". `punctuation`: whether document tokens that are punctuation count.
+    """
+
+    architecture = "colbert"
+
+    def __init__(
+        self, transformer: transformers.PreTrainedModel, tokenizer: transformers.PreTrainedTokenizerFast, *,
+        dim: int = 128, masks: int = 8, similarity: str = "dot", punctuation: bool = True,
+    ):  # fmt: skip
+        width = transformer.config.hidden_size
+        if similarity not in SIMILARITY:
+            raise ValueError(f"similarity={similarity!r}: give one of {', '.join(SIMILARITY)}")
+        if not 1 <= dim <= width or masks < 0:
+            raise ValueError(f"dim={dim}, masks={masks}: dim is 1 to {width}, masks 0 or more")
+        super().__init__({"dim": dim, "masks": masks, "similarity": similarity, "punctuation": punctuation})
+        self.transformer = transformer
+        self.projection = nn.Linear(width, dim, bias=False)
+        # Orthogonal rows keep similarities roughly as the encoder has them, where random ones would stretch them.
+        nn.init.orthogonal_(self.projection.weight)
+        marks = () if punctuation else tokenizer.convert_tokens_to_ids(list(string.punctuation))
+        left_out = torch.tensor([mark for mark in marks if mark != tokenizer.unk_token_id], dtype=torch.long)
+        self.register_buffer("left_out", left_out, persistent=False)
+
+    def encode_queries(self, tokens: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Token ids and mask (batch, width) -> vectors (batch, width, dim), mask (batch, width)."""
+        (vectors,) = float32(self.projection(self.transformer(**tokens).last_hidden_state))
+        if self.options["similarity"] == "cosine":
+            vectors = F.normalize(vectors, dim=-1)
+        return vectors, tokens["attention_mask"].bool()
+
+    def encode_documents(self, tokens: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """As for queries, without the tokens that are left out."""
+        vectors, mask = self.encode_queries(tokens)
+        return vectors, mask & ~torch.isin(tokens["input_ids"], self.left_out)
+
+    def late(self, queries: Tensor, query_mask: Tensor, documents: Tensor, document_mask: Tensor) -> Tensor:
+        """MaxSim in float32; see `max_sim`."""
+        with torch.autocast(queries.device.type, enabled=False):
+            return max_sim(queries, query_mask, documents, document_mask)
+
+    def layout(
+        self, queries: TokenStore, documents: TokenStore, tokenizer: transformers.PreTrainedTokenizerFast,
+        max_length: int, max_query: int = 64,
+    ) -> SeparateTokens:  # fmt: skip
+        """[CLS] query [SEP] [MASK] ... and [CLS] document [SEP]."""
+        alone, masks = Pattern.of_single(tokenizer), self.options["masks"]
+        after = alone.after + (tokenizer.mask_token_id,) * masks
+        return SeparateTokens(
+            Side(queries, alone.before, after, alone.pad, max_query + masks),
+            Side(documents, alone.before, alone.after, alone.pad, max_length),
+        )
+
+    def _save_weights(self, folder: Path, max_length: int) -> None:
+        with backbone.quiet():
+            self.transformer.save_pretrained(folder)
+        safetensors.torch.save_model(self.projection, str(folder / PROJECTION))
+
+
+def build(
+    name: str, layers: tuple[int, ...] | None, seed: int, *, dropout: float | None = None, embeddings: bool = True,
+    **options: object,
+) -> ColBERT:  # fmt: skip
+    """ColBERT from a backbone, its projection drawn from `seed`; options as in `ColBERT`."""
+    transformer = backbone.encoder(backbone.folder(name), layers, dropout=dropout, embeddings=embeddings)
+    with drawn_from(seed):
+        return ColBERT(transformer, backbone.tokenizer(name), **options).eval()
+
+
+def load(folder: Path, *, dropout: float | None = None, embeddings: bool = True, **options: object) -> ColBERT:
+    """A trained ColBERT as it was saved, ready to score."""
+    transformer = backbone.encoder(folder, dropout=dropout, embeddings=embeddings)
+    with drawn_from(0):
+        ranker = ColBERT(transformer, backbone.tokenizer(str(folder)), **options)
+    safetensors.torch.load_model(ranker.projection, str(folder / PROJECTION))
+    return ranker.eval()

@@ -1,0 +1,149 @@
+"""PreTTR: a cross-encoder whose lower layers see query and document apart, so that documents can be stored half done.
+
+MacAvaney et al. 2020, https://arxiv.org/abs/2004.14255; in 2010.02666 it is PreTT (DistilBERT, apart in layers 0 to 2,
+joined before layer 3, no compression). The sequence is the cross-encoder's, [CLS] query [SEP] document [SEP], with the
+same head. It differs from the cross-encoder in two things: below `split` no token sees the other side, and a document's
+positions begin at `offset`, wherever its query ends, since a stored document cannot know. With `split=0` and a query of
+`offset` tokens the scores are the cross-encoder's.
+"""
+
+from pathlib import Path
+
+import safetensors.torch
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers.masking_utils import create_bidirectional_mask
+
+from lib.models import backbone
+from lib.models.cross_encoder import classifier, keep_float32, save_classifier
+from lib.models.ranker import LateRanker, drawn_from, float32
+from lib.tokens import Pattern, SeparateTokens, Side, TokenStore
+
+COMPRESSION = "compression.safetensors"
+
+
+class PreTTR(LateRanker):
+    """`split`: how many layers run apart. `offset`: a document's first position, and the longest query.
+
+    `compression`: dimensions in which a document token is stored (None: all); a linear layer in, GELU, one out, and a
+    layer norm, trained with the rest.
+    """
+
+    architecture = "prettr"
+
+    def __init__(
+        self, transformer: transformers.PreTrainedModel, *, split: int, offset: int = 32, compression: int | None = None
+    ):
+        super().__init__({"split": split, "offset": offset, "compression": compression})
+        self.transformer = transformer
+        keep_float32(transformer)
+        base = transformer.base_model
+        stack = getattr(base, "encoder", None) or getattr(base, "transformer", None)
+        if not hasattr(stack, "layer") or not hasattr(base, "embeddings"):
+            raise ValueError(
+                f"backbone {type(base).__name__}: PreTTR needs embeddings and a list of layers, as BERT has"
+            )
+        if not 0 <= split < len(stack.layer):
+            raise ValueError(f"split={split}: the model has {len(stack.layer)} layers, and one must see both sides")
+        if not 1 <= offset < base.config.max_position_embeddings:
+            raise ValueError(f"offset={offset}: positions end at {base.config.max_position_embeddings}")
+        width = base.config.hidden_size
+        self.compression = None if compression is None else nn.Sequential(
+            nn.Linear(width, compression), nn.GELU(), nn.Linear(compression, width), nn.LayerNorm(width)
+        )  # fmt: skip
+
+    @property
+    def _layers(self) -> nn.ModuleList:
+        base = self.transformer.base_model
+        return (getattr(base, "encoder", None) or base.transformer).layer
+
+    def _run(self, hidden: Tensor, mask: Tensor, layers: nn.ModuleList) -> Tensor:
+        """Hidden states (texts, width, dim) through some layers; mask (texts, width)."""
+        wide = create_bidirectional_mask(self.transformer.config, hidden, mask)
+        for layer in layers:
+            hidden = layer(hidden, wide)
+            hidden = hidden[0] if isinstance(hidden, tuple) else hidden
+        return hidden
+
+    def _lower(self, tokens: dict[str, Tensor], first: int, kind: int) -> tuple[Tensor, Tensor]:
+        ids, mask = tokens["input_ids"], tokens["attention_mask"].bool()
+        base = self.transformer.base_model
+        places = {"position_ids": (first + torch.arange(ids.shape[1], device=ids.device)).expand_as(ids)}
+        if getattr(base.config, "type_vocab_size", 0) > 1:
+            places["token_type_ids"] = torch.full_like(ids, kind)
+        hidden = base.embeddings(input_ids=ids, **places)
+        return self._run(hidden, mask, self._layers[: self.options["split"]]), mask
+
+    def encode_queries(self, tokens: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """[CLS] query [SEP] up to the split: (batch, width, dim), mask (batch, width)."""
+        return self._lower(tokens, first=0, kind=0)
+
+    def encode_documents(self, tokens: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """document [SEP] up to the split: what is stored, (batch, width, dim or compression), and its mask."""
+        hidden, mask = self._lower(tokens, first=self.options["offset"], kind=1)
+        return (hidden if self.compression is None else self.compression[:2](hidden)), mask
+
+    def late(self, queries: Tensor, query_mask: Tensor, documents: Tensor, document_mask: Tensor) -> Tensor:
+        """Query before document, through the upper layers and the head: (batch, docs)."""
+        batch, docs = len(queries), documents.shape[1]
+        if self.compression is not None:
+            documents = self.compression[2:](documents)
+        queries = queries.unsqueeze(1).expand(-1, docs, -1, -1)
+        query_mask = query_mask.unsqueeze(1).expand(-1, docs, -1)
+        documents, document_mask = documents.expand(batch, -1, -1, -1), document_mask.expand(batch, -1, -1)
+        hidden = torch.cat([queries.to(documents.dtype), documents], dim=2).flatten(0, 1)  # (batch * docs, width, dim)
+        mask = torch.cat([query_mask, document_mask], dim=2).flatten(0, 1)
+        hidden = self._run(hidden, mask, self._layers[self.options["split"] :])
+        return float32(self._head(hidden))[0].view(batch, docs)
+
+    def _head(self, hidden: Tensor) -> Tensor:
+        """The classifier's own head over the first token, (texts, 1)."""
+        model = self.transformer
+        pooler = getattr(model.base_model, "pooler", None)
+        if pooler is not None:  # BERT
+            return model.classifier(pooler(hidden))
+        if hasattr(model, "pre_classifier"):  # DistilBERT
+            return model.classifier(torch.relu(model.pre_classifier(hidden[:, 0])))
+        return model.classifier(hidden)  # RoBERTa, ELECTRA: the head takes the first token itself
+
+    def layout(
+        self,
+        queries: TokenStore,
+        documents: TokenStore,
+        tokenizer: transformers.PreTrainedTokenizerFast,
+        max_length: int,
+    ) -> SeparateTokens:
+        """[CLS] query [SEP], and document [SEP] without a [CLS] of its own."""
+        pair, offset = Pattern.of(tokenizer), self.options["offset"]
+        room = self.transformer.config.max_position_embeddings - offset
+        return SeparateTokens(
+            Side(queries, pair.before, pair.between, pair.pad, offset),
+            Side(documents, (), pair.after, pair.pad, min(max_length, room)),
+        )
+
+    def _save_weights(self, folder: Path, max_length: int) -> None:
+        save_classifier(self.transformer, folder)
+        if self.compression is not None:
+            safetensors.torch.save_model(self.compression, str(folder / COMPRESSION))
+
+
+def build(
+    name: str, layers: tuple[int, ...] | None, seed: int, *, dropout: float | None = None, embeddings: bool = True,
+    split: int | None = None, **options: object,
+) -> PreTTR:  # fmt: skip
+    """PreTTR from a backbone, head and compression drawn from `seed`; `split` None is half of the layers."""
+    transformer = classifier(backbone.folder(name), layers, seed, dropout=dropout, embeddings=embeddings)
+    split = transformer.config.num_hidden_layers // 2 if split is None else split
+    with drawn_from(seed):
+        return PreTTR(transformer, split=split, **options).eval()
+
+
+def load(folder: Path, *, dropout: float | None = None, embeddings: bool = True, **options: object) -> PreTTR:
+    """A trained PreTTR as it was saved, ready to score."""
+    transformer = classifier(folder, None, 0, dropout=dropout, embeddings=embeddings)
+    with drawn_from(0):
+        ranker = PreTTR(transformer, **options)
+    if ranker.compression is not None:
+        safetensors.torch.load_model(ranker.compression, str(folder / COMPRESSION))
+    return ranker.eval()

@@ -1,0 +1,134 @@
+"""What every architecture shares: one interface, and how a trained ranker is kept.
+
+    model(tokens, docs)  ->  raw scores (batch, docs)
+
+`LateRanker` is for those that encode queries and documents apart: what it encodes can be stored, and `late` scores
+stored vectors as the joint call does.
+"""
+
+import contextlib
+import json
+from abc import abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+from lib.losses.margins import Similarities
+from lib.tokens import PairTokens, Pattern, SeparateTokens, Side, TokenStore
+
+SETTINGS = "ranker.json"  # architecture and options, beside the weights
+
+
+class Ranker(nn.Module):
+    """A model that scores (query, document) pairs.
+
+    `architecture` names it in experiments; `options` are the literals with which it was built.
+    """
+
+    architecture: str
+
+    def __init__(self, options: dict[str, object]):
+        super().__init__()
+        self.options = options
+
+    @abstractmethod
+    def forward(self, tokens: dict, docs: int = 1) -> Tensor:
+        """What `layout(...).batch` made of (batch,) queries and (batch, docs) documents -> raw scores (batch, docs)."""
+
+    @abstractmethod
+    def layout(
+        self,
+        queries: TokenStore,
+        documents: TokenStore,
+        tokenizer: transformers.PreTrainedTokenizerFast,
+        max_length: int,
+    ) -> PairTokens | SeparateTokens:
+        """How this architecture reads texts: one sequence a pair, or one a text."""
+
+    def save(self, folder: Path, tokenizer: transformers.PreTrainedTokenizerFast, max_length: int) -> None:
+        """Write weights (safetensors), options and tokenizer; `lib.models.load` opens the folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._save_weights(folder, max_length)
+        tokenizer.model_max_length = max_length
+        tokenizer.save_pretrained(folder)
+        about = {"architecture": self.architecture, "options": self.options}
+        (folder / SETTINGS).write_text(json.dumps(about, indent=1))
+
+    @abstractmethod
+    def _save_weights(self, folder: Path, max_length: int) -> None: ...
+
+    def set_attention(self, implementation: str) -> None:
+        """Choose one of transformers' attention implementations ("eager", "sdpa")."""
+        for module in self.children():
+            if isinstance(module, transformers.PreTrainedModel):
+                module.set_attn_implementation(implementation)
+
+
+class LateRanker(Ranker):
+    """A ranker that encodes queries and documents apart: (texts, vectors, dim) and which of the vectors count.
+
+    A bi-encoder has one vector a text, the others one a token.
+    """
+
+    @abstractmethod
+    def encode_queries(self, tokens: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """input_ids and attention_mask (batch, width) -> vectors (batch, vectors, dim), mask (batch, vectors)."""
+
+    @abstractmethod
+    def encode_documents(self, tokens: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """input_ids and attention_mask (batch, width) -> vectors (batch, vectors, dim), mask (batch, vectors)."""
+
+    @abstractmethod
+    def late(self, queries: Tensor, query_mask: Tensor, documents: Tensor, document_mask: Tensor) -> Tensor:
+        """Queries (batch, vectors, dim), documents (batch, docs, vectors, dim), and masks -> scores (batch, docs)."""
+
+    def forward(self, tokens: dict[str, dict[str, Tensor]], docs: int = 1, in_batch: bool = False):
+        """Queries (batch, width) and documents (batch * docs, width) -> raw scores (batch, docs), float32.
+
+        With `in_batch` the similarities of every query, and of every query's positive, to every document of the batch.
+        """
+        queries, query_mask = self.encode_queries(tokens["queries"])
+        documents, document_mask = (
+            part.unflatten(0, (-1, docs)) for part in self.encode_documents(tokens["documents"])
+        )
+        if in_batch:
+            return self.similarities(queries, query_mask, documents, document_mask)
+        return self.late(queries, query_mask, documents, document_mask)
+
+    def similarities(
+        self, queries: Tensor, query_mask: Tensor, documents: Tensor, document_mask: Tensor
+    ) -> Similarities:
+        """Queries (batch, vectors, dim) and documents (batch, docs, vectors, dim) -> all against all."""
+        batch, docs = document_mask.shape[:2]
+        everything = documents.flatten(0, 1).unsqueeze(0), document_mask.flatten(0, 1).unsqueeze(0)  # (1, all, ...)
+        return Similarities(
+            self.late(queries, query_mask, *everything).view(batch, batch, docs),
+            self.late(documents[:, 0], document_mask[:, 0], *everything).view(batch, batch, docs),
+        )
+
+    def layout(
+        self, queries: TokenStore, documents: TokenStore, tokenizer: transformers.PreTrainedTokenizerFast,
+        max_length: int, max_query: int = 64,
+    ) -> SeparateTokens:  # fmt: skip
+        """[CLS] query [SEP] and [CLS] document [SEP], or what the tokenizer puts around a text."""
+        alone = Pattern.of_single(tokenizer)
+        return SeparateTokens(
+            Side(queries, alone.before, alone.after, alone.pad, max_query),
+            Side(documents, alone.before, alone.after, alone.pad, max_length),
+        )
+
+
+def float32(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors in float32 at least: scores in bfloat16 would tie (see `cross_encoder.Float32Linear`)."""
+    return tuple(tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors)
+
+
+@contextlib.contextmanager
+def drawn_from(seed: int) -> Iterator[None]:
+    """New weights are drawn from `seed` inside; the caller's random state stays as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
