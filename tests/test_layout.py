@@ -17,7 +17,8 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 # From the bottom up: a module may import those before it.
 ORDER = [
     "lib.progress", "lib.store", "lib.losses.signature", "lib.losses.pointwise", "lib.losses.pairwise", "lib.losses.listwise",
-    "lib.losses.distillation", "lib.losses.in_batch", "lib.losses.descent", "lib.losses", "lib.pydocs", "lib.collections", "lib.retrieval", "lib.tokens", "lib.groups",
+    "lib.losses.distillation", "lib.losses.in_batch", "lib.losses.descent", "lib.losses", "lib.pydocs", "lib.collections", "lib.retrieval", "lib.vectors",
+    "lib.nearest", "lib.late_interaction", "lib.tokens", "lib.groups",
     "lib.models.backbone", "lib.models.cross_encoder", "lib.models", "lib.strategies", "lib.hardware", "lib.training",
     "lib.scoring", "lib.evaluation", "lib.statistics", "lib.distributions", "lib.experiment", "lib.study", "lib.profiles", "lib.plots",
     "lib.batch",
