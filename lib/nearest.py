@@ -42,7 +42,7 @@ class HNSW:
 
     m: int = 32  # links of a vector, twice as many on the lowest layer
     ef_construction: int = 100  # candidates held while a vector is linked
-    ef_search: int = 64  # candidates held while searching
+    ef_search: int = 64  # candidates held while searching; never fewer than the depth
     threads: int = 1  # in building; with more it is faster, and the graph differs from one build to the next
 
     def __post_init__(self) -> None:
@@ -233,11 +233,9 @@ def _empty(vectors: VectorStore, parameters: Parameters) -> faiss.Index:
         else:
             index = faiss.IndexHNSWFlat(dim, parameters.m, product)
         index.hnsw.efConstruction = parameters.ef_construction
-        index.hnsw.efSearch = parameters.ef_search
         return index
     cells = faiss.IndexFlatIP(dim)
     index = faiss.IndexIVFPQ(cells, dim, parameters.nlist, parameters.m, parameters.bits, product)
-    index.nprobe = parameters.nprobe
     for clustering in (index.cp, index.pq.cp):
         clustering.seed = parameters.seed
         clustering.min_points_per_centroid = 1  # faiss would only warn
@@ -248,11 +246,11 @@ def _empty(vectors: VectorStore, parameters: Parameters) -> faiss.Index:
 
 
 def _approximate(index: Index, queries: np.ndarray, depth: int, effort: int | None) -> tuple[np.ndarray, np.ndarray]:
-    asked = None
-    if effort is not None and isinstance(index.parameters, HNSW):
-        asked = faiss.SearchParametersHNSW(efSearch=effort)
-    elif effort is not None:
-        asked = faiss.SearchParametersIVF(nprobe=min(effort, index.parameters.nlist))
+    used = index.parameters
+    if isinstance(used, HNSW):  # faiss would stop after ef_search good candidates and fill the places behind with worse
+        asked = faiss.SearchParametersHNSW(efSearch=max(effort or used.ef_search, depth))
+    else:
+        asked = faiss.SearchParametersIVF(nprobe=min(effort or used.nprobe, used.nlist))
     scores, rows = index.searcher.search(queries, depth, params=asked)
     return _ordered(np.where(rows < 0, -np.inf, scores), rows)
 
@@ -282,13 +280,14 @@ def _faiss_settings(threads: int) -> Iterator[None]:
     """Within it faiss uses this many threads, and matrix products from small batches on.
 
     faiss 1.15 compares query by query unless queries times dimension reach 128,000: 64 queries of 384 dimensions took
-    0.90 s over 100,000 vectors with one thread, and 0.09 s as a product; training IVFPQ gains as much (its pull request
-    5109 lowers it). Before, the number was a count of queries, 20 by default.
+    0.90 s over 100,000 vectors with one thread, and 0.09 s as a product; training IVFPQ gains as much. Its pull request
+    5109 makes the bound 800 a thread, as here. In older versions the number is a small count of queries.
     """
     before = faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold
     try:
         faiss.omp_set_num_threads(threads)
-        faiss.cvar.distance_compute_blas_threshold = 20
+        if before[1] >= 100_000:
+            faiss.cvar.distance_compute_blas_threshold = 800 * threads
         yield
     finally:
         faiss.omp_set_num_threads(before[0])

@@ -4,6 +4,7 @@ A bi-encoder gives a document one vector, late interaction one a token. Both are
 document starts in it. Encoding is fastest with the longest documents first, so vectors may be put in any order.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -51,11 +52,15 @@ class VectorStore:
             raise StoreDamaged(f"the files of the vector store in {folder} disagree. Delete it and encode again.")
         self.flat = np.asarray(flat)[: self.total]  # (vectors, dim), still mapped
         self.identity = Identity(self.about["model"], self.about["collection"])
-        self.row = {name: row for row, name in enumerate(self.names)}
         self.lengths = np.diff(self.starts)  # (documents,): vectors of each
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @functools.cached_property
+    def row(self) -> dict[str, int]:
+        """Document id -> where it stands; made when first asked for, as building an index needs none."""
+        return {name: row for row, name in enumerate(self.names)}
 
     @property
     def bytes_per_document(self) -> float:
@@ -188,10 +193,14 @@ def write(
     with open(folder / "vectors.npy", "wb") as file:
         _header(file, (0, dim), dtype)  # numpy leaves room in it for a larger first axis
         for chunk in chunks:
-            documents = [np.atleast_2d(_array(document)) for document in chunk]
-            lengths += [len(document) for document in documents]
-            for document in documents:
-                file.write(_finite(document, DTYPES[dtype], dim).tobytes())
+            if isinstance(chunk, np.ndarray | torch.Tensor) and chunk.ndim == 2:
+                lengths += [1] * len(chunk)
+                block = _array(chunk)
+            else:
+                documents = [_array(document) for document in chunk]
+                lengths += [len(document) for document in documents]
+                block = np.concatenate([np.zeros((0, dim), np.float32), *documents])
+            file.write(_finite(block, DTYPES[dtype], dim).tobytes())
         if len(lengths) != len(names):
             raise ValueError(f"{len(names)} names, but vectors of {len(lengths)} documents")
         if not sum(lengths):

@@ -80,6 +80,13 @@ def test_approximate_ones_find_most(tmp_path, passages, kind, least, dtype):
     assert most > some
 
 
+def test_a_graph_holds_as_many_candidates_as_are_asked_for(folder):
+    queries = clustered(100, seed=1)
+    exact = nearest.search(opened(folder, Flat()), queries, 200)[1]
+    found = nearest.search(opened(folder, HNSW(m=8, ef_search=4)), queries, 200)[1]
+    assert nearest.recall(found, exact, 200) > 0.95
+
+
 def test_more_bytes_find_more(folder):
     queries = clustered(100, seed=1)
     exact = nearest.search(opened(folder, Flat()), queries, 10)[1]
@@ -244,7 +251,7 @@ def test_recall_by_hand():
 
 def test_faiss_settings_are_given_back(folder, monkeypatch):
     read = lambda: (faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold)  # noqa: E731
-    monkeypatch.setattr(faiss.cvar, "distance_compute_blas_threshold", 1234)
+    monkeypatch.setattr(faiss.cvar, "distance_compute_blas_threshold", 123_456)
     before = read()
     index = opened(folder, HNSW(m=4, ef_construction=8, threads=before[0] + 1))
     with pytest.raises(ValueError):
