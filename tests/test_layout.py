@@ -55,7 +55,7 @@ def test_importing_changes_nothing(tmp_path):
     """Random state, threads, environment, logging and folders are as before."""
     script = f"""
 import json, logging, os, random
-import numpy, torch, transformers, matplotlib, matplotlib.pyplot, seaborn, pandas, ir_measures, accelerate, bm25s
+import numpy, torch, transformers, matplotlib, matplotlib.pyplot, seaborn, pandas, ir_measures, accelerate, bm25s, faiss
 transformers.PreTrainedModel, transformers.PreTrainedTokenizerFast  # loaded when asked for, and that sets a variable
 def state():
     return [random.getstate()[1][:5], numpy.random.get_state()[1][:5].tolist(), torch.random.get_rng_state().tolist()[:20],

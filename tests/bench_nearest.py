@@ -1,0 +1,191 @@
+"""Recall, latency, memory and build time of nearest neighbours over many passages: `python -m tests.bench_nearest`.
+
+Synthetic passages: unit vectors around random centres, of 64 latent dimensions in 384, with a little noise in all of
+them. Every build and every search is a process of its own, so that its peak memory is its own. Recall is against the
+exact index. Real embeddings have other neighbourhoods and other recall; build time and memory carry over.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import faiss
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+
+from lib import nearest, vectors
+from lib.vectors import Identity, VectorStore
+
+IDENTITY = Identity("synthetic", "synthetic")
+DIM, LATENT, CENTRES, CHUNK = 384, 64, 2_000, 50_000
+DEPTHS, QUERIES, SINGLE, BATCH = (10, 100), 1_024, 100, 64
+RESCORED = 4  # times the depth, searched by IVF-PQ before exact inner products order what was found
+PARAMETERS = {"flat": nearest.Flat(), "hnsw": nearest.HNSW(m=16, ef_construction=80), "ivf_pq": nearest.IVFPQ()}
+EFFORTS = {"flat": [None], "hnsw": [16, 32, 64, 128, 256, 512], "ivf_pq": [1, 4, 16, 64]}
+STYLE = {
+    ("flat", 0): ("exact", "#111111", "*", "none"),
+    ("hnsw", 0): ("HNSW, by ef_search", "#08306b", "o", "-"),
+    ("ivf_pq", 0): ("IVF-PQ, by nprobe", "#e6770b", "s", "--"),
+    ("ivf_pq", RESCORED): (f"IVF-PQ, {RESCORED} times as deep, rescored", "#777777", "^", ":"),
+}
+
+
+def passages(count: int, seed: int) -> Iterator[np.ndarray]:
+    """Chunks of unit vectors, (up to 50,000, 384) float32; seeds share centres."""
+    shared = np.random.default_rng(0)
+    centres = shared.standard_normal((CENTRES, LATENT), dtype=np.float32)
+    spread = shared.standard_normal((LATENT, DIM), dtype=np.float32) / np.sqrt(LATENT)
+    for start in range(0, count, CHUNK):
+        draw = np.random.default_rng([seed, start])
+        size = min(CHUNK, count - start)
+        latent = centres[draw.integers(0, CENTRES, size)] + 0.5 * draw.standard_normal((size, LATENT), dtype=np.float32)
+        made = latent @ spread + 0.1 * draw.standard_normal((size, DIM), dtype=np.float32)
+        yield made / np.linalg.norm(made, axis=1, keepdims=True)
+
+
+def peak_mib() -> float:
+    """Peak resident memory of this process, mapped file pages included (Linux)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
+def generate(folder: Path, count: int) -> dict:
+    start = time.perf_counter()
+    (folder / "vectors").mkdir()
+    names = [f"p{number}" for number in range(count)]
+    vectors.write(folder / "vectors", names, passages(count, 1), DIM, "float16", IDENTITY)
+    return {"seconds": time.perf_counter() - start, "peak": peak_mib()}
+
+
+def build(folder: Path, kind: str) -> dict:
+    start = time.perf_counter()
+    built = nearest.build(folder / "vectors", IDENTITY, PARAMETERS[kind])
+    return {
+        "folder": str(built), "build_seconds": time.perf_counter() - start, "build_peak_mib": peak_mib(),
+        "index_mib": (built / "index.faiss").stat().st_size / 2**20,
+    }  # fmt: skip
+
+
+def search(folder: Path, kind: str, built: str, rescored: int) -> dict:
+    index = nearest.load(Path(built), model=IDENTITY.model, collection=IDENTITY.collection)
+    queries = next(passages(QUERIES, 2))
+    store = VectorStore(folder / "vectors") if rescored else None
+    rows = []
+    for depth, effort in itertools.product(DEPTHS, EFFORTS[kind]):
+        if kind == "hnsw" and effort < depth:
+            continue  # a graph holds at least as many candidates as are asked for
+
+        def look(some: np.ndarray, depth: int = depth, effort: int | None = effort) -> np.ndarray:
+            found = nearest.search(index, some, depth * max(rescored, 1), effort=effort)[1]
+            return nearest.rescore(store, some, found)[1][:, :depth] if rescored else found
+
+        # the batches read every page that the single queries then find in memory
+        batch, found = timed(look, [queries[start : start + BATCH] for start in range(0, QUERIES, BATCH)])
+        single, _ = timed(look, [queries[number : number + 1] for number in range(SINGLE)])
+        found = np.concatenate(found)
+        if kind == "flat":
+            np.save(folder / f"exact_{depth}.npy", found)
+        recall = nearest.recall(found, np.load(folder / f"exact_{depth}.npy"), depth)
+        row = {"kind": kind, "rescored": rescored, "effort": effort, "depth": depth, "recall": recall}
+        rows.append(row | {"single_ms": single, "batch_ms": batch / BATCH})
+    return {"rows": rows, "search_peak_mib": peak_mib()}
+
+
+def timed(look: Callable[[np.ndarray], np.ndarray], batches: list[np.ndarray]) -> tuple[float, list[np.ndarray]]:
+    """Median milliseconds of a call, and what the calls returned."""
+    took, found = [], []
+    for batch in batches:
+        start = time.perf_counter()
+        found.append(look(batch))
+        took.append(1000 * (time.perf_counter() - start))
+    return float(np.median(took)), found
+
+
+def in_a_process(folder: Path, *step: object) -> dict:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "tests.bench_nearest", "--folder", folder, "--step", json.dumps(step)],
+        env=os.environ | {"STUDY_DATA": str(folder / "data")}, stdout=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(folder: Path, count: int) -> pd.DataFrame:
+    print("passages", in_a_process(folder, "generate", count), flush=True)
+    tables = []
+    for kind, parameters in PARAMETERS.items():
+        built = in_a_process(folder, "build", kind)
+        print(kind, built, flush=True)
+        for rescored in (0, RESCORED) if kind == "ivf_pq" else (0,):
+            found = in_a_process(folder, "search", kind, built["folder"], rescored)
+            table = pd.DataFrame(found.pop("rows")).assign(passages=count, **built, **found)
+            tables.append(table.assign(parameters=json.dumps(asdict(parameters)), conditions=conditions()))
+            print(table.drop(columns="folder").round(4).to_string(), flush=True)
+    return pd.concat(tables, ignore_index=True).drop(columns="folder")
+
+
+def conditions() -> str:
+    return (
+        f"{torch.get_num_threads()} thread(s) of an {platform.machine()} processor, faiss {faiss.__version__}, "
+        f"torch {torch.__version__}, numpy {np.__version__}, {DIM} dimensions, float16 store"
+    )
+
+
+def draw(table: pd.DataFrame) -> plt.Figure:
+    figure, panels = plt.subplots(2, 2, figsize=(11, 8), sharey=True, sharex="col", layout="constrained")
+    modes = (("single_ms", "one query at a time"), ("batch_ms", f"batches of {BATCH}"))
+    for (depth, (column, mode)), axes in zip(itertools.product(DEPTHS, modes), panels.ravel(), strict=True):
+        for (kind, rescored), (label, colour, marker, dash) in STYLE.items():
+            some = table[(table["kind"] == kind) & (table["rescored"] == rescored) & (table["depth"] == depth)]
+            axes.plot(
+                some[column], some["recall"], color=colour, marker=marker, linestyle=dash, markersize=7,
+                label=f"{label} ({some['index_mib'].iloc[0]:,.0f} MiB)",
+            )  # fmt: skip
+            for _, row in some[some["effort"].notna()].iterrows():
+                place = (row[column], row["recall"])
+                axes.annotate(
+                    f"{row['effort']:.0f}", place, (4, -11), textcoords="offset points", fontsize=7, color=colour
+                )
+        axes.set(xscale="log", title=f"depth {depth}, {mode}", ylim=(0, 1.04), ylabel=f"recall@{depth}")
+        axes.grid(alpha=0.3)
+    for axes in panels[1]:
+        axes.set_xlabel("latency (ms a query, log scale)")
+    panels[1, 0].legend(fontsize=8, loc="lower right", title="index and its size")
+    figure.suptitle(f"What does recall cost over {table['passages'].iloc[0]:,} synthetic passages?")
+    figure.supxlabel(table["conditions"].iloc[0], fontsize=7)
+    return figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--passages", type=int, default=1_000_000)
+    parser.add_argument("--out", type=Path, default=Path("figures"))
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)  # these two: one step in a process of its own
+    parser.add_argument("--step", type=json.loads, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.step:
+        name, *arguments = chosen.step
+        steps = {"generate": generate, "build": build, "search": search}
+        print(json.dumps(steps[name](chosen.folder, *arguments)))
+        return
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        table = measure(Path(folder), chosen.passages)
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    table.round(4).to_csv(chosen.out / "bench_nearest.csv", index=False)
+    draw(table).savefig(chosen.out / "bench_nearest.png", dpi=110, metadata={"Software": None})
+    print(f"{(time.perf_counter() - start) / 60:.1f} minutes; {conditions()}")
+
+
+if __name__ == "__main__":
+    main()
