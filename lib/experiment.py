@@ -60,6 +60,11 @@ class Experiment:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)!r}: must be at least 0 and below 1")
         models.check(self.architecture, dict(self.options))
+        if strategy.columns is not None and dict(self.options).get("similarity") != "cosine":
+            raise ValueError(
+                f"strategy={self.strategy!r} compares cosines of a whole batch: give architecture='dot' and "
+                "options=(('similarity', 'cosine'),)"
+            )
         if self.start is not None and _model(self.start) != _model(self):
             raise ValueError(f"start={describe(self.start)!r}: it must have the same architecture, backbone and layers")
         if self.batch_size > self.group_count:

@@ -40,7 +40,20 @@ STYLE: dict[str, tuple[str, str, str]] = {
     "teacher_ranknet": ("#a50f15", "1", "--"),
     "info_nce+kl": ("#54278f", "h", "-"),
     "mse+ranknet": ("#9e9ac8", "H", "--"),
+    "in_batch": ("#238b45", "P", "-"),
+    "triplet": ("#005a32", "X", ":"),
+    # self-distillation: purple and pink
+    "fixed_margin": ("#bcbddc", "s", ":"),
+    "adaptive_margin": ("#6a51a3", "^", "--"),
+    "distributed_margin": ("#3f007d", "o", "-"),
+    "fixed_margin_in_batch": ("#fa9fb5", "D", ":"),
+    "adaptive_margin_in_batch": ("#dd3497", "v", "--"),
 }
+# architecture -> (colour, marker, dash)
+ARCHITECTURES: dict[str, tuple[str, str, str]] = {
+    "cat": ("#111111", "o", "-"), "prettr": ("#1b7f79", "s", "--"), "colbert": ("#8c510a", "^", "-."),
+    "dot": ("#5ab4ac", "D", ":"), "tk": ("#bf812d", "v", (0, (3, 1, 1, 1))),
+}  # fmt: skip
 _OTHER = ("#444444", ".", "-")
 # for lines that are no strategies: variants of one run
 _PLAIN = (("#111111", "o", "-"), ("#1b7f79", "s", "--"), ("#777777", "^", "-."), ("#76b7b2", "D", ":"))
@@ -81,6 +94,77 @@ def _axes(
     for unused in axes.ravel()[count:]:
         unused.remove()
     return figure, axes.ravel()[:count]
+
+
+def training_margins(histories: dict[str, pd.DataFrame], *, window: int = 10) -> Figure:
+    """How do scores move during training? Histories by architecture (columns step, positive, negative).
+
+    The first figure of 2010.02666 in form: mean raw score of positives and negatives, the margin between them shaded.
+    """
+    figure, panels = _axes(len(histories), width=3.4, height=3.2)
+    for axes, (name, history) in zip(panels, histories.items(), strict=True):
+        colour = ARCHITECTURES[name][0]
+        smooth = history[["positive", "negative"]].rolling(window, min_periods=1).mean()
+        axes.fill_between(
+            history["step"], smooth["negative"], smooth["positive"], color=colour, alpha=0.25, label="margin"
+        )
+        axes.plot(history["step"], smooth["positive"], color=colour, label="positives")
+        axes.plot(history["step"], smooth["negative"], color=colour, linestyle="--", label="negatives")
+        axes.set(title=name, xlabel="step")
+    panels[0].set_ylabel(f"mean raw score (over {window} steps)")
+    panels[0].legend(fontsize=7)
+    figure.suptitle("How do scores move during training? Each architecture on a scale of its own")
+    return figure
+
+
+def by_teaching(table: pd.DataFrame, columns: Sequence[str], measure: str) -> Figure:
+    """What does each teaching make of each architecture? One row an architecture and teaching: mean, low, high."""
+    names = list(dict.fromkeys(table["architecture"]))
+    figure, (axes,) = _axes(width=8, height=4)
+    for name in names:
+        colour, marker, _ = ARCHITECTURES[name]
+        part = table[table["architecture"] == name].set_index("teaching").reindex(columns)
+        place = np.arange(len(columns)) + (names.index(name) - (len(names) - 1) / 2) * 0.14
+        spread = np.abs(part[["low", "high"]].to_numpy().T - part["mean"].to_numpy())
+        axes.errorbar(
+            place, part["mean"], yerr=spread, color=colour, marker=marker, linestyle="", capsize=2, label=name
+        )
+    axes.set_xticks(np.arange(len(columns)), [column.replace(", ", ",\n") for column in columns], fontsize=8)
+    axes.set(ylabel=f"{measure} (95 % interval over queries)")
+    axes.set_title("What does each kind of teaching make of each architecture?")
+    axes.legend(fontsize=8, ncol=len(names))
+    return figure
+
+
+def quality_and_cost(table: pd.DataFrame, measure: str) -> Figure:
+    """What does quality cost? A vertical line an architecture, from labels to distilled.
+
+    Columns architecture, milliseconds, labels, distilled.
+    """
+    figure, (axes,) = _axes(width=6.5, height=4)
+    for row in table.itertuples():
+        colour, marker, _ = ARCHITECTURES[row.architecture]
+        axes.plot([row.milliseconds] * 2, [row.labels, row.distilled], color=colour, linewidth=2)
+        axes.plot(row.milliseconds, row.labels, marker, color="white", markeredgecolor=colour, markersize=9)
+        axes.plot(row.milliseconds, row.distilled, marker, color=colour, markersize=9, label=row.architecture)
+    axes.set(xscale="log", xlabel="milliseconds to re-rank one query (log)", ylabel=measure)
+    axes.set_title("What does quality cost? Hollow: from labels; filled: distilled")
+    axes.legend(fontsize=8)
+    return figure
+
+
+def over_data(table: pd.DataFrame, measure: str) -> Figure:
+    """How much data does each strategy need? Columns strategy, groups, mean, low, high."""
+    figure, (axes,) = _axes(width=6.5, height=4)
+    for number, (name, part) in enumerate(table.groupby("strategy", sort=False)):
+        colour, marker, dash = style(name)
+        part = part.sort_values("groups")
+        axes.plot(part["groups"] * 1.03**number, part["mean"], color=colour, marker=marker, linestyle=dash, label=name)
+        axes.vlines(part["groups"] * 1.03**number, part["low"], part["high"], color=colour, linewidth=1)
+    axes.set(xscale="log", xlabel="training groups (log)", ylabel=f"{measure} (95 % interval over queries)")
+    axes.set_title("How much data does each strategy need?")
+    axes.legend(fontsize=8)
+    return figure
 
 
 def lengths(lengths_by_name: dict[str, np.ndarray], limit: int) -> Figure:

@@ -26,6 +26,11 @@ class Profile:
     plateau_groups: int  # how long the runs are that show the plateau
     tests: tuple[TestSet, ...]  # the first is in-domain
     dev: TestSet  # for choices: no test judgement decides anything
+    architectures: tuple[Experiment, ...]  # one an architecture, trained from labels
+    assistants: tuple[Experiment, ...]  # further teachers: with `teacher` they are the ensemble
+    architecture_test: TestSet
+    margins: Experiment  # the bi-encoder of the self-distillation notebook, trained from labels
+    margin_groups: tuple[int, ...]  # numbers of groups, for the curve over data
 
     def students(self) -> list[Experiment]:
         """The grid of students: same start, same groups, another strategy."""
@@ -40,6 +45,29 @@ class Profile:
         teacher = self.teacher if strategies.named(strategy).needs_teacher else None
         start = replace(self.start, seed=seed)
         return replace(self.student, strategy=strategy, seed=seed, teacher=teacher, start=start)
+
+    @property
+    def ensemble(self) -> tuple[Experiment, ...]:
+        """Teachers that differ in architecture; their mean score teaches."""
+        return (self.teacher, *self.assistants)
+
+    def taught(self, base: Experiment) -> dict[str, Experiment]:
+        """One architecture under every teaching."""
+        return {
+            "labels": base,
+            **{
+                f"{name}, one teacher": replace(base, strategy=name, teacher=self.teacher)
+                for name in ("mse", "weighted_ranknet", "margin_mse")
+            },
+            "margin_mse, ensemble": replace(base, strategy="margin_mse", teacher=self.ensemble),
+        }
+
+    def self_distilled(self) -> dict[str, Experiment]:
+        """The bi-encoder with every margin loss, and what these are compared with."""
+        names = ("triplet", "in_batch", "fixed_margin", "adaptive_margin", "distributed_margin",
+                 "fixed_margin_in_batch", "adaptive_margin_in_batch")  # fmt: skip
+        taught = {name: replace(self.margins, strategy=name, teacher=self.teacher) for name in ("kl", "margin_mse")}
+        return {name: replace(self.margins, strategy=name) for name in names} | taught
 
     def plateau(self, group_count: int) -> dict[str, Experiment]:
         """Short runs from labels that differ in one thing from the second of them."""
@@ -61,6 +89,35 @@ def _start(student: Experiment, group_count: int) -> Experiment:
     return replace(student, strategy="info_nce", collection=f"cropped:{student.collection}", group_count=group_count)
 
 
+def _architectures(group_count: int, start: Experiment) -> tuple[Experiment, ...]:
+    """Five architectures on the same groups.
+
+    Layers 0, 3, 5 serve a bi-encoder best (dev queries, untrained: RR@10 .493, all six .490, layers 0 to 2 .344): the
+    last one makes the sentence vector. A cross-encoder leaves its plateau soonest with 0, 1, 2 (notebook 04).
+    """
+    base = Experiment("info_nce", group_count=group_count, docs=3, learning_rate=3e-4)
+    return (
+        replace(base, layers=(0, 1, 2), start=start),
+        replace(base, architecture="prettr", layers=(0, 1, 2), options=(("split", 1),)),
+        replace(base, architecture="colbert", layers=(0, 3, 5)),
+        replace(base, architecture="dot", layers=(0, 3, 5)),
+        replace(base, architecture="tk", options=(("depth", 1),), learning_rate=1e-3),
+    )
+
+
+def _assistants(group_count: int) -> tuple[Experiment, ...]:
+    base = Experiment("info_nce", group_count=group_count, docs=3, learning_rate=1e-4)
+    return (replace(base, architecture="dot"), replace(base, architecture="prettr", options=(("split", 2),)))
+
+
+def _margins(group_count: int) -> Experiment:
+    options = (("similarity", "cosine"),)
+    return Experiment(
+        "triplet", architecture="dot", options=options, layers=(0, 3, 5), group_count=group_count, docs=2,
+        batch_size=16, learning_rate=3e-4,
+    )  # fmt: skip
+
+
 def smoke() -> Profile:
     """A few steps of everything, on the real text."""
     student = Experiment("info_nce", layers=(0, 1), group_count=64)
@@ -68,7 +125,9 @@ def smoke() -> Profile:
         "smoke", teacher=replace(student, layers=(0, 1, 2), learning_rate=1e-4), start=_start(student, 32),
         student=student, strategies=("info_nce", "bce", "ranknet", "kl", "margin_mse", "mse"), seeds=(0, 1),
         repeated=("info_nce", "kl"), plateau_groups=32, tests=_tests(16, 12, 10),
-        dev=TestSet(split="dev", queries=16, depth=10),
+        dev=TestSet(split="dev", queries=16, depth=10), architectures=_architectures(32, replace(_start(
+            replace(student, layers=(0, 1, 2)), 16))), assistants=_assistants(32),
+        architecture_test=TestSet(queries=12, depth=10), margins=_margins(32), margin_groups=(16, 32),
     )  # fmt: skip
 
 
@@ -81,7 +140,9 @@ def laptop() -> Profile:
         "laptop", teacher=teacher, start=_start(student, 800), student=student,
         strategies=("info_nce", "bce", "ranknet", "kl", "margin_mse", "mse"), seeds=(0, 1),
         repeated=("info_nce", "margin_mse"), plateau_groups=800, tests=_tests(300, 60, 20),
-        dev=TestSet(split="dev", queries=150, depth=20),
+        dev=TestSet(split="dev", queries=150, depth=20), architectures=_architectures(600, _start(student, 800)),
+        assistants=_assistants(600), architecture_test=TestSet(queries=150, depth=20), margins=_margins(1000),
+        margin_groups=(125, 250, 500, 1000),
     )  # fmt: skip
 
 
@@ -94,6 +155,9 @@ def workstation() -> Profile:
         strategies=("info_nce", "bce", "ranknet", "lambda_loss", "kl", "margin_mse", "mse", "info_nce+kl"),
         seeds=(0, 1, 2, 3, 4), repeated=("info_nce", "kl", "margin_mse"), plateau_groups=1000,
         tests=_tests(1500, 800, 50), dev=TestSet(split="dev", queries=500, depth=50),
+        architectures=_architectures(8000, _start(student, 2000)), assistants=_assistants(8000),
+        architecture_test=TestSet(queries=1500, depth=50), margins=_margins(8000),
+        margin_groups=(500, 1000, 2000, 4000, 8000),
     )  # fmt: skip
 
 

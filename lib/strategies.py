@@ -6,11 +6,13 @@ model's own document similarities (self-distillation).
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor, nn
 
 from lib import losses
 from lib.groups import LABELS
+from lib.losses import margins
 from lib.losses.margins import Similarities
 
 TEACHER = "teacher"
@@ -64,9 +66,39 @@ DISTILLATION = (
     "gist",
 )  # fmt: skip
 
+# Losses whose targets are margins that the model's own document similarities ask for (2407.21515).
+SELF = {
+    "fixed_margin": partial(margins.fixed, margin=0.3),
+    "adaptive_margin": margins.adaptive,
+    "distributed_margin": margins.distributed,
+    "fixed_margin_in_batch": partial(margins.fixed, margin=0.3, in_batch=True),
+    "adaptive_margin_in_batch": partial(margins.adaptive, in_batch=True),
+    # the authors' code read literally, and targets held constant
+    "adaptive_margin_in_batch_literal": partial(margins.adaptive, in_batch=True, reading="literal"),
+    "distributed_margin_literal": partial(margins.distributed, reading="literal"),
+    "adaptive_margin_detached": partial(margins.adaptive, detach=True),
+    "distributed_margin_detached": partial(margins.distributed, detach=True),
+}
+TEMPERATURE = 0.05  # of a cosine in InfoNCE: 1 / 20, the scale of sentence-transformers' in-batch loss
+
+
+def _self(name: str, columns: Callable, error: str = "l2") -> Strategy:
+    return Strategy(name, "self-distillation", (Term(partial(losses.margin_error, error=error), OWN),), columns)
+
+
 STRATEGIES: dict[str, Strategy] = {
     **{name: Strategy(name, "contrastive", (Term(getattr(losses, name), LABELS),)) for name in CONTRASTIVE},
     **{name: Strategy(name, "distillation", (Term(getattr(losses, name), TEACHER),)) for name in DISTILLATION},
+    **{name: _self(name, columns) for name, columns in SELF.items()},
+    **{
+        f"adaptive_margin_{error}": _self(f"adaptive_margin_{error}", margins.adaptive, error)
+        for error in ("l1", "soft")
+    },
+    # Baselines without a teacher, for bi-encoders with cosine
+    "in_batch": Strategy(
+        "in_batch", "contrastive", (Term(partial(losses.info_nce, temperature=TEMPERATURE), LABELS),), margins.contrast
+    ),
+    "triplet": Strategy("triplet", "contrastive", (Term(partial(losses.hinge, margin=0.3), LABELS),)),
     # RankNet on the teacher's order instead of the labels'
     "teacher_ranknet": Strategy("teacher_ranknet", "distillation", (Term(losses.ranknet, TEACHER),)),
     # The teacher's scores and the labels at once; the second is "MSERanknetTeacher" in the code of 2010.02666

@@ -33,7 +33,8 @@ from lib import (
 from lib.collections import Collection
 from lib.experiment import Experiment, TestSet, describe, fingerprint, is_score_file, layer_count, lineage
 from lib.groups import Groups
-from lib.models import Ranker, backbone
+from lib.models import LateRanker, Ranker, backbone
+from lib.vectors import Identity, VectorStore
 
 
 def results(grid: Iterable[Experiment], tests: Iterable[TestSet]) -> pd.DataFrame:
@@ -141,6 +142,13 @@ def layout(
 def pair_tokens(experiment: Experiment, collection: Collection) -> tokens.PairTokens | tokens.SeparateTokens:
     """The token stores of a collection as an experiment's model reads them."""
     return layout(untrained(experiment), collection, experiment.backbone, experiment.max_length)
+
+
+def encode(ranker: LateRanker, found: tokens.SeparateTokens, model_key: str, collection: Collection) -> VectorStore:
+    """The vectors of all documents of a collection, computed once; `model_key` names the model, as a run's key does."""
+    identity = Identity(model_key, collection.fingerprint)
+    name = store.key(model_key, collection.fingerprint)
+    return VectorStore(store.keep("vectors", name, lambda folder: scoring.encode(ranker, found, folder, identity)))
 
 
 def training_groups(experiment: Experiment) -> Groups:

@@ -45,8 +45,12 @@ def test_a_score_depends_on_its_pair_alone(architecture, options, tiny_backbone,
     layout = study.layout(model, found, tiny_backbone, 32)
     queries, documents = pairs(found)
     whole = scoring.score(model, layout, queries[:, None], documents)
-    np.testing.assert_allclose(whole, scoring.score(model, layout, queries[:, None], documents, batch_size=1), atol=1e-5)
-    batch = layout.batch(layout.queries.rows(queries), layout.documents.rows(documents.ravel()).reshape(documents.shape))
+    np.testing.assert_allclose(
+        whole, scoring.score(model, layout, queries[:, None], documents, batch_size=1), atol=1e-5
+    )
+    batch = layout.batch(
+        layout.queries.rows(queries), layout.documents.rows(documents.ravel()).reshape(documents.shape)
+    )
     with torch.no_grad():
         np.testing.assert_allclose(whole, model(batch, 5), atol=1e-5)
         np.testing.assert_allclose(whole, model(padded(batch, 16), 5), atol=1e-5)
@@ -64,9 +68,9 @@ def test_stored_documents_score_as_joint_ones(architecture, options, tiny_backbo
     model = build(architecture, options, tiny_backbone)
     layout = study.layout(model, found, tiny_backbone, 32)
     queries, documents = pairs(found)
-    store = study.encode(model, layout, "tiny documents " + architecture + repr(options))
+    store = study.encode(model, layout, architecture + repr(options), found)
     joint = scoring.score(model, layout, queries[:, None], documents)
-    stored = scoring.score_stored(model, layout, store, queries[:, None], documents)
+    stored = scoring.score_stored(model, layout, store, queries, documents)
     np.testing.assert_allclose(joint, stored, atol=1e-4)
 
 
@@ -78,9 +82,7 @@ def test_a_saved_ranker_is_the_same(architecture, options, tiny_backbone, found,
     assert type(again) is type(model) and again.options == model.options
     queries, documents = pairs(found)
     layout = study.layout(model, found, tiny_backbone, 32)
-    np.testing.assert_array_equal(
-        *(scoring.score(one, layout, queries[:, None], documents) for one in (model, again))
-    )
+    np.testing.assert_array_equal(*(scoring.score(one, layout, queries[:, None], documents) for one in (model, again)))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -101,7 +103,9 @@ def test_every_parameter_learns(architecture, tiny_backbone, found):
     model = build(architecture, options, tiny_backbone).train()
     layout = study.layout(model, found, tiny_backbone, 32)
     queries, documents = pairs(found)
-    batch = layout.batch(layout.queries.rows(queries), layout.documents.rows(documents.ravel()).reshape(documents.shape))
+    batch = layout.batch(
+        layout.queries.rows(queries), layout.documents.rows(documents.ravel()).reshape(documents.shape)
+    )
     model(batch, 5).square().mean().backward()
     without = {name for name, parameter in model.named_parameters() if parameter.grad is None}
     assert all("pooler" in name for name in without), without
@@ -150,10 +154,10 @@ def test_a_query_is_filled_up_with_masks(tiny_backbone, found):
     layout = study.layout(build("colbert", {"dim": 16, "masks": 3}, tiny_backbone), found, tiny_backbone, 32)
     batch = layout.batch(np.array([0]), np.array([[0]]))
     kept = batch["queries"]["input_ids"][0, : int(batch["queries"]["attention_mask"].sum())].tolist()
-    text = list(found.queries.values())[0]
+    text = next(iter(found.queries.values()))
     assert kept == tokenizer(text)["input_ids"] + [tokenizer.mask_token_id] * 3
     document = batch["documents"]["input_ids"][0, : int(batch["documents"]["attention_mask"].sum())].tolist()
-    assert document == tokenizer(list(found.documents.values())[0])["input_ids"]
+    assert document == tokenizer(next(iter(found.documents.values())))["input_ids"]
 
 
 def test_punctuation_can_be_left_out():
@@ -230,7 +234,9 @@ def test_prettr_takes_other_encoders(kind, tmp_path):
     torch.manual_seed(0)
     encoder = transformers.AutoModelForSequenceClassification.from_config(configs[kind], attn_implementation="sdpa")
     encoder.config.num_labels = 1
-    model = prettr.PreTTR(transformers.AutoModelForSequenceClassification.from_config(encoder.config), split=1, offset=8).eval()
+    model = prettr.PreTTR(
+        transformers.AutoModelForSequenceClassification.from_config(encoder.config), split=1, offset=8
+    ).eval()
     ids = torch.randint(5, 30, (4, 8))
     tokens = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     with torch.no_grad():

@@ -83,7 +83,7 @@ def test_every_loss_is_found_and_has_targets():
 
 
 def test_every_loss_can_be_named_in_a_strategy():
-    margins = {"margin_error"}  # its targets are neither labels nor a teacher's scores: lib.losses.margins builds them
+    margins = {"margin_error"}  # its targets are the model's own, and its strategies bear their names: strategies.SELF
     assert set(strategies.CONTRASTIVE) | set(strategies.DISTILLATION) == set(FOUND) - margins
     assert set(FOUND) - margins <= set(strategies.STRATEGIES)
 

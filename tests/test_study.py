@@ -199,5 +199,5 @@ def test_progress_says_what_and_how_long(experiment, test_set, capsys):
     study.results([experiment, replace(experiment, seed=1)], [test_set])
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "training 1 of 2: cat info_nce, 2 layers, seed 0"
-    assert lines[1].startswith("training 2 of 2: info_nce, 2 layers, seed 1, about ") and lines[1].endswith(" left")
+    assert lines[1].startswith("training 2 of 2: cat info_nce, 2 layers, seed 1, about ") and lines[1].endswith(" left")
     assert sum(line.startswith("scoring") for line in lines) == 2
