@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from scipy import optimize, special
 
 
 def margins(table: pd.DataFrame) -> np.ndarray:
@@ -35,3 +36,60 @@ def summary(table: pd.DataFrame) -> dict[str, float]:
         "spread": by_query.std().mean(), "ties": float(table.duplicated(["query", "score"], keep=False).mean()),
         "offset": by_query.mean().std(),
     }  # fmt: skip
+
+
+def auc(table: pd.DataFrame) -> float:
+    """Chance that a relevant document, of any query, scores above another one of any query; ties count half.
+
+    Below the share of correct margins (see `summary`) by as much as queries differ in their level.
+    """
+    relevant = table["grade"].to_numpy() > 0
+    ranks = table["score"].rank().to_numpy()  # equal scores share their mean rank
+    positives, others = relevant.sum(), (~relevant).sum()
+    if not positives or not others:
+        return float("nan")
+    return float((ranks[relevant].sum() - positives * (positives + 1) / 2) / (positives * others))
+
+
+def faults(table: pd.DataFrame) -> list[str]:
+    """What is wrong with a ranker's raw scores, in plain words; empty where nothing is.
+
+    Collapse: a query's scores hardly differ. Ties: over 1 % of the scores stand twice in a query. Saturation: scores
+    lie within [0, 1] and over half of them within 0.001 of an end. Underflow: over 1 % are zero.
+    """
+    scores = table["score"].to_numpy(dtype=float)
+    found = []
+    spread = table.groupby("query")["score"].std().median()
+    if spread < 1e-3 * max(np.abs(scores).mean(), 1e-12):
+        found.append(f"collapsed: within a query scores differ by {spread:.2g} around {scores.mean():.3g}")
+    if (ties := table.duplicated(["query", "score"], keep=False).mean()) > 0.01:
+        found.append(f"tied: {ties:.0%} of the scores stand twice in their query; score in float32, without a sigmoid")
+    inside = (scores >= 0).all() and (scores <= 1).all()
+    if inside and np.mean((scores < 1e-3) | (scores > 1 - 1e-3)) > 0.5:
+        found.append("saturated: over half of the scores are at 0 or 1; take the logits")
+    if (zeros := np.mean(np.abs(scores) < np.finfo(np.float32).tiny)) > 0.01:
+        found.append(f"underflow: {zeros:.0%} of the scores are zero")
+    return found
+
+
+def suggested_temperature(scores: np.ndarray, *, share: float = 0.5) -> float:
+    """The temperature at which a teacher's softmax over a group is half way between certain and indifferent.
+
+    scores: (groups, docs), before any training. Found where the mean entropy is `share` of log(docs). A rule of thumb,
+    no paper's: a colder teacher says little more than a label, a hotter one hardly tells documents apart.
+
+    Raises:
+        ValueError: all scores of every group are equal.
+    """
+    scores = np.asarray(scores, dtype=float)
+    scores = scores - scores.max(axis=1, keepdims=True)
+    if not scores.any():
+        raise ValueError("every group's scores are equal: no temperature tells its documents apart")
+
+    def entropy(log_temperature: float) -> float:
+        weights = np.exp(scores / np.exp(log_temperature))
+        weights /= weights.sum(1, keepdims=True)
+        return float(special.entr(weights).sum(1).mean() / np.log(scores.shape[1]) - share)
+
+    scale = np.log(np.abs(scores).max())
+    return float(np.exp(optimize.brentq(entropy, scale - 25, scale + 10)))

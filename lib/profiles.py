@@ -69,6 +69,11 @@ class Profile:
         taught = {name: replace(self.margins, strategy=name, teacher=self.teacher) for name in ("kl", "margin_mse")}
         return {name: replace(self.margins, strategy=name) for name in names} | taught
 
+    def with_groups(self, strategy: str) -> list[Experiment]:
+        """One strategy of the bi-encoder, trained on more and more groups."""
+        whole = self.self_distilled()[strategy]
+        return [replace(whole, group_count=count) for count in self.margin_groups]
+
     def plateau(self, group_count: int) -> dict[str, Experiment]:
         """Short runs from labels that differ in one thing from the second of them."""
         cold = replace(self.student, group_count=group_count)

@@ -43,23 +43,24 @@ def score(
 
 @torch.inference_mode()
 def encode(
-    model: LateRanker, tokens: SeparateTokens, folder: Path, identity: Identity, *, batch_size: int = 64,
-    dtype: str = "float32", what: str = "encoding",
+    model: LateRanker, tokens: SeparateTokens, folder: Path, identity: Identity, *, names: np.ndarray | None = None,
+    batch_size: int = 64, dtype: str = "float32", what: str = "encoding",
 ) -> None:  # fmt: skip
-    """Write the vectors of every document of a token store into `folder`, as `lib.vectors.VectorStore` reads them.
+    """Write the vectors of documents (`names`; None: all) into `folder`, as `lib.vectors.VectorStore` reads them.
 
     Encoded in order of length, longest first, and named in that order. float16 halves the store; a score then differs
     by about one part in two thousand.
     """
     device = hardware.device()
     model = model.to(device).eval()
-    names = np.array(list(tokens.documents.row))
-    order = np.argsort(-tokens.document_side.lengths(np.arange(len(names))), kind="stable")
+    names = np.array(list(tokens.documents.row)) if names is None else names
+    rows = tokens.documents.rows(names)
+    order = np.argsort(-tokens.document_side.lengths(rows), kind="stable")
 
     def chunks() -> Iterator[list[np.ndarray]]:
         starts = range(0, len(order), batch_size)
         for start in progress.steps(starts, what, len(starts)):
-            batch = tokens.document_side.batch(order[start : start + batch_size])
+            batch = tokens.document_side.batch(rows[order[start : start + batch_size]])
             with torch.autocast(device.type, torch.bfloat16, enabled=hardware.precision() == "bf16"):
                 found, mask = model.encode_documents(accelerate.utils.send_to_device(batch, device))
             yield [one[kept].float().cpu().numpy() for one, kept in zip(found, mask, strict=True)]

@@ -144,11 +144,18 @@ def pair_tokens(experiment: Experiment, collection: Collection) -> tokens.PairTo
     return layout(untrained(experiment), collection, experiment.backbone, experiment.max_length)
 
 
-def encode(ranker: LateRanker, found: tokens.SeparateTokens, model_key: str, collection: Collection) -> VectorStore:
-    """The vectors of all documents of a collection, computed once; `model_key` names the model, as a run's key does."""
+def encode(
+    ranker: LateRanker, found: tokens.SeparateTokens, model_key: str, collection: Collection, *,
+    names: np.ndarray | None = None,
+) -> VectorStore:  # fmt: skip
+    """The vectors of a collection's documents (`names`; None: all), computed once.
+
+    `model_key` names the model, as a run's key does.
+    """
     identity = Identity(model_key, collection.fingerprint)
-    name = store.key(model_key, collection.fingerprint)
-    return VectorStore(store.keep("vectors", name, lambda folder: scoring.encode(ranker, found, folder, identity)))
+    name = store.key(model_key, collection.fingerprint, None if names is None else [str(one) for one in names])
+    folder = store.keep("vectors", name, lambda into: scoring.encode(ranker, found, into, identity, names=names))
+    return VectorStore(folder)
 
 
 def training_groups(experiment: Experiment) -> Groups:
@@ -203,6 +210,27 @@ def evaluate(experiment: Experiment, test: TestSet) -> Path:
         _tidy(values.assign(collection=test.collection)).to_parquet(folder / "values.parquet")
 
     return store.keep("evaluations", _evaluation_key(experiment, test), compute)
+
+
+def untrained_values(experiment: Experiment, test: TestSet, measure: str) -> pd.Series:
+    """One measure of the model that a run starts from, by query; computed once."""
+
+    def compute(folder: Path) -> None:
+        collection, queries, run = test.candidates()
+        ranker = untrained(experiment)
+        found = layout(ranker, collection, experiment.backbone, experiment.max_length)
+        asked, documents = run["query"].to_numpy(), run["document"].to_numpy()
+        run["score"] = scoring.score(ranker, found, asked, documents, what="scoring the start")
+        evaluation.measure(run, collection, test.split, queries).to_parquet(folder / "values.parquet")
+
+    folder = store.keep("evaluations", store.key("start", _evaluation_key(experiment, test)), compute)
+    values = pd.read_parquet(folder / "values.parquet")
+    return values[values["measure"] == measure].set_index("query")["value"]
+
+
+def conditions() -> dict[str, str]:
+    """On what and with which versions this process computes, and the project's commit."""
+    return {"commit": commit(), **hardware.description()}
 
 
 def _evaluation_key(experiment: Experiment, test: TestSet) -> str:
@@ -285,7 +313,7 @@ def _train(experiment: Experiment, folder: Path) -> None:
         "peak_memory_gib": meter.peak_memory_gib,
         "parameters": sum(parameter.numel() for parameter in ranker.parameters()),
     }  # fmt: skip
-    provenance = {"commit": commit(), **hardware.description()}
+    provenance = conditions()
     table = pd.concat([
         pd.DataFrame({"measure": list(costs), "value": list(costs.values())}),
         pd.DataFrame({"measure": list(provenance), "text": list(provenance.values())}),
