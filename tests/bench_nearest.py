@@ -32,7 +32,7 @@ DIM, LATENT, CENTRES, CHUNK = 384, 64, 2_000, 50_000
 DEPTHS, QUERIES, SINGLE, BATCH = (10, 100), 1_024, 100, 64
 RESCORED = 4  # times the depth, searched by IVF-PQ before exact inner products order what was found
 PARAMETERS = {"flat": nearest.Flat(), "hnsw": nearest.HNSW(m=16, ef_construction=80), "ivf_pq": nearest.IVFPQ()}
-EFFORTS = {"flat": [None], "hnsw": [16, 32, 64, 128, 256, 512], "ivf_pq": [1, 4, 16, 64]}
+EFFORTS = {"flat": [None], "hnsw": [16, 32, 64, 128, 256, 512], "ivf_pq": [1, 4, 16, 64, 256]}
 STYLE = {
     ("flat", 0): ("exact", "#111111", "*", "none"),
     ("hnsw", 0): ("HNSW, by ef_search", "#08306b", "o", "-"),
