@@ -32,12 +32,12 @@ DIM, LATENT, CENTRES, CHUNK = 384, 64, 2_000, 50_000
 DEPTHS, QUERIES, SINGLE, BATCH = (10, 100), 1_024, 100, 64
 RESCORED = 4  # times the depth, searched by IVF-PQ before exact inner products order what was found
 PARAMETERS = {"flat": nearest.Flat(), "hnsw": nearest.HNSW(m=16, ef_construction=80), "ivf_pq": nearest.IVFPQ()}
-EFFORTS = {"flat": [None], "hnsw": [16, 32, 64, 128, 256, 512], "ivf_pq": [1, 4, 16, 64]}
+EFFORTS = {"flat": [None], "hnsw": [16, 32, 64, 128, 256, 512], "ivf_pq": [1, 4, 16, 64, 256]}
 STYLE = {
     ("flat", 0): ("exact", "#111111", "*", "none"),
     ("hnsw", 0): ("HNSW, by ef_search", "#08306b", "o", "-"),
     ("ivf_pq", 0): ("IVF-PQ, by nprobe", "#e6770b", "s", "--"),
-    ("ivf_pq", RESCORED): (f"IVF-PQ, {RESCORED} times as deep, rescored", "#777777", "^", ":"),
+    ("ivf_pq", RESCORED): (f"IVF-PQ, {RESCORED}x as deep, rescored from the store", "#777777", "^", ":"),
 }
 
 
@@ -160,8 +160,11 @@ def draw(table: pd.DataFrame) -> plt.Figure:
         axes.grid(alpha=0.3)
     for axes in panels[1]:
         axes.set_xlabel("latency (ms a query, log scale)")
-    panels[1, 0].legend(fontsize=8, loc="lower right", title="index and its size")
-    figure.suptitle(f"What does recall cost over {table['passages'].iloc[0]:,} synthetic passages?")
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    asked = f"What does recall cost over {table['passages'].iloc[0]:,} synthetic passages? Index (size of its file):"
+    figure.legend(
+        handles, labels, loc="outside upper center", ncols=4, fontsize=9, title=asked, title_fontsize=12, frameon=False
+    )
     figure.supxlabel(table["conditions"].iloc[0], fontsize=7)
     return figure
 
