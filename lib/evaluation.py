@@ -33,6 +33,15 @@ def rank(run: pd.DataFrame) -> pd.DataFrame:
     return run.assign(rank=run.groupby("query").cumcount() + 1)
 
 
+def as_run(queries: list[str], names: list[str], rows: np.ndarray, scores: np.ndarray) -> pd.DataFrame:
+    """Columns query, document, score from found rows and scores, (queries, depth) both; a row of -1 is no document."""
+    names = np.array(names)
+    found = rows >= 0
+    return pd.DataFrame({
+        "query": np.repeat(np.array(queries), found.sum(1)), "document": names[rows[found]], "score": scores[found],
+    })  # fmt: skip
+
+
 def measure(run: pd.DataFrame, collection: Collection, split: str, queries: list[str]) -> pd.DataFrame:
     """Columns query, measure, value: every measure of every query in `queries`, in that order.
 

@@ -327,3 +327,18 @@ def gradients(margin: np.ndarray, pushes: dict[str, np.ndarray], groups: dict[st
     panels[0].set_ylabel("push towards a larger margin (minus the gradient)")
     figure.suptitle("How hard does each loss push a pair apart?")
     return figure
+
+
+def retrieval(by_query: pd.DataFrame, measure: str) -> Figure:
+    """How well does each way of searching rank? One column a way, one row a query; mean and 95 % interval."""
+    figure, (axes,) = _axes(width=7, height=0.5 * by_query.shape[1] + 1.2)
+    for place, name in enumerate(reversed(by_query.columns)):
+        values = by_query[name].to_numpy()
+        low, high = statistics.interval(values)
+        colour, marker, _ = style("bm25") if name.startswith("BM25") else ("#08306b", "o", "-")
+        axes.plot([low, high], [place, place], color=colour)
+        axes.plot(values.mean(), place, marker, color=colour)
+    axes.set_yticks(range(by_query.shape[1]), list(reversed(by_query.columns)))
+    axes.set(xlabel=f"{measure} over the whole collection (95 % interval over {len(by_query)} queries)")
+    axes.set_title("How well does each way of searching rank?")
+    return figure

@@ -31,6 +31,7 @@ class Profile:
     architecture_test: TestSet
     margins: Experiment  # the bi-encoder of the self-distillation notebook, trained from labels
     margin_groups: tuple[int, ...]  # numbers of groups, for the curve over data
+    retrieval: TestSet  # whose whole collection is searched
 
     def students(self) -> list[Experiment]:
         """The grid of students: same start, same groups, another strategy."""
@@ -133,6 +134,7 @@ def smoke() -> Profile:
         dev=TestSet(split="dev", queries=16, depth=10), architectures=_architectures(32, replace(_start(
             replace(student, layers=(0, 1, 2)), 16))), assistants=_assistants(32),
         architecture_test=TestSet(queries=12, depth=10), margins=_margins(32), margin_groups=(16, 32),
+        retrieval=TestSet("networkx", queries=12, depth=20),
     )  # fmt: skip
 
 
@@ -147,7 +149,7 @@ def laptop() -> Profile:
         repeated=("info_nce", "margin_mse"), plateau_groups=800, tests=_tests(300, 60, 20),
         dev=TestSet(split="dev", queries=150, depth=20), architectures=_architectures(600, _start(student, 800)),
         assistants=_assistants(600), architecture_test=TestSet(queries=150, depth=20), margins=_margins(1000),
-        margin_groups=(125, 250, 500, 1000),
+        margin_groups=(125, 250, 500, 1000), retrieval=TestSet(queries=150, depth=20),
     )  # fmt: skip
 
 
@@ -162,7 +164,7 @@ def workstation() -> Profile:
         tests=_tests(1500, 800, 50), dev=TestSet(split="dev", queries=500, depth=50),
         architectures=_architectures(8000, _start(student, 2000)), assistants=_assistants(8000),
         architecture_test=TestSet(queries=1500, depth=50), margins=_margins(8000),
-        margin_groups=(500, 1000, 2000, 4000, 8000),
+        margin_groups=(500, 1000, 2000, 4000, 8000), retrieval=TestSet(queries=1500, depth=50),
     )  # fmt: skip
 
 

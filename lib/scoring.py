@@ -91,3 +91,24 @@ def score_stored(
             found = [one.unflatten(0, rows[part].shape).to(device) for one in stored.take(rows[part].ravel())]
             scores[part] = model.late(*model.encode_queries(batch), *found).cpu().numpy()
     return scores
+
+
+@torch.inference_mode()
+def encode_queries(
+    model: LateRanker, tokens: SeparateTokens, names: list[str], *, batch_size: int = 64
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Vectors (queries, width, dim) float32 and mask (queries, width) of query ids, on the processor."""
+    device = hardware.device()
+    model = model.to(device).eval()
+    rows = tokens.queries.rows(names)
+    found = []
+    with torch.autocast(device.type, torch.bfloat16, enabled=hardware.precision() == "bf16"):
+        for start in range(0, len(rows), batch_size):
+            batch = tokens.query_side.batch(rows[start : start + batch_size])
+            found.append(model.encode_queries(accelerate.utils.send_to_device(batch, device)))
+    width = max(vectors.shape[1] for vectors, _ in found)
+    pad = torch.nn.functional.pad
+    return (
+        torch.cat([pad(vectors.float().cpu(), (0, 0, 0, width - vectors.shape[1])) for vectors, _ in found]),
+        torch.cat([pad(mask.cpu(), (0, width - mask.shape[1])) for _, mask in found]),
+    )
