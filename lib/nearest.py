@@ -241,8 +241,16 @@ def _empty(vectors: VectorStore, parameters: Parameters) -> faiss.Index:
         clustering.min_points_per_centroid = 1  # faiss would only warn
     draw = np.random.default_rng(parameters.seed)
     rows = np.sort(draw.choice(vectors.total, parameters.sample, replace=False))
-    index.train(vectors.flat[rows].astype(np.float32))
+    index.train(_sample(vectors, rows))
     return index
+
+
+def _sample(vectors: VectorStore, rows: np.ndarray) -> np.ndarray:
+    """The vectors at ascending places, float32, read chunk by chunk: scattered reads would map the whole store."""
+    ends = np.searchsorted(rows, np.arange(CHUNK, vectors.total + CHUNK, CHUNK))
+    parts = np.split(rows, ends[:-1])  # the places within each chunk
+    chunks = enumerate(zip(vectors.chunks(CHUNK), parts, strict=True))
+    return np.concatenate([chunk[part - number * CHUNK] for number, (chunk, part) in chunks])
 
 
 def _approximate(index: Index, queries: np.ndarray, depth: int, effort: int | None) -> tuple[np.ndarray, np.ndarray]:

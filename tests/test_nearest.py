@@ -209,6 +209,13 @@ def test_small_collections(tmp_path, kind, count, capfd):
     assert capfd.readouterr() == ("", "")  # faiss warns there of too few training points
 
 
+@pytest.mark.parametrize("chunk", [1000, 999, 5000])
+def test_the_sample_is_read_in_chunks(folder, passages, chunk, monkeypatch):
+    monkeypatch.setattr(nearest, "CHUNK", chunk)
+    for rows in (np.arange(3000), np.array([2999]), np.array([0, 998, 999, 1000, 2500])):
+        np.testing.assert_array_equal(nearest._sample(VectorStore(folder), rows), passages[rows])
+
+
 def test_nothing_cannot_be_indexed(tmp_path):
     vectors.write(tmp_path, [], [], 4, "float32", IDENTITY)
     with pytest.raises(ValueError, match="no vectors"):
