@@ -99,12 +99,14 @@ def _architectures(group_count: int, start: Experiment) -> tuple[Experiment, ...
     """Five architectures on the same groups.
 
     Layers 0, 3, 5 serve a bi-encoder best (dev queries, untrained: RR@10 .493, all six .490, layers 0 to 2 .344): the
-    last one makes the sentence vector. A cross-encoder leaves its plateau soonest with 0, 1, 2 (notebook 04).
+    last one makes the sentence vector. A cross-encoder leaves its plateau soonest with 0, 1, 2 (notebook 04), and
+    PreTTR, a cross-encoder in its upper layers, has the same plateau and the same way out.
     """
     base = Experiment("info_nce", group_count=group_count, docs=3, learning_rate=3e-4)
+    prettr = replace(base, architecture="prettr", layers=(0, 1, 2), options=(("split", 1),))
     return (
         replace(base, layers=(0, 1, 2), start=start),
-        replace(base, architecture="prettr", layers=(0, 1, 2), options=(("split", 1),)),
+        replace(prettr, start=replace(start, architecture=prettr.architecture, options=prettr.options)),
         replace(base, architecture="colbert", layers=(0, 3, 5)),
         replace(base, architecture="dot", layers=(0, 3, 5)),
         replace(base, architecture="tk", options=(("depth", 1),), learning_rate=1e-3),
