@@ -12,13 +12,13 @@ import pandas as pd
 
 from lib import collections, models, retrieval, score_files, store, strategies
 from lib.collections import Collection
-from lib.models import backbone
+from lib.models import adapters, backbone
 
 # Whose scores are targets: another run of the kit, a cross-encoder (hub name or folder), a file of scores, or the mean
 # of several of these.
 Teacher = Union["Experiment", str, tuple[Union["Experiment", str], ...]]
 
-RECIPE = 2  # goes into every run's name: raise it when a change of the code changes a run's numbers
+RECIPE = 3  # goes into every run's name: raise it when a change of the code changes a run's numbers
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Experiment:
     # data
     collection: str = "pydocs"
     group_count: int = 4000
-    docs: int = 4  # documents a group: one positive, the rest hard negatives from BM25
+    docs: int = 4  # documents a group: one positive, the rest hard negatives
+    negatives: "Experiment | None" = None  # a bi-encoder that finds the hard negatives; None: BM25
     # training
     batch_size: int = 8  # groups a step
     epochs: int = 1
@@ -46,6 +47,12 @@ class Experiment:
     warm_up: float = 0.1  # share of the steps
     dropout: float = 0.0
     embeddings: bool = False  # whether the embedding table, half of a small model's parameters, is trained
+    adapter: str | None = None  # "lora" or "prefix": only an adapter and new heads are trained
+    adapter_size: int = 8  # rank of LoRA, or virtual tokens of the prefix
+    # bi-encoders only
+    chunk: int | None = None  # groups whose activations are in memory at a time (GradCache); None: the whole batch
+    queue: int = 0  # earlier positives that serve as negatives (momentum contrast); 0: none
+    momentum: float = 0.99  # how much of itself the copy that encodes the queue keeps a step
 
     def __post_init__(self) -> None:
         strategy = strategies.named(self.strategy)
@@ -56,19 +63,43 @@ class Experiment:
         for name in ("group_count", "batch_size", "epochs", "learning_rate", "max_length"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)!r}: must be above 0")
-        for name in ("warm_up", "dropout"):
+        for name in ("warm_up", "dropout", "momentum"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)!r}: must be at least 0 and below 1")
-        models.check(self.architecture, dict(self.options))
-        if strategy.columns is not None and dict(self.options).get("similarity") != "cosine":
+        options = dict(self.options)
+        models.check(self.architecture, options)
+        cosine = options.get("similarity") == "cosine" and options.get("scale", 1) == 1
+        if strategy.columns is not None and not (self.architecture == "dot" and cosine):
             raise ValueError(
                 f"strategy={self.strategy!r} compares cosines of a whole batch: give architecture='dot' and "
-                "options=(('similarity', 'cosine'),)"
+                "options=(('similarity', 'cosine'),), without a scale"
             )
+        self._check_batch(strategy)
+        if self.adapter is not None:
+            adapters.check(self.architecture, self.adapter, self.adapter_size)
+        if self.negatives is not None and self.negatives.architecture != "dot":
+            raise ValueError(f"negatives={describe(self.negatives)!r}: hard negatives come from a bi-encoder (dot)")
         if self.start is not None and _model(self.start) != _model(self):
             raise ValueError(f"start={describe(self.start)!r}: it must have the same architecture, backbone and layers")
         if self.batch_size > self.group_count:
             raise ValueError(f"batch_size={self.batch_size}: more than group_count={self.group_count}")
+
+    def _check_batch(self, strategy: strategies.Strategy) -> None:
+        """Refuse a chunk or a queue that the architecture or the strategy cannot use."""
+        for name, value in (("chunk", self.chunk), ("queue", self.queue or None)):
+            if value is None:
+                continue
+            if self.architecture != "dot":
+                raise ValueError(f"{name}={value}: architecture={self.architecture!r}; only bi-encoders (dot) have it")
+            if value < 1:
+                raise ValueError(f"{name}={value}: must be above 0")
+        if self.queue and self.chunk:
+            raise ValueError(f"queue={self.queue}, chunk={self.chunk}: give one of them")
+        if self.queue and (strategy.paradigm != "contrastive" or strategy.columns is not None):
+            raise ValueError(
+                f"queue={self.queue}: strategy={self.strategy!r}; a queue has no teacher's scores and no group of its "
+                "own: give a contrastive strategy such as 'info_nce'"
+            )
 
     @property
     def size(self) -> str:
@@ -124,7 +155,8 @@ def describe(experiment: Experiment) -> str:
 
 def lineage(experiment: Experiment) -> list[Experiment]:
     """Every run that an experiment needs, in an order in which they can be trained; itself last."""
-    needed = [one for one in (experiment.start, *experiment.teachers) if isinstance(one, Experiment)]
+    parents = (experiment.start, experiment.negatives, *experiment.teachers)
+    needed = [one for one in parents if isinstance(one, Experiment)]
     return [one for parent in needed for one in lineage(parent)] + [experiment]
 
 

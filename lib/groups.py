@@ -4,9 +4,11 @@ Every strategy sees the same groups in the same columns: column 0 is the positiv
 alone, not on a run's seed, so that strategies and seeds are compared on the same data and a teacher scores it once.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 
 from lib import retrieval, store
 from lib.collections import Collection
@@ -31,9 +33,13 @@ class Groups:
         return store.key(self.queries.tolist(), self.documents.tolist())
 
 
-def build(collection: Collection, *, count: int, docs: int, depth: int = 50, split: str = "train") -> Groups:
-    """`count` groups of `docs` documents: one relevant, the others drawn from the BM25 top `depth`.
+def build(
+    collection: Collection, *, count: int, docs: int, depth: int = 50, split: str = "train",
+    find: Callable[[Collection, list[str], int], pd.DataFrame] = retrieval.bm25,
+) -> Groups:  # fmt: skip
+    """`count` groups of `docs` documents: one relevant, the others drawn from the top `depth` that `find` gives.
 
+    `find(collection, query ids, depth)` is BM25, or any search that gives columns query and document.
     Judged relevant documents are never negatives. A query with several positives gives as many groups, so `count`
     counts groups, not queries. A query with too few candidates is filled up with random documents.
 
@@ -47,7 +53,7 @@ def build(collection: Collection, *, count: int, docs: int, depth: int = 50, spl
     if len(wanted) < count:
         raise ValueError(f"count={count}: {collection.name} has {len(wanted)} groups in its {split} split")
     asked = list(dict.fromkeys(query for query, _ in wanted))
-    run = retrieval.bm25(collection, asked, depth)
+    run = find(collection, asked, depth)
     candidates = {query: part["document"].to_numpy() for query, part in run.groupby("query", sort=False)}
     everything = np.array(list(collection.documents))
     queries, documents = [], []

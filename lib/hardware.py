@@ -1,9 +1,13 @@
 """What the work runs on: device, precision and what it cost."""
 
+import contextlib
+import math
 import platform
+import re
 import resource
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
@@ -48,16 +52,26 @@ def description() -> dict[str, str]:
 
 @dataclass
 class Meter:
-    """Seconds and peak memory of a block: `with Meter() as meter: ...`, then read `meter.seconds`."""
+    """Seconds, peak memory and energy of a block: `with Meter() as meter: ...`, then read `meter.seconds`.
+
+    A block within a block starts the peak anew for both.
+    """
 
     seconds: float = 0.0
-    peak_memory_gib: float = 0.0  # of the accelerator during the block; without one, of the process so far
+    # of the accelerator; without one, of the whole process (outside Linux: since it began)
+    peak_memory_gib: float = 0.0
+    energy_joules: float = math.nan  # NaN where the hardware does not report it
     _start: float = field(default=0.0, repr=False)
+    _energy: float = field(default=math.nan, repr=False)
 
     def __enter__(self) -> "Meter":
         if torch.cuda.is_available():
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
+        else:
+            with contextlib.suppress(OSError):
+                Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak begins anew
+        self._energy = _joules()
         self._start = time.perf_counter()
         return self
 
@@ -66,6 +80,34 @@ class Meter:
             torch.cuda.synchronize()
             self.peak_memory_gib = torch.cuda.max_memory_allocated() / 2**30
         else:
-            scale = 1 if platform.system() == "Darwin" else 2**10  # bytes there, KiB on Linux
-            self.peak_memory_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 2**30
+            self.peak_memory_gib = _peak_bytes() / 2**30
         self.seconds = time.perf_counter() - self._start
+        used = _joules() - self._energy
+        self.energy_joules = used if used >= 0 else math.nan  # a counter that began anew in between
+
+
+def _peak_bytes() -> int:
+    """Most memory that the process held since its peak was last started anew, or since it began."""
+    status = Path("/proc/self/status")
+    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    if found:
+        return int(found[1]) * 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 2**10)
+
+
+def _joules() -> float:
+    """What the hardware's own counters say was used so far: accelerator (NVML), else processor packages (RAPL)."""
+    if torch.cuda.is_available():
+        with contextlib.suppress(Exception):  # no NVML bindings, or a device that does not count
+            import pynvml
+
+            pynvml.nvmlInit()
+            # NVML counts all devices of the machine, whatever CUDA_VISIBLE_DEVICES says: ask by this one's id.
+            this = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device()).uuid}")
+            return pynvml.nvmlDeviceGetTotalEnergyConsumption(this) / 1000
+        return math.nan
+    packages = sorted(Path("/sys/class/powercap").glob("intel-rapl:[0-9]/energy_uj"))
+    try:
+        return sum(int(package.read_text()) for package in packages) / 1e6 if packages else math.nan
+    except OSError:  # only root may read them on most systems
+        return math.nan

@@ -7,8 +7,11 @@ model's own document similarities (self-distillation).
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
-from torch import Tensor, nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from lib import losses
 from lib.groups import LABELS
@@ -28,6 +31,14 @@ class Term:
     weight: float = 1.0
 
 
+class Matrix(NamedTuple):
+    """A step's score matrix, what it should be, and what is only looked at."""
+
+    scores: Tensor  # (batch, columns), column 0 the positive
+    targets: dict[str, Tensor]  # source -> (batch, columns)
+    alike: Tensor  # mean similarity of positives and their own negatives; NaN where the step does not know it
+
+
 @dataclass(frozen=True)
 class Strategy:
     """What a run minimises: the weighted sum of its terms."""
@@ -44,13 +55,21 @@ class Strategy:
         """Whether a term's targets are a teacher's scores."""
         return any(term.source == TEACHER for term in self.terms)
 
-    def matrix(self, model: nn.Module, tokens: dict, targets: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """One step's tokens, and targets by source (batch, docs) -> score matrix and its targets by source."""
+    def matrix(self, model: Callable, tokens: dict, targets: dict[str, Tensor]) -> "Matrix":
+        """One step's tokens, and targets by source (batch, docs) -> score matrix and its targets by source.
+
+        A model may give more columns than targets (the queue of `lib.models.momentum`): those are not relevant.
+        """
         docs = targets[LABELS].shape[1]
         if self.columns is None:
-            return model(tokens, docs), targets
-        scores, wanted = self.columns(model(tokens, docs, in_batch=True))
-        return scores, {term.source: wanted for term in self.terms}
+            scores = model(tokens, docs)
+            more = scores.shape[1] - docs
+            targets = {name: F.pad(values, (0, more)) for name, values in targets.items()} if more else targets
+            return Matrix(scores, targets, scores.new_full((), torch.nan))
+        similarities = model(tokens, docs, in_batch=True)
+        scores, wanted = self.columns(similarities)
+        alike = margins.own(similarities.documents)[:, 1:].mean()
+        return Matrix(scores, {term.source: wanted for term in self.terms}, alike)
 
     def loss(self, scores: Tensor, targets: dict[str, Tensor]) -> Tensor:
         """scores (batch, docs), targets {source: (batch, docs)} -> (batch,)."""

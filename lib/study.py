@@ -11,6 +11,7 @@ import dataclasses
 import json
 import subprocess
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,9 @@ from lib import (
     groups,
     hardware,
     models,
+    nearest,
     progress,
+    retrieval,
     score_files,
     scoring,
     store,
@@ -33,7 +36,8 @@ from lib import (
 from lib.collections import Collection
 from lib.experiment import Experiment, TestSet, describe, fingerprint, is_score_file, layer_count, lineage
 from lib.groups import Groups
-from lib.models import LateRanker, Ranker, backbone
+from lib.models import LateRanker, Ranker, adapters, backbone
+from lib.models.momentum import Momentum
 from lib.vectors import Identity, VectorStore
 
 
@@ -161,11 +165,31 @@ def encode(
 def training_groups(experiment: Experiment) -> Groups:
     """The groups of an experiment, with its teacher's scores where it has a teacher."""
     collection = collections.load(experiment.collection)
-    made = groups.build(collection, count=experiment.group_count, docs=experiment.docs)
+    find = retrieval.bm25 if experiment.negatives is None else partial(nearest_documents, experiment.negatives)
+    made = groups.build(collection, count=experiment.group_count, docs=experiment.docs, find=find)
     if experiment.teachers:
         found = [teacher_scores(one, made, collection, experiment.max_length) for one in experiment.teachers]
         made.targets[strategies.TEACHER] = np.mean(found, axis=0)  # of raw scores, as in 2010.02666
     return made
+
+
+def nearest_documents(experiment: Experiment, collection: Collection, queries: list[str], depth: int) -> pd.DataFrame:
+    """What a bi-encoder finds in the whole collection, exactly: columns query, document, score."""
+
+    def compute(folder: Path) -> None:
+        ranker = model(experiment)
+        read = layout(ranker, collection, experiment.backbone, experiment.max_length)
+        stored = encode(ranker, read, experiment.key, collection)
+        index = nearest.load(
+            nearest.build(stored.folder, stored.identity, nearest.Flat()), model=experiment.key,
+            collection=collection.fingerprint,
+        )  # fmt: skip
+        vectors, _ = scoring.encode_queries(ranker, read, queries)
+        scores, rows = nearest.search(index, vectors[:, 0], depth)
+        evaluation.as_run(queries, stored.names, rows, scores).to_parquet(folder / "run.parquet")
+
+    name = store.key(experiment.key, collection.fingerprint, queries, depth)
+    return pd.read_parquet(store.keep("first_stage", name, compute) / "run.parquet")
 
 
 def teacher_scores(
@@ -300,18 +324,24 @@ def _train(experiment: Experiment, folder: Path) -> None:
     made = training_groups(experiment)
     ranker = untrained(experiment)
     ranker.set_attention(hardware.attention(training=True))
-    collection = collections.load(experiment.collection)
+    pairs = layout(ranker, collections.load(experiment.collection), experiment.backbone, experiment.max_length)
+    parameters = sum(parameter.numel() for parameter in ranker.parameters())
+    if experiment.adapter is not None:
+        adapters.attach(ranker, experiment.adapter, experiment.adapter_size, experiment.seed)
+    trained = sum(parameter.numel() for parameter in ranker.parameters() if parameter.requires_grad)
     with hardware.Meter() as meter:
         steps = training.train(
-            ranker, made, layout(ranker, collection, experiment.backbone, experiment.max_length),
+            Momentum(ranker, experiment.queue, experiment.momentum) if experiment.queue else ranker, made, pairs,
             strategies.named(experiment.strategy), learning_rate=experiment.learning_rate,
             batch_size=experiment.batch_size, epochs=experiment.epochs, warm_up=experiment.warm_up,
-            seed=experiment.seed,
+            seed=experiment.seed, chunk=experiment.chunk,
         )  # fmt: skip
+    if experiment.adapter is not None:
+        adapters.finish(ranker)
     costs = {
         "train_seconds": meter.seconds, "train_pairs_per_second": steps["documents"].sum() / meter.seconds,
-        "peak_memory_gib": meter.peak_memory_gib,
-        "parameters": sum(parameter.numel() for parameter in ranker.parameters()),
+        "peak_memory_gib": meter.peak_memory_gib, "energy_joules": meter.energy_joules, "parameters": parameters,
+        "trained_parameters": trained,
     }  # fmt: skip
     provenance = conditions()
     table = pd.concat([

@@ -1,6 +1,6 @@
 """One training loop for every strategy and architecture, on Accelerate."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import accelerate
@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from lib import hardware, progress
-from lib.groups import Groups
-from lib.strategies import Strategy
+from lib.grad_cache import cached_backward
+from lib.groups import LABELS, Groups
+from lib.models.bi_encoder import BiEncoder
+from lib.strategies import Matrix, Strategy
 from lib.tokens import PairTokens, SeparateTokens
 
 
@@ -60,21 +62,25 @@ def batches(
 def train(
     model: nn.Module, groups: Groups, tokens: PairTokens | SeparateTokens, strategy: Strategy, *,
     learning_rate: float, batch_size: int, epochs: int = 1, warm_up: float = 0.1, clip: float = 1.0,
-    weight_decay: float = 0.01, seed: int = 0, what: str = "training",
+    weight_decay: float = 0.01, seed: int = 0, chunk: int | None = None, what: str = "training",
 ) -> pd.DataFrame:  # fmt: skip
     """Train `model` in place and return its history, a row a step.
 
     AdamW; the learning rate rises linearly over the share `warm_up` of the steps and falls linearly to zero;
-    gradients are clipped to norm `clip`. Columns: step, loss, positive and negative (mean raw scores), wanted (mean
-    margin of the first term's targets), gradient_norm, learning_rate, documents. Equal arguments on one machine give
-    an equal history.
+    gradients are clipped to norm `clip`. With `chunk` a bi-encoder's batch is encoded that many groups at a time, with
+    the gradients of the whole (`lib.grad_cache`). Columns: step, loss, positive and negative (mean raw scores), wanted
+    (mean margin of the first term's targets), alike (mean similarity of positives and their negatives, where the
+    strategy compares documents), gradient_norm, learning_rate, documents. Equal arguments on one machine give an equal
+    history.
 
     Raises:
         FloatingPointError: the loss of a step is not finite.
-        ValueError: there are fewer groups than one batch holds.
+        ValueError: there are fewer groups than one batch holds, or `chunk` is used with several processes.
     """
     accelerator = accelerate.Accelerator(mixed_precision=hardware.precision())
     steps = len(groups) // batch_size * epochs
+    if chunk is not None and accelerator.num_processes > 1:
+        raise ValueError(f"chunk={chunk}: its gradients are not gathered over {accelerator.num_processes} processes")
     if not steps:
         raise ValueError(f"batch_size={batch_size}: only {len(groups)} groups, not one batch")
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -91,23 +97,49 @@ def train(
         torch.manual_seed(seed)  # dropout
         for batch in progress.steps(data, what, steps):
             batch = accelerate.utils.send_to_device(vars(batch), accelerator.device, non_blocking=True)
-            scores, targets = strategy.matrix(model, **batch)  # (batch, columns)
-            loss = strategy.loss(scores, targets).mean()
-            accelerator.backward(loss)
+            if chunk is None:
+                matrix = strategy.matrix(model, **batch)
+                loss = strategy.loss(*matrix[:2]).mean()
+                accelerator.backward(loss)
+            else:
+                with accelerator.autocast():
+                    loss, matrix = _in_chunks(model, strategy, batch, chunk, accelerator.backward)
             norm = accelerator.clip_grad_norm_(trained, clip)
             optimizer.step()
             optimizer.zero_grad()
             # Kept on the device: reading a value here would make every step wait for the accelerator.
-            wanted = targets[strategy.terms[0].source]
-            means = [loss, scores[:, 0].mean(), scores[:, 1:].mean(), (wanted[:, :1] - wanted[:, 1:]).mean(), norm]
+            scores, wanted = matrix.scores, matrix.targets[strategy.terms[0].source]
+            means = [loss, scores[:, 0].mean(), scores[:, 1:].mean(), (wanted[:, :1] - wanted[:, 1:]).mean()]
+            means += [matrix.alike, norm]
             rows.append((torch.stack(means).detach(), schedule.get_last_lr()[0], batch["targets"]["labels"].numel()))
             schedule.step()
     return _history(rows, strategy.name)
 
 
+def _in_chunks(
+    model: BiEncoder, strategy: Strategy, batch: dict, chunk: int, backward: Callable[[torch.Tensor], None]
+) -> tuple[torch.Tensor, Matrix]:
+    """The backward pass of a batch, `chunk` groups at a time; loss and score matrix."""
+    count, docs = batch["targets"][LABELS].shape
+    parts = [_part(batch["tokens"], start, min(start + chunk, count), docs) for start in range(0, count, chunk)]
+    seen = []
+
+    def loss(queries: torch.Tensor, documents: torch.Tensor) -> torch.Tensor:
+        seen.append(strategy.matrix(lambda *_, **how: model.of_vectors(queries, documents, **how), **batch))
+        return strategy.loss(*seen[0][:2]).mean()
+
+    return cached_backward(lambda part: model.vectors(part, docs), parts, loss, backward), seen[0]
+
+
+def _part(tokens: dict, first: int, end: int, docs: int) -> dict:
+    """The tokens of groups `first` to `end`."""
+    rows = {"queries": slice(first, end), "documents": slice(first * docs, end * docs)}
+    return {side: {name: values[rows[side]] for name, values in tokens[side].items()} for side in rows}
+
+
 def _history(rows: list[tuple[torch.Tensor, float, int]], name: str) -> pd.DataFrame:
     values = torch.stack([means for means, _, _ in rows]).float().cpu().numpy()
-    history = pd.DataFrame(values, columns=["loss", "positive", "negative", "wanted", "gradient_norm"])
+    history = pd.DataFrame(values, columns=["loss", "positive", "negative", "wanted", "alike", "gradient_norm"])
     history.insert(0, "step", np.arange(1, len(history) + 1))
     history["learning_rate"] = [rate for _, rate, _ in rows]
     history["documents"] = [count for _, _, count in rows]

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 import transformers
 from torch import Tensor
 
+from lib.losses.margins import Similarities
 from lib.models import backbone
 from lib.models.ranker import LateRanker, float32
 
@@ -20,18 +21,32 @@ SIMILARITY = ("dot", "cosine")
 
 
 class BiEncoder(LateRanker):
-    """One shared encoder; `pooling` is "mean" (over tokens) or "cls" (first token), `similarity` "dot" or "cosine"."""
+    """One shared encoder; `pooling` is "mean" (over tokens) or "cls" (first token), `similarity` "dot" or "cosine".
+
+    `scale` multiplies every score. A cosine's margin ends at 2: a softmax over cosines is nearly flat, and a teacher's
+    margins may be out of reach: sentence-transformers scales cosines by 20 in its losses. The order stays.
+    """
 
     architecture = "dot"
 
-    def __init__(self, transformer: transformers.PreTrainedModel, *, pooling: str = "mean", similarity: str = "dot"):
+    def __init__(
+        self, transformer: transformers.PreTrainedModel, *, pooling: str = "mean", similarity: str = "dot",
+        scale: float = 1.0,
+    ):  # fmt: skip
         for name, value, among in (("pooling", pooling, POOLING), ("similarity", similarity, SIMILARITY)):
             if value not in among:
                 raise ValueError(f"{name}={value!r}: give one of {', '.join(among)}")
-        super().__init__({"pooling": pooling, "similarity": similarity})
+        if not scale > 0:
+            raise ValueError(f"scale={scale!r}: must be above 0")
+        super().__init__({"pooling": pooling, "similarity": similarity, "scale": scale})
         self.transformer = transformer
 
     def encode_queries(self, tokens: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """As for documents, times the scale."""
+        vectors, mask = self.encode_documents(tokens)
+        return vectors * self.options["scale"], mask
+
+    def encode_documents(self, tokens: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Token ids and mask (batch, width) -> one vector each (batch, 1, dim), of length 1 for cosine."""
         (hidden,) = float32(self.transformer(**tokens).last_hidden_state)  # (batch, width, dim)
         if self.options["pooling"] == "cls":
@@ -43,8 +58,6 @@ class BiEncoder(LateRanker):
             vectors = F.normalize(vectors, dim=-1)
         return vectors.unsqueeze(1), torch.ones(len(vectors), 1, dtype=torch.bool, device=vectors.device)
 
-    encode_documents = encode_queries
-
     def late(self, queries: Tensor, query_mask: Tensor, documents: Tensor, document_mask: Tensor) -> Tensor:
         """(batch, 1, dim) queries, (batch or 1, docs, 1, dim) documents -> (batch, docs)."""
         with torch.autocast(queries.device.type, enabled=False):
@@ -55,6 +68,14 @@ class BiEncoder(LateRanker):
         queries, documents = self.encode_queries(tokens["queries"])[0], self.encode_documents(tokens["documents"])[0]
         return queries.squeeze(1), documents.squeeze(1).unflatten(0, (-1, docs))
 
+    def of_vectors(self, queries: Tensor, documents: Tensor, in_batch: bool = False) -> Tensor | Similarities:
+        """What `forward` gives, from the `vectors` of a step."""
+        queries, documents = queries.unsqueeze(1), documents.unsqueeze(2)
+        masks = (torch.ones(part.shape[:-1], dtype=torch.bool, device=part.device) for part in (queries, documents))
+        query_mask, document_mask = masks
+        compare = self.similarities if in_batch else self.late
+        return compare(queries, query_mask, documents, document_mask)
+
     def _save_weights(self, folder: Path, max_length: int) -> None:
         with backbone.quiet():
             self.transformer.save_pretrained(folder)
@@ -63,11 +84,11 @@ class BiEncoder(LateRanker):
 
 def build(
     name: str, layers: tuple[int, ...] | None, seed: int, *, dropout: float | None = None, embeddings: bool = True,
-    pooling: str = "mean", similarity: str = "dot",
+    **options: object,
 ) -> BiEncoder:  # fmt: skip
-    """A bi-encoder from a backbone; it has no new weights, so `seed` decides nothing here."""
+    """A bi-encoder from a backbone, options as in `BiEncoder`; it has no new weights: `seed` decides nothing here."""
     transformer = backbone.encoder(backbone.folder(name), layers, dropout=dropout, embeddings=embeddings)
-    return BiEncoder(transformer, pooling=pooling, similarity=similarity).eval()
+    return BiEncoder(transformer, **options).eval()
 
 
 def load(folder: Path, *, dropout: float | None = None, embeddings: bool = True, **options: object) -> BiEncoder:

@@ -1,0 +1,146 @@
+"""What only bi-encoders can do in training: chunks, a queue, a scaled cosine, hard negatives of their own finding."""
+
+from dataclasses import replace
+
+import accelerate
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import collections, groups, hardware, scoring, strategies, study, training
+from lib.models import bi_encoder
+from lib.models.momentum import Momentum
+from lib.study import Experiment
+
+COSINE = (("similarity", "cosine"),)
+
+
+@pytest.fixture
+def experiment(tiny_backbone, tiny_collection):
+    return Experiment("in_batch", architecture="dot", options=COSINE, backbone=tiny_backbone, collection=tiny_collection,
+                      group_count=16, batch_size=8, docs=3, max_length=48, learning_rate=1e-3, dropout=0.0,
+                      embeddings=True)  # fmt: skip
+
+
+@pytest.fixture
+def no_autocast(monkeypatch):
+    """In float32; Accelerate keeps its precision for the whole process unless its state is cleared."""
+    monkeypatch.setattr(hardware, "precision", lambda: "no")
+    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 8])  # one group, parts that do not divide the batch, the whole
+@pytest.mark.parametrize("strategy", ["in_batch", "distributed_margin", "triplet"])
+def test_chunks_train_as_the_whole_batch_does(experiment, strategy, chunk, no_autocast):
+    whole = replace(experiment, strategy=strategy)
+    parted = replace(whole, chunk=chunk)
+    assert whole.key != parted.key
+    left, right = study.history(whole), study.history(parted)
+    pd.testing.assert_frame_equal(left, right, rtol=1e-3, atol=1e-5)
+    made, read = study.training_groups(whole), study.pair_tokens(whole, collections.load(whole.collection))
+    one, other = (
+        scoring.score(study.model(run), read, made.queries[:, None], made.documents) for run in (whole, parted)
+    )
+    np.testing.assert_allclose(one, other, atol=1e-3)
+
+
+def test_a_chunk_is_really_encoded_at_a_time(experiment, monkeypatch):
+    seen = []
+    vectors = bi_encoder.BiEncoder.vectors
+    monkeypatch.setattr(bi_encoder.BiEncoder, "vectors", lambda self, tokens, docs: (
+        seen.append(len(tokens["queries"]["input_ids"])), vectors(self, tokens, docs))[1])  # fmt: skip
+    study.history(replace(experiment, chunk=3))
+    assert set(seen) == {3, 2} and sum(seen) == 2 * 16  # every group twice
+
+
+def test_a_queue_gives_negatives_from_earlier_steps(experiment, monkeypatch):
+    widths = []
+    forward = Momentum.forward
+    monkeypatch.setattr(
+        Momentum, "forward", lambda self, *given: (scores := forward(self, *given), widths.append(scores.shape[1]))[0]
+    )
+    queued = replace(experiment, strategy="info_nce", options=(*COSINE, ("scale", 20.0)), queue=12, batch_size=4)
+    history = study.history(queued)
+    assert widths == [3, 3 + 4, 3 + 8, 3 + 12]
+    assert np.isfinite(history["loss"]).all()
+    assert queued.key != replace(queued, momentum=0.9).key
+    assert isinstance(study.model(queued), bi_encoder.BiEncoder)
+
+
+def test_a_queue_teaches(experiment):
+    queued = replace(experiment, strategy="info_nce", options=(*COSINE, ("scale", 20.0)), queue=16, batch_size=4,
+                     epochs=30, learning_rate=3e-3)  # fmt: skip
+    history = study.history(queued)
+    late = history[history["step"] > len(history) / 2]
+    margin = late["positive"] - late["negative"]
+    assert margin.mean() > 2 * (history["positive"] - history["negative"])[:4].mean()
+
+
+def test_a_scale_multiplies_scores_and_brings_a_teachers_margins_into_reach(experiment):
+    plain, scaled = (
+        study.untrained(replace(experiment, strategy="triplet", options=options))
+        for options in (COSINE, (*COSINE, ("scale", 20.0)))
+    )
+    collection = collections.load(experiment.collection)
+    made = groups.build(collection, count=8, docs=4, depth=10)
+    read = study.pair_tokens(experiment, collection)
+    one, other = (scoring.score(ranker, read, made.queries[:, None], made.documents) for ranker in (plain, scaled))
+    np.testing.assert_allclose(20 * one, other, rtol=1e-2)
+    assert np.abs(one).max() <= 1.01 < 2 < np.abs(other).max()
+
+
+def test_hard_negatives_come_from_a_bi_encoders_own_search(experiment):
+    finder = replace(experiment, strategy="triplet")
+    mined = replace(experiment, negatives=finder)
+    assert mined.key != experiment.key
+    collection = collections.load(experiment.collection)
+    asked = list(collection.relevant("train"))
+    found = study.nearest_documents(finder, collection, asked, 50)
+    # Exactly the order of the finder's own scores
+    read = study.pair_tokens(finder, collection)
+    everything = np.array(list(collection.documents))
+    scores = scoring.score(study.model(finder), read, np.array(asked)[:, None], np.tile(everything, (len(asked), 1)))
+    first = found.groupby("query", sort=False)["document"].first().reindex(asked)
+    best = scores[np.arange(len(asked)), [list(everything).index(one) for one in first]]
+    np.testing.assert_allclose(best, scores.max(1), atol=2e-3)
+    made = study.training_groups(mined)
+    relevant = collection.relevant("train")
+    for query, documents in zip(made.queries, made.documents, strict=True):
+        assert not set(documents[1:]) & set(relevant[query])
+    assert not np.array_equal(made.documents, study.training_groups(experiment).documents)
+    study.complete([mined])  # the finder is trained first
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"chunk": 0}, "chunk=0: must be above 0"),
+        ({"queue": -1, "strategy": "info_nce"}, "queue=-1: must be above 0"),
+        ({"chunk": 4, "queue": 4, "strategy": "info_nce"}, "give one of them"),
+        ({"queue": 4}, "contrastive strategy such as 'info_nce'"),
+        ({"queue": 4, "strategy": "adaptive_margin"}, "contrastive strategy"),
+        ({"chunk": 4, "strategy": "info_nce", "architecture": "tk", "options": ()}, "only bi-encoders"),
+        ({"options": (*COSINE, ("scale", 20.0))}, "without a scale"),
+        ({"options": (*COSINE, ("scale", 0.0)), "strategy": "triplet"}, "scale=0.0: must be above 0"),
+        ({"momentum": 1.0}, "momentum=1.0"),
+    ],
+)
+def test_what_cannot_be_is_refused(experiment, changes, message):
+    with pytest.raises(ValueError, match=message):
+        study.untrained(replace(experiment, **changes))
+
+
+def test_negatives_come_from_a_bi_encoder(experiment):
+    with pytest.raises(ValueError, match="hard negatives come from a bi-encoder"):
+        replace(experiment, negatives=replace(experiment, strategy="info_nce", architecture="tk", options=()))
+
+
+def test_chunks_are_refused_for_several_processes(experiment, monkeypatch):
+    monkeypatch.setattr(accelerate.Accelerator, "num_processes", property(lambda _: 2))
+    made = study.training_groups(experiment)
+    collection = collections.load(experiment.collection)
+    with pytest.raises(ValueError, match="not gathered over 2 processes"):
+        training.train(study.untrained(experiment), made, study.pair_tokens(experiment, collection),
+                       strategies.named("in_batch"), learning_rate=1e-3, batch_size=4, chunk=2)  # fmt: skip
