@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lib import score_files
-from lib.score_files import Report, ScoreFileError
+from lib.score_files import Report, ScoreFileError, blocks
 
 ROOT = Path(__file__).parents[1]
 TEXTS = {"texts", "tuples", "flag"}
@@ -157,7 +157,7 @@ MALFORMED = {
 @pytest.mark.parametrize("at", [3, 6])
 @pytest.mark.parametrize("block", [1, 16, 40, 1 << 20])
 def test_a_malformed_line_is_named_and_skipped_wherever_blocks_end(tmp_path, monkeypatch, line, at, block):
-    monkeypatch.setattr(score_files, "_BLOCK", block)
+    monkeypatch.setattr(blocks, "BLOCK", block)
     kind, what = MALFORMED[line]
     rows = [good(number) for number in range(1, 10)]
     path = pairs_file(tmp_path / "scores.tsv", [*rows[: at - 1], line, *rows[at - 1 :]])
@@ -210,7 +210,7 @@ SOUND = {
 @pytest.mark.parametrize("layout, change, kind, what", OBJECT_FAULTS)
 @pytest.mark.parametrize("block", [1, 100, 1 << 20])
 def test_a_malformed_object_is_named_and_skipped(tmp_path, monkeypatch, layout, change, kind, what, block):
-    monkeypatch.setattr(score_files, "_BLOCK", block)
+    monkeypatch.setattr(blocks, "BLOCK", block)
     sound = json.dumps(SOUND[layout])
     path = pairs_file(tmp_path / "scores", [sound, sound, json.dumps(SOUND[layout] | change), sound])
     with pytest.raises(ScoreFileError, match="line 3: ") as caught:
@@ -317,7 +317,7 @@ def test_how_a_file_is_cut_changes_nothing(tmp_path, monkeypatch, block, rows_at
     marked.write_bytes(b"\xef\xbb\xbf" + plain.read_bytes())
     unended.write_bytes(plain.read_bytes()[:-1])
     packed.write_bytes(gzip.compress(plain.read_bytes()[:300]) + gzip.compress(plain.read_bytes()[300:]))  # two members
-    monkeypatch.setattr(score_files, "_BLOCK", block)
+    monkeypatch.setattr(blocks, "BLOCK", block)
     for path in (plain, windows, marked, unended, packed):
         assert everything(path, rows_at_once=rows_at_once) == expected
         assert all(len(chunk) <= rows_at_once for chunk in score_files.read(path, rows_at_once=rows_at_once))
@@ -335,7 +335,7 @@ def test_random_damage_is_found_alike_whatever_the_block(tmp_path, monkeypatch):
         path.write_bytes(bytes(damaged))
         seen = []
         for block in (1, 13, 1 << 20):
-            monkeypatch.setattr(score_files, "_BLOCK", block)
+            monkeypatch.setattr(blocks, "BLOCK", block)
             report = Report()
             seen.append((everything(path, layout="pairs", skip_malformed=True, report=report), report))
         assert seen[0] == seen[1] == seen[2], trial
@@ -389,8 +389,8 @@ def test_broken_off_files_are_errors(tmp_path):
 
 
 def test_a_file_without_lines_does_not_fill_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(score_files, "_LONGEST", 1000)
-    monkeypatch.setattr(score_files, "_BLOCK", 100)
+    monkeypatch.setattr(blocks, "LONGEST", 1000)
+    monkeypatch.setattr(blocks, "BLOCK", 100)
     path = pairs_file(tmp_path / "scores", [good(1), "x" * 5000])
     with pytest.raises(ScoreFileError, match="line 2: longer"):
         everything(path)
