@@ -20,7 +20,8 @@ ORDER = [
     "lib.losses.distillation", "lib.losses.in_batch", "lib.losses.margins", "lib.losses.descent", "lib.losses", "lib.pydocs",
     "lib.collections", "lib.retrieval", "lib.vectors", "lib.nearest", "lib.late_interaction", "lib.tokens", "lib.groups",
     "lib.score_files", "lib.models.backbone", "lib.models.ranker", "lib.models.cross_encoder", "lib.models.bi_encoder",
-    "lib.models.colbert", "lib.models.prettr", "lib.models.tk", "lib.models.momentum", "lib.models", "lib.strategies",
+    "lib.models.colbert", "lib.models.prettr", "lib.models.tk", "lib.models.momentum", "lib.models.adapters", "lib.models",
+    "lib.strategies",
     "lib.hardware", "lib.grad_cache", "lib.training", "lib.scoring", "lib.efficiency", "lib.evaluation", "lib.statistics", "lib.distributions",
     "lib.experiment", "lib.study", "lib.profiles", "lib.plots", "lib.batch",
 ]  # fmt: skip
