@@ -12,7 +12,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from lib import statistics, store
+from lib import statistics, store, strategies
 
 # strategy -> (colour, marker, dash): contrastive ones blue and green, distilled ones orange and red, mixed ones purple
 STYLE: dict[str, tuple[str, str, str]] = {
@@ -61,7 +61,7 @@ _PLAIN = (("#111111", "o", "-"), ("#1b7f79", "s", "--"), ("#777777", "^", "-."),
 
 def style(name: str) -> tuple[str, str, str]:
     """Colour, marker and dash of a strategy."""
-    return STYLE.get(name, _OTHER)
+    return STYLE.get(strategies.base_name(name), _OTHER)
 
 
 def folder(profile: str) -> Path:

@@ -1,7 +1,7 @@
 """Score any (query, document) pairs with any model, sorted by length; encode documents once and score them stored."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import accelerate
@@ -11,8 +11,10 @@ from torch import nn
 
 from lib import hardware, progress, vectors
 from lib.models import LateRanker
-from lib.tokens import PairTokens, SeparateTokens
+from lib.tokens import PairTokens, SeparateTokens, Side
 from lib.vectors import Identity, VectorStore
+
+AT_ONCE = 2048  # pairs whose encoded texts are in memory
 
 
 @torch.inference_mode()
@@ -22,23 +24,77 @@ def score(
 ) -> np.ndarray:  # fmt: skip
     """Raw scores of pairs: arrays of query ids and document ids, same shape; float32 of that shape.
 
-    Pairs are scored in order of length, so a batch holds little padding. A pair that stands twice is scored once.
+    Pairs are scored in order of length, so a batch holds little padding. A pair that stands twice is scored once. Where
+    queries and documents are encoded apart, each is encoded once for `AT_ONCE` pairs.
     """
     device = hardware.device()
     model = model.to(device).eval()
     shape = documents.shape
     rows = tokens.queries.rows(np.broadcast_to(queries, shape).ravel()), tokens.documents.rows(documents.ravel())
     pairs, inverse = np.unique(np.stack(rows, 1), axis=0, return_inverse=True)  # (pairs, 2)
+    do = _score_apart if isinstance(model, LateRanker) else _score_joint
+    with torch.autocast(device.type, torch.bfloat16, enabled=hardware.precision() == "bf16"):
+        scores = do(model, tokens, pairs, device, batch_size, what)
+    return scores.cpu().numpy()[inverse.ravel()].reshape(shape)
+
+
+def _score_joint(
+    model: nn.Module, tokens: PairTokens, pairs: np.ndarray, device: torch.device, batch_size: int, what: str
+) -> torch.Tensor:
+    """Scores (pairs,) of rows (pairs, 2), each pair encoded by itself."""
     order = np.argsort(-tokens.lengths(pairs[:, 0], pairs[:, 1]), kind="stable")  # longest first: memory fails early
     starts = range(0, len(order), batch_size)
     scores = torch.empty(len(order), device=device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=hardware.precision() == "bf16"):
-        for start in progress.steps(starts, what, len(starts)):
-            chosen = order[start : start + batch_size]
-            batch = tokens.batch(pairs[chosen, 0], pairs[chosen, 1:])
-            batch = accelerate.utils.send_to_device(batch, device, non_blocking=True)
-            scores[torch.from_numpy(chosen).to(device)] = model(batch).squeeze(1)
-    return scores.cpu().numpy()[inverse.ravel()].reshape(shape)
+    for start in progress.steps(starts, what, len(starts)):
+        chosen = order[start : start + batch_size]
+        batch = tokens.batch(pairs[chosen, 0], pairs[chosen, 1:])
+        batch = accelerate.utils.send_to_device(batch, device, non_blocking=True)
+        scores[torch.from_numpy(chosen).to(device)] = model(batch).squeeze(1)
+    return scores
+
+
+def _score_apart(
+    model: LateRanker, tokens: SeparateTokens, pairs: np.ndarray, device: torch.device, batch_size: int, what: str
+) -> torch.Tensor:
+    """Scores (pairs,) of rows (pairs, 2), which are sorted by query: every text of `AT_ONCE` pairs is encoded once."""
+    starts = range(0, len(pairs), AT_ONCE)
+    scores = torch.empty(len(pairs), device=device)
+    for start in progress.steps(starts, what, len(starts)):
+        (asked, query), (given, document) = (
+            np.unique(rows, return_inverse=True) for rows in pairs[start : start + AT_ONCE].T
+        )
+        queries, query_mask = _encoded(model.encode_queries, tokens.query_side, asked, batch_size, device)
+        documents, document_mask = _encoded(model.encode_documents, tokens.document_side, given, batch_size, device)
+        # A document's last vector that counts: ColBERT leaves some out before it.
+        places = torch.arange(1, document_mask.shape[1] + 1, device=device)
+        ends = (places * document_mask).amax(1).cpu().numpy()[document]
+        order = np.argsort(-ends, kind="stable")
+        for first in range(0, len(order), batch_size):
+            chosen = order[first : first + batch_size]
+            asks, gives = torch.from_numpy(query[chosen]).to(device), torch.from_numpy(document[chosen]).to(device)
+            width = ends[chosen[0]]  # the first is the longest
+            found = model.late(
+                queries[asks], query_mask[asks], documents[gives, None, :width], document_mask[gives, None, :width]
+            )
+            scores[torch.from_numpy(start + chosen).to(device)] = found.squeeze(1)
+    return scores
+
+
+def _encoded(
+    encode: Callable, side: Side, rows: np.ndarray, batch_size: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Vectors (texts, width, dim) float32 and mask (texts, width) of rows (texts,); the longest are encoded first."""
+    order = np.argsort(-side.lengths(rows), kind="stable")
+    found = mask = None
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        vectors, kept = encode(accelerate.utils.send_to_device(side.batch(rows[chosen]), device))
+        if found is None:
+            found = torch.zeros((len(rows), *vectors.shape[1:]), device=device)
+            mask = torch.zeros((len(rows), kept.shape[1]), dtype=torch.bool, device=device)
+        place = torch.from_numpy(chosen).to(device)
+        found[place, : kept.shape[1]], mask[place, : kept.shape[1]] = vectors.float(), kept
+    return found, mask
 
 
 @torch.inference_mode()
@@ -100,15 +156,6 @@ def encode_queries(
     """Vectors (queries, width, dim) float32 and mask (queries, width) of query ids, on the processor."""
     device = hardware.device()
     model = model.to(device).eval()
-    rows = tokens.queries.rows(names)
-    found = []
     with torch.autocast(device.type, torch.bfloat16, enabled=hardware.precision() == "bf16"):
-        for start in range(0, len(rows), batch_size):
-            batch = tokens.query_side.batch(rows[start : start + batch_size])
-            found.append(model.encode_queries(accelerate.utils.send_to_device(batch, device)))
-    width = max(vectors.shape[1] for vectors, _ in found)
-    pad = torch.nn.functional.pad
-    return (
-        torch.cat([pad(vectors.float().cpu(), (0, 0, 0, width - vectors.shape[1])) for vectors, _ in found]),
-        torch.cat([pad(mask.cpu(), (0, width - mask.shape[1])) for _, mask in found]),
-    )
+        found = _encoded(model.encode_queries, tokens.query_side, tokens.queries.rows(names), batch_size, device)
+    return found[0].cpu(), found[1].cpu()

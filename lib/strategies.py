@@ -4,8 +4,11 @@ The paradigms differ only in where the targets come from: labels (contrastive), 
 model's own document similarities (self-distillation).
 """
 
+import ast
+import inspect
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -92,26 +95,16 @@ SELF = {
     "distributed_margin": margins.distributed,
     "fixed_margin_in_batch": partial(margins.fixed, margin=0.3, in_batch=True),
     "adaptive_margin_in_batch": partial(margins.adaptive, in_batch=True),
-    # the authors' code read literally, and targets held constant
-    "adaptive_margin_in_batch_literal": partial(margins.adaptive, in_batch=True, reading="literal"),
-    "distributed_margin_literal": partial(margins.distributed, reading="literal"),
-    "adaptive_margin_detached": partial(margins.adaptive, detach=True),
-    "distributed_margin_detached": partial(margins.distributed, detach=True),
 }
 TEMPERATURE = 0.05  # of a cosine in InfoNCE: 1 / 20, the scale of sentence-transformers' in-batch loss
-
-
-def _self(name: str, columns: Callable, error: str = "l2") -> Strategy:
-    return Strategy(name, "self-distillation", (Term(partial(losses.margin_error, error=error), OWN),), columns)
 
 
 STRATEGIES: dict[str, Strategy] = {
     **{name: Strategy(name, "contrastive", (Term(getattr(losses, name), LABELS),)) for name in CONTRASTIVE},
     **{name: Strategy(name, "distillation", (Term(getattr(losses, name), TEACHER),)) for name in DISTILLATION},
-    **{name: _self(name, columns) for name, columns in SELF.items()},
     **{
-        f"adaptive_margin_{error}": _self(f"adaptive_margin_{error}", margins.adaptive, error)
-        for error in ("l1", "soft")
+        name: Strategy(name, "self-distillation", (Term(losses.margin_error, OWN),), columns)
+        for name, columns in SELF.items()
     },
     # Baselines without a teacher, for bi-encoders with cosine
     "in_batch": Strategy(
@@ -129,11 +122,52 @@ STRATEGIES: dict[str, Strategy] = {
 
 
 def named(name: str) -> Strategy:
-    """The strategy of a name.
+    """The strategy of a name; in brackets, other values for the parameters of its loss or of its margins.
+
+    "kl(temperature=2)", "adaptive_margin(scale='clamp', error='l1')": text, so that it can stand in an experiment.
 
     Raises:
-        ValueError: no strategy has that name.
+        ValueError: no strategy has that name, or it has no such parameter.
     """
-    if name not in STRATEGIES:
+    written = re.fullmatch(r"([^()]+)\((.+)\)", name)
+    base = written[1] if written else name
+    if base not in STRATEGIES:
         raise ValueError(f"strategy={name!r}: give one of {', '.join(STRATEGIES)}")
-    return STRATEGIES[name]
+    return _changed(STRATEGIES[base], name, _literals(name)) if written else STRATEGIES[base]
+
+
+def _literals(name: str) -> dict[str, object]:
+    try:
+        call = ast.parse(name[name.index("(") :].replace("(", "f(", 1), mode="eval").body
+        if call.args:
+            raise ValueError("a value without a name")
+        return {one.arg: ast.literal_eval(one.value) for one in call.keywords}
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(f"strategy={name!r}: write it as name(parameter=literal, ...)") from error
+
+
+def _changed(strategy: Strategy, name: str, values: dict[str, object]) -> Strategy:
+    """A strategy with other values where its functions have these parameters."""
+    functions = [*(term.loss for term in strategy.terms), *([strategy.columns] if strategy.columns else [])]
+    known = {parameter for function in functions for parameter in _parameters(function)}
+    if unknown := [one for one in values if one not in known]:
+        has = f"has {', '.join(sorted(known))}" if known else "has no parameters"
+        raise ValueError(f"strategy={name!r}: no parameter {unknown[0]!r}; {base_name(name)} {has}")
+
+    def with_values(function: Callable) -> Callable:
+        own = {one: value for one, value in values.items() if one in _parameters(function)}
+        return partial(function, **own) if own else function
+
+    terms = tuple(replace(term, loss=with_values(term.loss)) for term in strategy.terms)
+    return replace(strategy, name=name, terms=terms, columns=strategy.columns and with_values(strategy.columns))
+
+
+def base_name(name: str) -> str:
+    """The strategy's name without what stands in brackets."""
+    return name.split("(")[0]
+
+
+def _parameters(function: Callable) -> list[str]:
+    """The keyword parameters of a loss or of a function of similarities."""
+    parameters = inspect.signature(function).parameters.values()
+    return [one.name for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY]

@@ -69,7 +69,9 @@ def test_stored_documents_score_as_joint_ones(architecture, options, tiny_backbo
     layout = study.layout(model, found, tiny_backbone, 32)
     queries, documents = pairs(found)
     store = study.encode(model, layout, architecture + repr(options), found)
-    joint = scoring.score(model, layout, queries[:, None], documents)
+    rows = layout.documents.rows(documents.ravel()).reshape(documents.shape)
+    with torch.no_grad():
+        joint = model(layout.batch(layout.queries.rows(queries), rows), documents.shape[1])
     stored = scoring.score_stored(model, layout, store, queries, documents)
     np.testing.assert_allclose(joint, stored, atol=1e-4)
 

@@ -4,8 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from lib import collections, score_files, strategies, study
+from lib import collections, losses, score_files, strategies, study
+from lib.losses import margins
+from lib.losses.margins import Similarities
 from lib.models import backbone, cross_encoder
 from lib.study import Experiment
 
@@ -52,7 +55,18 @@ def test_a_file_of_scores_teaches(experiment, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", [*strategies.SELF, "in_batch", "triplet", "adaptive_margin_l1", "adaptive_margin_soft"]
+    "name",
+    [
+        *strategies.SELF,
+        "in_batch",
+        "triplet",
+        "adaptive_margin(error='l1')",
+        "adaptive_margin(error='soft')",
+        "adaptive_margin_in_batch(reading='literal')",
+        "distributed_margin(reading='literal')",
+        "distributed_margin(detach=True)",
+        "adaptive_margin(scale='raw', threshold=0.9)",
+    ],  # fmt: skip
 )
 def test_a_bi_encoder_learns_from_its_own_similarities(name, experiment):
     student = replace(experiment, strategy=name, architecture="dot", options=(("similarity", "cosine"),), epochs=8)
@@ -78,3 +92,39 @@ def test_encoded_queries_are_those_of_the_joint_call(experiment):
         vectors[:, 0] @ stored.take(stored.rows(documents))[0][:, 0].T, joint, atol=0.02
     )  # bf16 where the device has it
     assert mask.all() and vectors.shape[:2] == (5, 1)
+
+
+def test_a_name_gives_a_loss_other_values():
+    scores, wanted = torch.tensor([[1.0, 0.5, -1.0]]), torch.tensor([[2.0, 0.0, 1.0]])
+    changed = strategies.named("kl(temperature=2)")
+    assert changed.name == "kl(temperature=2)" and changed.paradigm == "distillation"
+    expected = losses.kl(scores, wanted, temperature=2)
+    torch.testing.assert_close(changed.loss(scores, {strategies.TEACHER: wanted}), expected)
+    assert not torch.allclose(expected, strategies.named("kl").loss(scores, {strategies.TEACHER: wanted}))
+
+
+def test_a_name_gives_margins_other_values():
+    draw = torch.Generator().manual_seed(0)
+    batch = Similarities(*torch.rand(2, 4, 4, 2, generator=draw, dtype=torch.float64))
+    changed = strategies.named("adaptive_margin(scale='clamp', error='l1')")
+    scores, wanted = changed.columns(batch)
+    expected_scores, expected = margins.adaptive(batch, scale="clamp")
+    torch.testing.assert_close((scores, wanted), (expected_scores, expected))
+    error = losses.margin_error(scores, wanted, error="l1")
+    torch.testing.assert_close(changed.loss(scores, {strategies.OWN: wanted}), error)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("kl(2)", "write it as name"),
+        ("kl(temperature=x)", "write it as name"),
+        ("kl(temperature=2", "give one of"),
+        ("kl(margin=2)", "no parameter 'margin'; kl has target_temperature, temperature"),
+        ("bce(x=1)", "bce has no parameters"),
+        ("klx(temperature=2)", "give one of"),
+    ],
+)
+def test_what_stands_in_brackets_is_checked(name, message):
+    with pytest.raises(ValueError, match=message):
+        strategies.named(name)

@@ -4,7 +4,7 @@ import inspect
 import json
 from pathlib import Path
 
-from lib.models import bi_encoder, colbert, cross_encoder, prettr, tk
+from lib.models import adapters, bi_encoder, colbert, cross_encoder, prettr, tk
 from lib.models.ranker import SETTINGS, LateRanker, Ranker
 
 MODULES = {"cat": cross_encoder, "dot": bi_encoder, "colbert": colbert, "prettr": prettr, "tk": tk}
@@ -38,11 +38,14 @@ def build(
 
 
 def load(folder: Path, *, dropout: float | None = None, embeddings: bool = True) -> Ranker:
-    """A ranker as it was saved, ready to score; a folder without `ranker.json` is a cross-encoder from elsewhere."""
+    """A ranker as it was saved, its prefix on, ready to score; a folder without `ranker.json` is a cross-encoder."""
     about = {"architecture": "cat", "options": {}}
     if (Path(folder) / SETTINGS).exists():
         about = json.loads((Path(folder) / SETTINGS).read_text())
-    return MODULES[about["architecture"]].load(Path(folder), dropout=dropout, embeddings=embeddings, **about["options"])
+    module, options = MODULES[about["architecture"]], about["options"]
+    ranker = module.load(Path(folder), dropout=dropout, embeddings=embeddings, **options)
+    adapters.reopen(ranker, Path(folder))
+    return ranker
 
 
 def _options(architecture: str) -> list[str]:

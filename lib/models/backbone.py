@@ -90,6 +90,10 @@ def keep_layers(model: transformers.PreTrainedModel, layers: tuple[int, ...]) ->
     del stack[:]
     stack.extend(kept)
     model.config.num_hidden_layers = len(kept)
+    for number, layer in enumerate(kept):  # a prefix is looked up by the number that a layer gives itself
+        for module in layer.modules():
+            if hasattr(module, "layer_idx"):
+                module.layer_idx = number
 
 
 def encoder(

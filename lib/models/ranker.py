@@ -20,12 +20,14 @@ from lib.losses.margins import Similarities
 from lib.tokens import PairTokens, Pattern, SeparateTokens, Side, TokenStore
 
 SETTINGS = "ranker.json"  # architecture and options, beside the weights
+ADAPTER = "adapter"  # a folder, for what `lib.models.adapters` keeps apart from the weights
 
 
 class Ranker(nn.Module):
     """A model that scores (query, document) pairs.
 
-    `architecture` names it in experiments; `options` are the literals with which it was built.
+    `architecture` names it in experiments; `options` are the literals with which it was built; `adapter` is None or
+    what `lib.models.adapters.attach` put in.
     """
 
     architecture: str
@@ -33,6 +35,7 @@ class Ranker(nn.Module):
     def __init__(self, options: dict[str, object]):
         super().__init__()
         self.options = options
+        self.adapter = None
 
     @abstractmethod
     def forward(self, tokens: dict, docs: int = 1) -> Tensor:
@@ -51,6 +54,8 @@ class Ranker(nn.Module):
     def save(self, folder: Path, tokenizer: transformers.PreTrainedTokenizerFast, max_length: int) -> None:
         """Write weights (safetensors), options and tokenizer; `lib.models.load` opens the folder."""
         folder.mkdir(parents=True, exist_ok=True)
+        if self.adapter is not None:
+            self.adapter.save(folder / ADAPTER)
         self._save_weights(folder, max_length)
         tokenizer.model_max_length = max_length
         tokenizer.save_pretrained(folder)

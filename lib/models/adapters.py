@@ -1,0 +1,152 @@
+"""Adapters: a few new weights learn, the backbone's stay as they are (peft's LoRA and prefix tuning).
+
+LoRA, Hu et al. 2021, https://arxiv.org/abs/2106.09685: to the query and value projections W of every layer a product
+of two thin matrices is added, W + (alpha / rank) B A, with B zero at first. It is merged into W after training, so the
+ranker then is one like any other. 2507.08336 takes rank 16 and alpha 32; alpha is twice the rank here.
+
+Prefix tuning, Li and Liang 2021, https://arxiv.org/abs/2101.00190: in every layer the tokens attend to some keys and
+values more, which are weights of their own. They belong to no token, so they cannot be merged and stay a part of the
+ranker. A token keeps the position that it has without a prefix; peft's own wrapper would count positions from after the
+prefix, and leave out which side a token is on (`token_type_ids`).
+"""
+
+import dataclasses
+import inspect
+import warnings
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from lib.models.ranker import ADAPTER, Ranker, drawn_from
+
+FITS = {"lora": ("cat", "dot", "colbert", "prettr"), "prefix": ("cat", "dot", "colbert")}  # architectures by kind
+KINDS = tuple(FITS)
+WEIGHTS = "adapter_model.safetensors"  # as peft names it
+
+
+class Lora:
+    """peft's model around a ranker's transformer, whose projections it has replaced in place; see `finish`."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def save(self, folder: Path) -> None:
+        """LoRA is not saved by itself.
+
+        Raises:
+            ValueError: always; `finish` comes first.
+        """
+        raise ValueError("LoRA is not merged into the weights: call lib.models.adapters.finish before saving")
+
+
+class Prefix(nn.Module):
+    """Keys and values before every layer's own; its weights are (size, 2 * layers * dim)."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.encoder = model.prompt_encoder
+        self._hidden = (model,)  # in a tuple, since its other parameters are the ranker's already
+        model.base_model.register_forward_pre_hook(self.before, with_kwargs=True)
+
+    @property
+    def model(self):
+        """peft's model around the encoder."""
+        return self._hidden[0]
+
+    def before(self, encoder: nn.Module, arguments: tuple, named: dict) -> tuple[tuple, dict]:
+        """What the encoder is called with -> the same with the prefix, and a mask (batch, size + width)."""
+        mask = named["attention_mask"]
+        batch, width = mask.shape
+        first = getattr(encoder.embeddings, "padding_idx", -1) + 1  # RoBERTa's positions begin after its padding
+        size = self.model.active_peft_config.num_virtual_tokens
+        return arguments, named | {
+            "past_key_values": self.model.get_prompt(batch),
+            "position_ids": torch.arange(first, first + width, device=mask.device).expand(batch, -1),
+            "attention_mask": torch.cat([mask.new_ones(batch, size), mask], dim=1),
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write it in peft's layout."""
+        import peft
+
+        folder.mkdir(exist_ok=True)
+        # Without the place where the backbone lay on this machine.
+        dataclasses.replace(self.model.active_peft_config, base_model_name_or_path=None).save_pretrained(folder)
+        weights = peft.get_peft_model_state_dict(self.model)
+        safetensors.torch.save_file(weights, str(folder / WEIGHTS))
+
+
+def check(architecture: str, kind: str, size: int) -> None:
+    """Refuse an adapter that an architecture cannot take.
+
+    Raises:
+        ValueError: an unknown kind, a size below 1, or an architecture without this kind.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"adapter={kind!r}: give one of {', '.join(KINDS)}")
+    if size < 1:
+        raise ValueError(f"adapter_size={size}: a LoRA has a rank, and a prefix a length, of 1 or more")
+    if architecture not in FITS[kind]:
+        raise ValueError(f"architecture {architecture} cannot take a {kind}: give one of {', '.join(FITS[kind])}")
+
+
+def attach(ranker: Ranker, kind: str, size: int, seed: int) -> None:
+    """Put an adapter into a ranker, in place; of the backbone nothing but the adapter is trained from here on.
+
+    `kind` is "lora" with rank `size`, or "prefix" with `size` virtual tokens. What an architecture adds to its backbone
+    (the cross-encoder's head, ColBERT's projection) goes on learning. New weights are drawn from `seed`: LoRA changes
+    no score at first, a prefix begins near zero, with the standard deviation of the backbone's own start.
+
+    Raises:
+        ValueError: an unknown kind, a size below 1, a ranker or backbone that cannot take it or has one.
+    """
+    check(ranker.architecture, kind, size)
+    if ranker.adapter is not None:
+        raise ValueError("the ranker has an adapter already")
+    import peft
+
+    base = ranker.transformer.base_model
+    if kind == "prefix":
+        if "past_key_values" not in inspect.signature(type(base).forward).parameters:
+            raise ValueError(f"backbone {type(base).__name__} takes no prefix: give one like BERT, RoBERTa or ELECTRA")
+        config = peft.PrefixTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=size)
+    else:
+        config = peft.LoraConfig(r=size, lora_alpha=2 * size, lora_dropout=0.0)
+    base.requires_grad_(False)
+    with drawn_from(seed):
+        model = _quietly(peft.get_peft_model, base, config)
+        if kind == "prefix":
+            for weight in model.prompt_encoder.parameters():
+                weight.data.copy_(torch.randn(weight.shape) * base.config.initializer_range)
+    ranker.adapter = Prefix(model) if kind == "prefix" else Lora(model)
+    ranker.train(ranker.training)
+
+
+def finish(ranker: Ranker) -> None:
+    """After training: LoRA is merged into the weights, in place, and is gone; a prefix stays.
+
+    The ranker then scores as before, and `ranker.transformer` is what transformers made it. What was frozen stays so.
+    """
+    if isinstance(ranker.adapter, Lora):
+        ranker.adapter.model.merge_and_unload()
+        ranker.adapter = None
+
+
+def reopen(ranker: Ranker, folder: Path) -> None:
+    """Put on the prefix that `Ranker.save` wrote beside the weights; without one nothing happens."""
+    if not (folder / ADAPTER).exists():
+        return
+    weights = safetensors.torch.load_file(folder / ADAPTER / WEIGHTS)
+    attach(ranker, "prefix", len(weights["prompt_embeddings"]), 0)
+    import peft
+
+    peft.set_peft_model_state_dict(ranker.adapter.model, weights)
+
+
+def _quietly(make, *given, **named):
+    """peft asks transformers for an attribute by its old name."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        return make(*given, **named)
