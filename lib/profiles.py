@@ -44,36 +44,99 @@ class Profile:
     def variant(self, strategy: str, seed: int = 0) -> Experiment:
         """The student of one strategy and seed; the students of one seed share their start."""
         teacher = self.teacher if strategies.named(strategy).needs_teacher else None
-        start = replace(self.start, seed=seed)
-        return replace(self.student, strategy=strategy, seed=seed, teacher=teacher, start=start)
+        return seeded(replace(self.student, strategy=strategy, teacher=teacher, start=self.start), seed)
 
     @property
     def ensemble(self) -> tuple[Experiment, ...]:
         """Teachers that differ in architecture; their mean score teaches."""
         return (self.teacher, *self.assistants)
 
-    def taught(self, base: Experiment) -> dict[str, Experiment]:
-        """One architecture under every teaching."""
+    def taught(self, base: Experiment) -> dict[str, list[Experiment]]:
+        """One architecture under every teaching, a run a seed; the losses to compare with have the first seed alone."""
+        once = {
+            name: replace(base, strategy=name, teacher=self.teacher)
+            for name in ("mse", "weighted_ranknet", "margin_mse")
+        }
+        ensemble = replace(base, strategy="margin_mse", teacher=self.ensemble)
         return {
-            "labels": base,
-            **{
-                f"{name}, one teacher": replace(base, strategy=name, teacher=self.teacher)
-                for name in ("mse", "weighted_ranknet", "margin_mse")
-            },
-            "margin_mse, ensemble": replace(base, strategy="margin_mse", teacher=self.ensemble),
+            "labels": self.with_seeds(base),
+            "mse": [once["mse"]],
+            "weighted_ranknet": [once["weighted_ranknet"]],
+            "margin_mse": self.with_seeds(once["margin_mse"]),
+            "margin_mse, ensemble": self.with_seeds(ensemble),
         }
 
+    def with_seeds(self, run: Experiment) -> list[Experiment]:
+        """A run with every seed."""
+        return [seeded(run, seed) for seed in self.seeds]
+
     def self_distilled(self) -> dict[str, Experiment]:
-        """The bi-encoder with every margin loss, and what these are compared with."""
+        """The bi-encoder with every margin loss, and what these are compared with.
+
+        A teacher's margins are beyond a cosine, whose margin ends at 2, so where a teacher teaches, and for InfoNCE
+        without the whole batch, cosines are scaled.
+        """
         names = ("triplet", "in_batch", "fixed_margin", "adaptive_margin", "distributed_margin",
                  "fixed_margin_in_batch", "adaptive_margin_in_batch")  # fmt: skip
-        taught = {name: replace(self.margins, strategy=name, teacher=self.teacher) for name in ("kl", "margin_mse")}
-        return {name: replace(self.margins, strategy=name) for name in names} | taught
+        scaled = replace(self.margins, options=(*self.margins.options, ("scale", 1 / strategies.TEMPERATURE)))
+        batch = self.margins.batch_size
+        return {
+            **{name: replace(self.margins, strategy=name) for name in names},
+            "in_batch, 4 times the batch": replace(
+                self.margins, strategy="in_batch", batch_size=4 * batch, chunk=batch
+            ),
+            "momentum contrast": replace(scaled, strategy="info_nce", queue=16 * batch),
+            **{name: replace(scaled, strategy=name, teacher=self.teacher) for name in ("kl", "margin_mse")},
+        }
 
     def with_groups(self, strategy: str) -> list[Experiment]:
         """One strategy of the bi-encoder, trained on more and more groups."""
         whole = self.self_distilled()[strategy]
         return [replace(whole, group_count=count) for count in self.margin_groups]
+
+    def ablations(self) -> dict[str, dict[str, Experiment]]:
+        """Question -> answer -> run: one thing at a time differs from the bi-encoder of the margin losses."""
+        margins = self.margins
+
+        def runs(*names: str) -> dict[str, Experiment]:
+            return {name: replace(margins, strategy=name) for name in names}
+
+        def changed(strategy: str, name: str, values: tuple) -> dict[str, Experiment]:
+            return {f"{value:g}": replace(margins, strategy=strategy, **{name: value}) for value in values}
+
+        batch, rate = margins.batch_size, margins.learning_rate
+        literal, detached = "(reading='literal')", "(detach=True)"
+        return {
+            "margin of the fixed loss": {
+                "0.3" if name == "fixed_margin" else name[20:-1]: run
+                for name, run in runs("fixed_margin(margin=0.1)", "fixed_margin(margin=0.2)", "fixed_margin",
+                                      "fixed_margin(margin=0.5)", "fixed_margin(margin=0.8)").items()
+            },
+            "scaling of the target": runs("adaptive_margin", "adaptive_margin(scale='clamp')",
+                                          "adaptive_margin(scale='raw')"),
+            "similarity threshold": runs("adaptive_margin", "adaptive_margin(threshold=0.8)",
+                                         "adaptive_margin(threshold=0.6)"),
+            "error": runs("adaptive_margin", "adaptive_margin(error='l1')", "adaptive_margin(error='soft')"),
+            "reading": runs(
+                *(f"{name}{how}" for name in ("distributed_margin", "adaptive_margin_in_batch")
+                  for how in ("", literal, detached))
+            ),
+            "groups a batch": changed("distributed_margin", "batch_size", (batch // 2, batch, 4 * batch)),
+            "learning rate": changed("adaptive_margin", "learning_rate", (rate / 3, rate, 3 * rate)),
+        }  # fmt: skip
+
+    def cheaper(self) -> dict[str, Experiment]:
+        """Trained whole, with LoRA, with a prefix: labels and the model's own margins. LoRA wants a higher rate."""
+        adapters = {
+            "whole": {},
+            "LoRA": {"adapter": "lora", "adapter_size": 16, "learning_rate": 10 * self.margins.learning_rate},
+            "prefix": {"adapter": "prefix", "adapter_size": 16, "learning_rate": 30 * self.margins.learning_rate},
+        }
+        return {
+            f"{strategy}, {name}": replace(self.margins, strategy=strategy, **changes)
+            for strategy in ("in_batch", "distributed_margin")
+            for name, changes in adapters.items()
+        }
 
     def plateau(self, group_count: int) -> dict[str, Experiment]:
         """Short runs from labels that differ in one thing from the second of them."""
@@ -84,6 +147,12 @@ class Profile:
             "cold, dropout 0.1": replace(cold, dropout=0.1),
             "cold, layers 1, 3, 5": replace(cold, layers=(1, 3, 5)),
         }
+
+
+def seeded(run: Experiment, seed: int) -> Experiment:
+    """A run, and its start, with another seed."""
+    start = run.start and replace(run.start, seed=seed)
+    return replace(run, seed=seed, start=start)
 
 
 def _tests(in_domain: int, out_of_domain: int, depth: int) -> tuple[TestSet, ...]:
@@ -102,12 +171,12 @@ def _architectures(group_count: int, start: Experiment) -> tuple[Experiment, ...
     last one makes the sentence vector. A cross-encoder leaves its plateau soonest with 0, 1, 2 (notebook 04), and
     PreTTR, a cross-encoder in its upper layers, has the same plateau and the same way out.
     """
-    base = Experiment("info_nce", group_count=group_count, docs=3, learning_rate=3e-4)
+    base = Experiment("info_nce", group_count=group_count, docs=3, learning_rate=3e-4)  # ColBERT's: see its file
     prettr = replace(base, architecture="prettr", layers=(0, 1, 2), options=(("split", 1),))
     return (
         replace(base, layers=(0, 1, 2), start=start),
         replace(prettr, start=replace(start, architecture=prettr.architecture, options=prettr.options)),
-        replace(base, architecture="colbert", layers=(0, 3, 5)),
+        replace(base, architecture="colbert", layers=(0, 3, 5), learning_rate=1e-4),
         replace(base, architecture="dot", layers=(0, 3, 5)),
         replace(base, architecture="tk", options=(("depth", 1),), learning_rate=1e-3),
     )
@@ -118,11 +187,11 @@ def _assistants(group_count: int) -> tuple[Experiment, ...]:
     return (replace(base, architecture="dot"), replace(base, architecture="prettr", options=(("split", 2),)))
 
 
-def _margins(group_count: int) -> Experiment:
+def _margins(group_count: int, batch_size: int = 16) -> Experiment:
     options = (("similarity", "cosine"),)
     return Experiment(
         "triplet", architecture="dot", options=options, layers=(0, 3, 5), group_count=group_count, docs=2,
-        batch_size=16, learning_rate=3e-4,
+        batch_size=batch_size, learning_rate=3e-4,
     )  # fmt: skip
 
 
@@ -133,25 +202,26 @@ def smoke() -> Profile:
         "smoke", teacher=replace(student, layers=(0, 1, 2), learning_rate=1e-4), start=_start(student, 32),
         student=student, strategies=("info_nce", "bce", "ranknet", "kl", "margin_mse", "mse"), seeds=(0, 1),
         repeated=("info_nce", "kl"), plateau_groups=32, tests=_tests(16, 12, 10),
-        dev=TestSet(split="dev", queries=16, depth=10), architectures=_architectures(32, replace(_start(
-            replace(student, layers=(0, 1, 2)), 16))), assistants=_assistants(32),
-        architecture_test=TestSet(queries=12, depth=10), margins=_margins(32), margin_groups=(16, 32),
+        dev=TestSet(split="dev", queries=16, depth=10),
+        architectures=_architectures(32, _start(replace(student, layers=(0, 1, 2)), 16)), assistants=_assistants(32),
+        architecture_test=TestSet(queries=12, depth=10), margins=_margins(32, batch_size=4), margin_groups=(16, 32),
         retrieval=TestSet("networkx", queries=12, depth=20),
     )  # fmt: skip
 
 
 def laptop() -> Profile:
-    """Two cores, no accelerator, no network: about a quarter of an hour for everything."""
+    """Two cores, no accelerator, no network: under half an hour for everything."""
     # At equal cost, 2,700 groups of 3 gave better students on dev queries than 2,000 groups of 4.
-    student = Experiment("info_nce", layers=(0, 1, 2), group_count=2800, docs=3, learning_rate=3e-4)
-    teacher = replace(student, layers=None, group_count=4400, learning_rate=1e-4)
+    student = Experiment("info_nce", layers=(0, 1, 2), group_count=1600, docs=3, learning_rate=3e-4)
+    teacher = replace(student, layers=None, group_count=3200, learning_rate=1e-4)
+    start = _start(student, 700)
     return Profile(
-        "laptop", teacher=teacher, start=_start(student, 800), student=student,
+        "laptop", teacher=teacher, start=start, student=student,
         strategies=("info_nce", "bce", "ranknet", "kl", "margin_mse", "mse"), seeds=(0, 1),
-        repeated=("info_nce", "margin_mse"), plateau_groups=800, tests=_tests(300, 60, 20),
-        dev=TestSet(split="dev", queries=150, depth=20), architectures=_architectures(600, _start(student, 800)),
-        assistants=_assistants(600), architecture_test=TestSet(queries=150, depth=20), margins=_margins(1000),
-        margin_groups=(125, 250, 500, 1000), retrieval=TestSet(queries=150, depth=20),
+        repeated=("info_nce", "margin_mse"), plateau_groups=700, tests=_tests(300, 60, 20),
+        dev=TestSet(split="dev", queries=120, depth=20), architectures=_architectures(320, start),
+        assistants=_assistants(320), architecture_test=TestSet(queries=120, depth=20), margins=_margins(512),
+        margin_groups=(64, 128, 256, 512), retrieval=TestSet(queries=150, depth=20),
     )  # fmt: skip
 
 

@@ -105,9 +105,26 @@ def history(experiment: Experiment) -> pd.DataFrame:
     return pd.read_parquet(_run(experiment) / "history.parquet")
 
 
-def scores(experiment: Experiment, test: TestSet) -> pd.DataFrame:
-    """Raw test scores of a run: columns query, document, rank, first_stage (BM25's score), grade, score."""
-    return pd.read_parquet(evaluate(experiment, test) / "scores.parquet")
+def scores(experiment: Experiment, test: TestSet, *, trained: bool = True) -> pd.DataFrame:
+    """Raw test scores of a run: columns query, document, rank, first_stage (BM25's score), grade, score.
+
+    With `trained=False` of the model that the run starts from.
+    """
+    return pd.read_parquet(evaluate(experiment, test, trained=trained) / "scores.parquet")
+
+
+def values(runs: Experiment | Iterable[Experiment], test: TestSet, measure: str, *, trained: bool = True) -> pd.Series:
+    """One measure of a run by query, or the mean of several runs (seeds); `trained` as in `scores`."""
+    runs = [runs] if isinstance(runs, Experiment) else list(runs)
+    tables = [pd.read_parquet(evaluate(run, test, trained=trained) / "values.parquet") for run in runs]
+    table = pd.concat(tables)
+    return table[table["measure"] == measure].groupby("query", sort=False)["value"].mean()
+
+
+def costs(experiment: Experiment) -> pd.Series:
+    """What a run cost, by measure with its unit: train_seconds, peak_memory_gib, energy_joules, parameters, ..."""
+    table = pd.read_parquet(_run(experiment) / "costs.parquet").dropna(subset="value")
+    return table.set_index("measure")["value"]
 
 
 def model(experiment: Experiment) -> Ranker:
@@ -216,40 +233,27 @@ def teacher_scores(
     return np.load(store.keep("teacher_scores", name, compute) / "scores.npy")
 
 
-def evaluate(experiment: Experiment, test: TestSet) -> Path:
-    """The folder with a run's scores and values on one test set; computed where it is missing."""
+def evaluate(experiment: Experiment, test: TestSet, *, trained: bool = True) -> Path:
+    """The folder with a run's scores and values on one test set; computed where it is missing.
+
+    With `trained=False` those of the model that the run starts from.
+    """
 
     def compute(folder: Path) -> None:
         collection, queries, run = test.candidates()
-        ranker = model(experiment)
+        ranker = model(experiment) if trained else untrained(experiment)
         pairs = layout(ranker, collection, experiment.backbone, experiment.max_length)
-        asked, found = run["query"].to_numpy(), run["document"].to_numpy()
+        asked, given = run["query"].to_numpy(), run["document"].to_numpy()
         with hardware.Meter() as meter:
-            run["score"] = scoring.score(ranker, pairs, asked, found, what=f"scoring {test.collection}")
-        values = evaluation.measure(run, collection, test.split, queries)
-        values = pd.concat(
-            [values, pd.DataFrame({"measure": ["score_pairs_per_second"], "value": len(run) / meter.seconds})]
-        )
+            run["score"] = scoring.score(ranker, pairs, asked, given, what=f"scoring {test.collection}")
+        found = {"score_pairs_per_second": len(run) / meter.seconds, "score_peak_memory_gib": meter.peak_memory_gib}
+        table = evaluation.measure(run, collection, test.split, queries)
+        table = pd.concat([table, pd.DataFrame({"measure": list(found), "value": list(found.values())})])
         run.to_parquet(folder / "scores.parquet")
-        _tidy(values.assign(collection=test.collection)).to_parquet(folder / "values.parquet")
+        _tidy(table.assign(collection=test.collection)).to_parquet(folder / "values.parquet")
 
-    return store.keep("evaluations", _evaluation_key(experiment, test), compute)
-
-
-def untrained_values(experiment: Experiment, test: TestSet, measure: str) -> pd.Series:
-    """One measure of the model that a run starts from, by query; computed once."""
-
-    def compute(folder: Path) -> None:
-        collection, queries, run = test.candidates()
-        ranker = untrained(experiment)
-        found = layout(ranker, collection, experiment.backbone, experiment.max_length)
-        asked, documents = run["query"].to_numpy(), run["document"].to_numpy()
-        run["score"] = scoring.score(ranker, found, asked, documents, what="scoring the start")
-        evaluation.measure(run, collection, test.split, queries).to_parquet(folder / "values.parquet")
-
-    folder = store.keep("evaluations", store.key("start", _evaluation_key(experiment, test)), compute)
-    values = pd.read_parquet(folder / "values.parquet")
-    return values[values["measure"] == measure].set_index("query")["value"]
+    key = _evaluation_key(experiment, test)
+    return store.keep("evaluations", key if trained else store.key("start", key), compute)
 
 
 def conditions() -> dict[str, str]:

@@ -65,8 +65,8 @@ def test_a_file_of_scores_teaches(experiment, tmp_path):
         "adaptive_margin_in_batch(reading='literal')",
         "distributed_margin(reading='literal')",
         "distributed_margin(detach=True)",
-        "adaptive_margin(scale='raw', threshold=0.9)",
-    ],  # fmt: skip
+        "adaptive_margin(scale='raw')",
+    ],
 )
 def test_a_bi_encoder_learns_from_its_own_similarities(name, experiment):
     student = replace(experiment, strategy=name, architecture="dot", options=(("similarity", "cosine"),), epochs=8)
