@@ -60,8 +60,9 @@ _PLAIN = (("#111111", "o", "-"), ("#1b7f79", "s", "--"), ("#777777", "^", "-."),
 
 
 def style(name: str) -> tuple[str, str, str]:
-    """Colour, marker and dash of a strategy."""
-    return STYLE.get(strategies.base_name(name), _OTHER)
+    """Colour, marker and dash of a strategy or an architecture; what follows a comma or stands in brackets is left."""
+    name = strategies.base_name(name).split(",")[0]
+    return STYLE.get(name) or ARCHITECTURES.get(name, _OTHER)
 
 
 def folder(profile: str) -> Path:
@@ -117,6 +118,67 @@ def training_margins(histories: dict[str, pd.DataFrame], *, window: int = 10) ->
     return figure
 
 
+def before_and_after(scores: dict[tuple[str, str], pd.DataFrame]) -> Figure:
+    """How far apart are relevant and other documents, when? (when, architecture) -> columns score, grade."""
+    times, names = (list(dict.fromkeys(one)) for one in zip(*scores, strict=True))
+    figure, panels = _axes(len(scores), width=3, height=2, columns=len(names))
+    for axes, when, name in zip(panels, np.repeat(times, len(names)), names * len(times), strict=True):
+        _relevant_and_others(axes, scores[when, name], ARCHITECTURES[name][0])
+        axes.set(title=f"{name}, {when}")
+        axes.set_yticks([])
+    for axes in panels[-len(names) :]:
+        axes.set_xlabel("raw score")
+    for axes in panels[:: len(names)]:
+        axes.set_ylabel("density")
+    panels[0].legend(fontsize=7)
+    figure.suptitle("How far apart do architectures put relevant and other documents, before training and after?")
+    return figure
+
+
+def _relevant_and_others(axes: plt.Axes, table: pd.DataFrame, colour: str) -> None:
+    """Two histograms of raw scores over one range."""
+    edges = np.histogram_bin_edges(table["score"], 40)
+    relevant = table["grade"] > 0
+    axes.hist(table.loc[~relevant, "score"], edges, density=True, color="#cccccc", label="not relevant")
+    axes.hist(
+        table.loc[relevant, "score"], edges, density=True, histtype="step", color=colour, linewidth=2, label="relevant"
+    )
+    axes.xaxis.set_major_locator(plt.MaxNLocator(4))
+
+
+def margins_and_similarities(histories: dict[str, pd.DataFrame], *, window: int = 5) -> Figure:
+    """How do margins, wanted margins and document similarities move? Histories by strategy, with the column alike."""
+    figure, panels = _axes(len(histories), width=3, height=3, sharey=True)
+    for axes, (name, history) in zip(panels, histories.items(), strict=True):
+        smooth = history.rolling(window, min_periods=1).mean()
+        colour = style(name)[0]
+        axes.plot(history["step"], smooth["positive"] - smooth["negative"], color=colour, label="margin")
+        if strategies.named(name).paradigm == "self-distillation":  # else its targets are labels
+            axes.plot(history["step"], smooth["wanted"], color=colour, linestyle="--", label="wanted margin")
+        axes.plot(history["step"], smooth["alike"], color="#777777", linestyle=":", label="cos(positive, negative)")
+        axes.set(title=name, xlabel="step")
+    panels[0].set_ylabel(f"cosine (mean over {window} steps)")
+    panels[-1].legend(fontsize=7)
+    figure.suptitle("How do margins and document similarities move during training?")
+    return figure
+
+
+def ablations(table: pd.DataFrame, measure: str) -> Figure:
+    """What does each choice change? Columns question, answer, mean, low, high; a panel a question."""
+    questions = list(dict.fromkeys(table["question"]))
+    figure, panels = _axes(len(questions), width=3.6, height=2.6, columns=4, sharex=True)
+    for axes, question in zip(panels, questions, strict=True):
+        part = table[table["question"] == question]
+        place = np.arange(len(part))[::-1]
+        axes.hlines(place, part["low"], part["high"], color="#3f007d", linewidth=2)
+        axes.plot(part["mean"], place, "o", color="#3f007d")
+        axes.set_yticks(place, part["answer"], fontsize=7)
+        axes.set(title=question, xlabel=measure)
+        axes.margins(y=0.2)
+    figure.suptitle("What does each choice change? Mean and 95 % interval over dev queries")
+    return figure
+
+
 def by_teaching(table: pd.DataFrame, columns: Sequence[str], measure: str) -> Figure:
     """What does each teaching make of each architecture? One row an architecture and teaching: mean, low, high."""
     names = list(dict.fromkeys(table["architecture"]))
@@ -153,9 +215,25 @@ def quality_and_cost(table: pd.DataFrame, measure: str) -> Figure:
     return figure
 
 
-def over_data(table: pd.DataFrame, measure: str) -> Figure:
-    """How much data does each strategy need? Columns strategy, groups, mean, low, high."""
+def quality_over_time(table: pd.DataFrame, measure: str) -> Figure:
+    """What does a way of training cost, all in? Columns training, mean, low, high and seconds, "all in, seconds"."""
+    figure, (axes,) = _axes(width=7.5, height=4.2)
+    paradigms = {"labels": "#238b45", "own margins": "#6a51a3", "teacher": "#e6770b"}
+    for number, (_, row) in enumerate(table.iterrows()):
+        colour = paradigms[row["training"].split(",")[0]]
+        marker = "osD^vPX<"[number % 8]
+        axes.vlines(row["all in, seconds"], row["low"], row["high"], color=colour, linewidth=1)
+        axes.plot(row["all in, seconds"], row["mean"], marker, color=colour, markersize=8, label=row["training"])
+    axes.set(xscale="log", xlabel="seconds of training, all in (log)", ylabel=f"{measure} (95 % interval over queries)")
+    axes.set_title("What does each way of training cost, with all that it needs?")
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def over_data(table: pd.DataFrame, measure: str, start: float) -> Figure:
+    """How much data does each strategy need? Columns strategy, groups, mean, low, high; `start` is without any."""
     figure, (axes,) = _axes(width=6.5, height=4)
+    axes.axhline(start, color="black", linewidth=1, linestyle=":", label="before training")
     for number, (name, part) in enumerate(table.groupby("strategy", sort=False)):
         colour, marker, dash = style(name)
         part = part.sort_values("groups")
@@ -200,15 +278,8 @@ def score_distributions(scores: dict[str, pd.DataFrame]) -> Figure:
     """How far apart do rankers put relevant and other documents? Ranker -> columns score, grade."""
     figure, panels = _axes(len(scores), width=3.4, height=2.6, columns=4)
     for axes, (name, table) in zip(panels, scores.items(), strict=True):
-        edges = np.histogram_bin_edges(table["score"], 40)
-        relevant = table["grade"] > 0
-        axes.hist(table.loc[~relevant, "score"], edges, density=True, color="#cccccc", label="not relevant")
-        axes.hist(
-            table.loc[relevant, "score"], edges, density=True, histtype="step", color=style(name)[0], linewidth=2,
-            label="relevant",
-        )  # fmt: skip
+        _relevant_and_others(axes, table, style(name)[0])
         axes.set(title=name, xlabel="raw score")
-        axes.xaxis.set_major_locator(plt.MaxNLocator(4))
     for axes in panels[::4]:
         axes.set_ylabel("density")
     panels[0].legend(fontsize=8)

@@ -125,12 +125,17 @@ class Profile:
             "learning rate": changed("adaptive_margin", "learning_rate", (rate / 3, rate, 3 * rate)),
         }  # fmt: skip
 
+    def mined(self) -> Experiment:
+        """In-batch InfoNCE on groups whose hard negatives a bi-encoder, trained on BM25's, finds in the collection."""
+        first = self.self_distilled()["in_batch"]
+        return replace(first, negatives=first)
+
     def cheaper(self) -> dict[str, Experiment]:
         """Trained whole, with LoRA, with a prefix: labels and the model's own margins. LoRA wants a higher rate."""
         adapters = {
             "whole": {},
             "LoRA": {"adapter": "lora", "adapter_size": 16, "learning_rate": 10 * self.margins.learning_rate},
-            "prefix": {"adapter": "prefix", "adapter_size": 16, "learning_rate": 30 * self.margins.learning_rate},
+            "prefix": {"adapter": "prefix", "adapter_size": 16, "learning_rate": 100 * self.margins.learning_rate},
         }
         return {
             f"{strategy}, {name}": replace(self.margins, strategy=strategy, **changes)
@@ -176,22 +181,25 @@ def _architectures(group_count: int, start: Experiment) -> tuple[Experiment, ...
     return (
         replace(base, layers=(0, 1, 2), start=start),
         replace(prettr, start=replace(start, architecture=prettr.architecture, options=prettr.options)),
-        replace(base, architecture="colbert", layers=(0, 3, 5), learning_rate=1e-4),
-        replace(base, architecture="dot", layers=(0, 3, 5)),
+        replace(base, architecture="colbert", layers=(0, 3, 5), learning_rate=3e-5),
+        replace(base, architecture="dot", layers=(0, 3, 5), learning_rate=3e-5),
         replace(base, architecture="tk", options=(("depth", 1),), learning_rate=1e-3),
     )
 
 
 def _assistants(group_count: int) -> tuple[Experiment, ...]:
     base = Experiment("info_nce", group_count=group_count, docs=3, learning_rate=1e-4)
-    return (replace(base, architecture="dot"), replace(base, architecture="prettr", options=(("split", 2),)))
+    return (
+        replace(base, architecture="dot", learning_rate=3e-5),
+        replace(base, architecture="prettr", options=(("split", 2),)),
+    )
 
 
 def _margins(group_count: int, batch_size: int = 16) -> Experiment:
     options = (("similarity", "cosine"),)
     return Experiment(
         "triplet", architecture="dot", options=options, layers=(0, 3, 5), group_count=group_count, docs=2,
-        batch_size=batch_size, learning_rate=3e-4,
+        batch_size=batch_size, learning_rate=1e-4,
     )  # fmt: skip
 
 

@@ -121,9 +121,11 @@ def values(runs: Experiment | Iterable[Experiment], test: TestSet, measure: str,
     return table[table["measure"] == measure].groupby("query", sort=False)["value"].mean()
 
 
-def costs(experiment: Experiment) -> pd.Series:
-    """What a run cost, by measure with its unit: train_seconds, peak_memory_gib, energy_joules, parameters, ..."""
-    table = pd.read_parquet(_run(experiment) / "costs.parquet").dropna(subset="value")
+def costs(experiment: Experiment, *tests: TestSet) -> pd.Series:
+    """What a run and its scoring of test sets cost, by measure with its unit: train_seconds, peak_memory_gib, ..."""
+    folders = [_run(experiment) / "costs.parquet", *(evaluate(experiment, test) / "values.parquet" for test in tests)]
+    table = pd.concat([pd.read_parquet(folder) for folder in folders])
+    table = table[(table["query"] == "") & (table["text"] == "")]
     return table.set_index("measure")["value"]
 
 
