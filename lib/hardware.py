@@ -1,12 +1,14 @@
 """What the work runs on: device, precision and what it cost."""
 
 import contextlib
+import ctypes
 import math
 import platform
 import re
 import resource
 import time
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -35,6 +37,27 @@ def attention(training: bool) -> str:
     products ("eager"), while scoring ran 1.1 times faster fused ("sdpa").
     """
     return "eager" if training and device().type == "cpu" else "sdpa"
+
+
+@lru_cache(maxsize=1)
+def keep_memory() -> None:
+    """Let the C library keep the memory that tensors leave, for the rest of the process.
+
+    By default glibc hands large blocks back to the system as soon as they are free, and every step faults them
+    in again: on two cores this setting made training 1.15 to 1.5 and scoring 1.2 to 1.5 times faster, in alternating
+    runs. Nothing happens elsewhere than on a processor under glibc. `Meter` hands free memory back before it starts.
+    """
+    if (library := _glibc()) is not None and device().type == "cpu":
+        library.mallopt(_MMAP_THRESHOLD, 2**25)  # the largest that it takes
+        library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+        library.mallopt(_TOP_PAD, 2**26)
+
+
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # malloc.h
+
+
+def _glibc() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
 
 
 def description() -> dict[str, str]:
@@ -69,6 +92,8 @@ class Meter:
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
         else:
+            if (library := _glibc()) is not None:
+                library.malloc_trim(0)  # else this peak would hold what an earlier block left
             with contextlib.suppress(OSError):
                 Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak begins anew
         self._energy = _joules()

@@ -27,6 +27,7 @@ def score(
     Pairs are scored in order of length, so a batch holds little padding. A pair that stands twice is scored once. Where
     queries and documents are encoded apart, each is encoded once for `AT_ONCE` pairs.
     """
+    hardware.keep_memory()
     device = hardware.device()
     model = model.to(device).eval()
     shape = documents.shape
@@ -107,6 +108,7 @@ def encode(
     Encoded in order of length, longest first, and named in that order. float16 halves the store; a score then differs
     by about one part in two thousand.
     """
+    hardware.keep_memory()
     device = hardware.device()
     model = model.to(device).eval()
     names = np.array(list(tokens.documents.row)) if names is None else names

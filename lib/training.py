@@ -77,6 +77,7 @@ def train(
         FloatingPointError: the loss of a step is not finite.
         ValueError: there are fewer groups than one batch holds, or `chunk` is used with several processes.
     """
+    hardware.keep_memory()
     accelerator = accelerate.Accelerator(mixed_precision=hardware.precision())
     steps = len(groups) // batch_size * epochs
     if chunk is not None and accelerator.num_processes > 1:

@@ -8,10 +8,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from lib import store, study
+from lib import scoring, store, study
 from lib.study import Experiment, TestSet
 
 
@@ -201,3 +202,41 @@ def test_progress_says_what_and_how_long(experiment, test_set, capsys):
     assert lines[0] == "training 1 of 2: cat info_nce, 2 layers, seed 0"
     assert lines[1].startswith("training 2 of 2: cat info_nce, 2 layers, seed 1, about ") and lines[1].endswith(" left")
     assert sum(line.startswith("scoring") for line in lines) == 2
+
+
+def test_values_and_scores_of_the_start_are_the_untrained_models(experiment, test_set):
+    trained, start = study.scores(experiment, test_set), study.scores(experiment, test_set, trained=False)
+    assert list(trained["document"]) == list(start["document"])
+    assert not np.allclose(trained["score"], start["score"])
+    collection, _, candidates = test_set.candidates()
+    read = study.pair_tokens(experiment, collection)
+    asked, given = candidates["query"].to_numpy(), candidates["document"].to_numpy()
+    expected = scoring.score(study.untrained(experiment), read, asked, given)
+    np.testing.assert_allclose(start["score"], expected, atol=1e-3)
+    assert study.values(experiment, test_set, "RR@10", trained=False).between(0, 1).all()
+
+
+def test_values_of_several_runs_are_their_mean_by_query(experiment, test_set):
+    runs = [experiment, replace(experiment, seed=1)]
+    each = [study.values(run, test_set, "nDCG@10") for run in runs]
+    both = study.values(runs, test_set, "nDCG@10")
+    np.testing.assert_allclose(both, np.mean(each, axis=0))
+    assert list(both.index) == list(each[0].index) and not np.allclose(each[0], each[1])
+
+
+def test_costs_are_those_of_the_run_and_of_the_sets_asked_for(experiment, test_set):
+    alone, both = study.costs(experiment), study.costs(experiment, test_set)
+    assert alone["train_seconds"] > 0 and alone["peak_memory_gib"] > 0
+    assert alone["trained_parameters"] < alone["parameters"]  # the embedding table is frozen
+    assert set(both.index) - set(alone.index) == {"score_pairs_per_second", "score_peak_memory_gib"}
+    assert "RR@10" not in both.index
+
+
+def test_an_adapter_trains_a_few_weights_and_is_kept(experiment, test_set):
+    for kind in ("lora", "prefix"):
+        run = replace(experiment, adapter=kind, adapter_size=2)
+        assert study.costs(run)["trained_parameters"] < 0.3 * study.costs(experiment)["trained_parameters"]
+        assert run.key != replace(run, adapter_size=4).key != experiment.key
+        assert not np.allclose(study.scores(run, test_set)["score"], study.scores(run, test_set, trained=False)["score"])
+    with pytest.raises(ValueError, match="adapter='bitfit': give one of lora, prefix"):
+        replace(experiment, adapter="bitfit")
