@@ -9,7 +9,9 @@ import torch
 from lib import hardware
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="the peak is then the accelerator's, which this block leaves alone")
+@pytest.mark.skipif(
+    torch.cuda.is_available(), reason="the peak is then the accelerator's, which this block leaves alone"
+)
 def test_the_peak_is_that_of_the_block():
     def peak(mebibytes):
         with hardware.Meter() as meter:

@@ -237,6 +237,8 @@ def test_an_adapter_trains_a_few_weights_and_is_kept(experiment, test_set):
         run = replace(experiment, adapter=kind, adapter_size=2)
         assert study.costs(run)["trained_parameters"] < 0.3 * study.costs(experiment)["trained_parameters"]
         assert run.key != replace(run, adapter_size=4).key != experiment.key
-        assert not np.allclose(study.scores(run, test_set)["score"], study.scores(run, test_set, trained=False)["score"])
+        assert not np.allclose(
+            study.scores(run, test_set)["score"], study.scores(run, test_set, trained=False)["score"]
+        )
     with pytest.raises(ValueError, match="adapter='bitfit': give one of lora, prefix"):
         replace(experiment, adapter="bitfit")
