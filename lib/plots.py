@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from lib import statistics, store, strategies
 
@@ -210,6 +211,7 @@ def quality_and_cost(table: pd.DataFrame, measure: str) -> Figure:
         axes.plot(row.milliseconds, row.labels, marker, color="white", markeredgecolor=colour, markersize=9)
         axes.plot(row.milliseconds, row.distilled, marker, color=colour, markersize=9, label=row.architecture)
     axes.set(xscale="log", xlabel="milliseconds to re-rank one query (log)", ylabel=measure)
+    _plain_ticks(axes)
     axes.set_title("What does quality cost? Hollow: from labels; filled: distilled")
     axes.legend(fontsize=8)
     return figure
@@ -225,6 +227,7 @@ def quality_over_time(table: pd.DataFrame, measure: str) -> Figure:
         axes.vlines(row["all in, seconds"], row["low"], row["high"], color=colour, linewidth=1)
         axes.plot(row["all in, seconds"], row["mean"], marker, color=colour, markersize=8, label=row["training"])
     axes.set(xscale="log", xlabel="seconds of training, all in (log)", ylabel=f"{measure} (95 % interval over queries)")
+    _plain_ticks(axes)
     axes.set_title("What does each way of training cost, with all that it needs?")
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
@@ -240,9 +243,18 @@ def over_data(table: pd.DataFrame, measure: str, start: float) -> Figure:
         axes.plot(part["groups"] * 1.03**number, part["mean"], color=colour, marker=marker, linestyle=dash, label=name)
         axes.vlines(part["groups"] * 1.03**number, part["low"], part["high"], color=colour, linewidth=1)
     axes.set(xscale="log", xlabel="training groups (log)", ylabel=f"{measure} (95 % interval over queries)")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(sorted(set(table["groups"])), sorted(set(table["groups"])))
     axes.set_title("How much data does each strategy need?")
     axes.legend(fontsize=8)
     return figure
+
+
+def _plain_ticks(axes: plt.Axes) -> None:
+    """Ticks of a logarithmic axis at 1, 2 and 5, written as numbers."""
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def lengths(lengths_by_name: dict[str, np.ndarray], limit: int) -> Figure:
