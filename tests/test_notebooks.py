@@ -15,7 +15,9 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 
 
 def command(*arguments, folder, module="lib.batch"):
-    environment = {**os.environ, "STUDY_DATA": str(folder), "PYTHONPATH": str(ROOT)}
+    # One thread suits the small tests (see the Makefile); the notebooks run as their users run them.
+    threads = {"OMP_NUM_THREADS": str(os.cpu_count())}
+    environment = {**os.environ, **threads, "STUDY_DATA": str(folder), "PYTHONPATH": str(ROOT)}
     return subprocess.run([sys.executable, "-W", "ignore", "-m", module, *map(str, arguments)], cwd=ROOT, env=environment,
                           capture_output=True, text=True, check=False)  # fmt: skip
 
