@@ -10,30 +10,19 @@ import numpy as np
 import torch
 
 from lib import nearest
+from lib.models.colbert import max_sim
 from lib.vectors import VectorStore
 
 BATCH_VECTORS = 2**16  # document vectors in memory at once, padding included
 BATCH_QUERIES = 64  # queries whose neighbours are in memory at once
 
 
-def maxsim(query: torch.Tensor, query_mask: torch.Tensor, documents: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """MaxSim of one query, (tokens, dim), with documents, (n, width, dim), masked (tokens,) and (n, width); (n,).
-
-    Padding is -inf before the maximum: a zero vector would beat a document whose products are all negative. A document
-    without vectors has -inf.
-    """
-    if not documents.shape[1]:
-        return torch.full((len(documents),), -torch.inf)
-    products = documents @ query.T  # (n, width, tokens)
-    best = products.masked_fill(~mask[:, :, None], -torch.inf).amax(1)  # (n, tokens)
-    return best.masked_fill(~query_mask[None, :], 0.0).sum(1)
-
-
 def score(store: VectorStore, query: torch.Tensor, query_mask: torch.Tensor, rows: np.ndarray) -> np.ndarray:
     """MaxSim of one query, (tokens, dim), with the documents `rows`, (n,), of a store; (n,) float32."""
     scores = np.empty(len(rows), dtype=np.float32)
     for some in _batches(store.lengths[rows]):
-        scores[some] = maxsim(query, query_mask, *store.take(rows[some])).numpy()
+        documents, mask = store.take(rows[some])
+        scores[some] = max_sim(query[None], query_mask[None], documents[None], mask[None])[0].numpy()
     return scores
 
 

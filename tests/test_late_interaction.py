@@ -5,12 +5,17 @@ import pytest
 import torch
 
 from lib import late_interaction, nearest, vectors
-from lib.late_interaction import maxsim
+from lib.models.colbert import max_sim
 from lib.nearest import HNSW, IVFPQ, Flat, IndexMismatch
 from lib.vectors import Identity, VectorStore
 
 IDENTITY = Identity("colbert", "collection")
 DIM = 16
+
+
+def maxsim(query, query_mask, documents, mask):
+    """Of one query, (tokens, dim), with documents (n, width, dim): (n,)."""
+    return max_sim(query[None], query_mask[None], documents[None], mask[None])[0]
 
 
 def unit(values):

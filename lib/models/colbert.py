@@ -27,10 +27,13 @@ def max_sim(queries: Tensor, query_mask: Tensor, documents: Tensor, document_mas
 
     queries (batch, query tokens, dim), documents (batch or 1, docs, document tokens, dim), masks without dim ->
     (batch, docs). Padding is -inf before the maximum, so a document whose every similarity is negative keeps its score.
+    A document without vectors has -inf.
     """
+    if not documents.shape[2]:
+        return queries.new_full((len(queries), documents.shape[1]), -torch.inf)
     similarity = queries.unsqueeze(1) @ documents.transpose(-1, -2)  # (batch, docs, query tokens, document tokens)
     similarity = similarity.masked_fill(~document_mask.unsqueeze(2), -torch.inf)
-    return (similarity.amax(-1) * query_mask.unsqueeze(1)).sum(-1)
+    return similarity.amax(-1).masked_fill(~query_mask.unsqueeze(1), 0.0).sum(-1)
 
 
 class ColBERT(LateRanker):
