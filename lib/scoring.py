@@ -1,5 +1,6 @@
 """Score any (query, document) pairs with any model, sorted by length; encode documents once and score them stored."""
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,16 @@ from lib.vectors import Identity, VectorStore
 AT_ONCE = 2048  # pairs whose encoded texts are in memory
 
 
+@contextlib.contextmanager
+def _ready(model: nn.Module) -> Iterator[torch.device]:
+    """A block with the model on its device, which is given, without dropout and in the device's precision."""
+    hardware.keep_memory()
+    device = hardware.device()
+    model.to(device).eval()
+    with torch.autocast(device.type, torch.bfloat16, enabled=hardware.precision() == "bf16"):
+        yield device
+
+
 @torch.inference_mode()
 def score(
     model: nn.Module, tokens: PairTokens | SeparateTokens, queries: np.ndarray, documents: np.ndarray, *,
@@ -27,14 +38,11 @@ def score(
     Pairs are scored in order of length, so a batch holds little padding. A pair that stands twice is scored once. Where
     queries and documents are encoded apart, each is encoded once for `AT_ONCE` pairs.
     """
-    hardware.keep_memory()
-    device = hardware.device()
-    model = model.to(device).eval()
     shape = documents.shape
     rows = tokens.queries.rows(np.broadcast_to(queries, shape).ravel()), tokens.documents.rows(documents.ravel())
     pairs, inverse = np.unique(np.stack(rows, 1), axis=0, return_inverse=True)  # (pairs, 2)
     do = _score_apart if isinstance(model, LateRanker) else _score_joint
-    with torch.autocast(device.type, torch.bfloat16, enabled=hardware.precision() == "bf16"):
+    with _ready(model) as device:
         scores = do(model, tokens, pairs, device, batch_size, what)
     return scores.cpu().numpy()[inverse.ravel()].reshape(shape)
 
@@ -108,9 +116,6 @@ def encode(
     Encoded in order of length, longest first, and named in that order. float16 halves the store; a score then differs
     by about one part in two thousand.
     """
-    hardware.keep_memory()
-    device = hardware.device()
-    model = model.to(device).eval()
     names = np.array(list(tokens.documents.row)) if names is None else names
     rows = tokens.documents.rows(names)
     order = np.argsort(-tokens.document_side.lengths(rows), kind="stable")
@@ -119,13 +124,13 @@ def encode(
         starts = range(0, len(order), batch_size)
         for start in progress.steps(starts, what, len(starts)):
             batch = tokens.document_side.batch(rows[order[start : start + batch_size]])
-            with torch.autocast(device.type, torch.bfloat16, enabled=hardware.precision() == "bf16"):
-                found, mask = model.encode_documents(accelerate.utils.send_to_device(batch, device))
+            found, mask = model.encode_documents(accelerate.utils.send_to_device(batch, device))
             yield [one[kept].float().cpu().numpy() for one, kept in zip(found, mask, strict=True)]
 
-    encoded = chunks()
-    first = next(encoded)
-    vectors.write(folder, list(names[order]), itertools.chain([first], encoded), first[0].shape[1], dtype, identity)
+    with _ready(model) as device:
+        encoded = chunks()
+        first = next(encoded)
+        vectors.write(folder, list(names[order]), itertools.chain([first], encoded), first[0].shape[1], dtype, identity)
 
 
 @torch.inference_mode()
@@ -137,12 +142,10 @@ def score_stored(
 
     Only queries go through the encoder, each once; about `batch_size` documents are scored at a time.
     """
-    device = hardware.device()
-    model = model.to(device).eval()
     asked, rows = tokens.queries.rows(queries), stored.rows(documents.ravel()).reshape(documents.shape)
     scores = np.empty(documents.shape, np.float32)
     at_once = max(1, batch_size // documents.shape[1])
-    with torch.autocast(device.type, torch.bfloat16, enabled=hardware.precision() == "bf16"):
+    with _ready(model) as device:
         for start in range(0, len(rows), at_once):
             part = slice(start, start + at_once)
             batch = accelerate.utils.send_to_device(tokens.query_side.batch(asked[part]), device)
@@ -156,8 +159,6 @@ def encode_queries(
     model: LateRanker, tokens: SeparateTokens, names: list[str], *, batch_size: int = 64
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Vectors (queries, width, dim) float32 and mask (queries, width) of query ids, on the processor."""
-    device = hardware.device()
-    model = model.to(device).eval()
-    with torch.autocast(device.type, torch.bfloat16, enabled=hardware.precision() == "bf16"):
+    with _ready(model) as device:
         found = _encoded(model.encode_queries, tokens.query_side, tokens.queries.rows(names), batch_size, device)
     return found[0].cpu(), found[1].cpu()
