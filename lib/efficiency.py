@@ -1,4 +1,4 @@
-"""What re-ranking costs: time per query, and what a stored document takes."""
+"""What re-ranking costs: time per query."""
 
 import time
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from lib import scoring
-from lib.models import LateRanker, Ranker
+from lib.models import Ranker
 from lib.tokens import PairTokens, SeparateTokens
 from lib.vectors import VectorStore
 
@@ -33,14 +33,6 @@ def seconds_per_query(
     ]
     batched = [_seconds(lambda: rank(queries, documents)) / len(queries) for _ in range(repeats)]
     return {"alone": float(np.median(alone)), "batched": float(np.median(batched))}
-
-
-def bytes_per_document(ranker: LateRanker, tokens: SeparateTokens, sample: int = 200) -> float:
-    """Mean bytes of a document's stored vectors in float32, over the first `sample` documents of the token store."""
-    batch = tokens.document_side.batch(np.arange(min(sample, len(tokens.documents.row))))
-    with torch.inference_mode():
-        vectors, mask = ranker.eval().encode_documents(batch)
-    return float(mask.sum()) * vectors.shape[-1] * 4 / len(mask)
 
 
 def _seconds(call) -> float:
