@@ -105,13 +105,13 @@ class Meter:
             torch.cuda.synchronize()
             self.peak_memory_gib = torch.cuda.max_memory_allocated() / 2**30
         else:
-            self.peak_memory_gib = _peak_bytes() / 2**30
+            self.peak_memory_gib = peak_bytes() / 2**30
         self.seconds = time.perf_counter() - self._start
         used = _joules() - self._energy
         self.energy_joules = used if used >= 0 else math.nan  # a counter that began anew in between
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
     """Most memory that the process held since its peak was last started anew, or since it began."""
     status = Path("/proc/self/status")
     found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import nearest, vectors
+from lib import hardware, nearest, vectors
 from lib.vectors import Identity, VectorStore
 
 IDENTITY = Identity("synthetic", "synthetic")
@@ -55,9 +55,8 @@ def passages(count: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def peak_mib() -> float:
-    """Peak resident memory of this process, mapped file pages included (Linux)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+    """Peak resident memory of this process, mapped file pages included."""
+    return hardware.peak_bytes() / 2**20
 
 
 def generate(folder: Path, count: int) -> dict:
