@@ -7,6 +7,8 @@ import pytest
 import torch
 import transformers
 
+from lib import collections
+
 WORDS = [
     "alpha",
     "beta",
@@ -77,3 +79,15 @@ def tiny_collection(tmp_path_factory):
         rows = "".join(f"q{number}\td{number}\t1\n" for number in numbers)
         (folder / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\n" + rows)
     return str(folder)
+
+
+@pytest.fixture
+def float32(monkeypatch):
+    """Scores without autocast."""
+    monkeypatch.setattr("lib.hardware.precision", lambda: "no")
+
+
+@pytest.fixture
+def found(tiny_collection):
+    """The tiny collection, loaded."""
+    return collections.load(tiny_collection)

@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 
-from lib import collections, models, scoring, study
+from lib import models, scoring, study
 from lib.models import adapters, backbone
 from lib.models.bi_encoder import BiEncoder
 
@@ -25,14 +25,7 @@ PREFIX = pytest.mark.parametrize("architecture", adapters.FITS["prefix"])
 SIZE = 3
 
 
-@pytest.fixture(autouse=True)
-def float32(monkeypatch):
-    monkeypatch.setattr("lib.hardware.precision", lambda: "no")
-
-
-@pytest.fixture
-def found(tiny_collection):
-    return collections.load(tiny_collection)
+pytestmark = pytest.mark.usefixtures("float32")
 
 
 def build(architecture, kind, tiny_backbone, seed=0, layers=None):

@@ -5,7 +5,7 @@ import pytest
 import torch
 import transformers
 
-from lib import collections, models, scoring, study, tokens
+from lib import models, scoring, study, tokens
 from lib.models import backbone, colbert, prettr, ranker, tk
 
 ARCHITECTURES = sorted(models.ARCHITECTURES)
@@ -18,14 +18,7 @@ VARIANTS = [
 NAMES = [f"{name} {options}" for name, options in VARIANTS]
 
 
-@pytest.fixture(autouse=True)
-def float32(monkeypatch):
-    monkeypatch.setattr("lib.hardware.precision", lambda: "no")
-
-
-@pytest.fixture
-def found(tiny_collection):
-    return collections.load(tiny_collection)
+pytestmark = pytest.mark.usefixtures("float32")
 
 
 def build(architecture, options, tiny_backbone, seed=0):
