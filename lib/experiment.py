@@ -34,7 +34,7 @@ class Experiment:
     options: tuple[tuple[str, object], ...] = ()  # of the architecture, such as (("similarity", "cosine"),)
     backbone: str = backbone.MINILM
     layers: tuple[int, ...] | None = None  # which of the backbone's layers are kept; None: all
-    max_length: int = 80  # tokens of a pair
+    max_length: int = 96  # tokens of a pair
     # data
     collection: str = "pydocs"
     group_count: int = 4000
