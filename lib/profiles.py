@@ -112,13 +112,12 @@ class Profile:
                 "0.5": replace(margins, strategy="fixed_margin(margin=0.5)"),
                 "0.8": replace(margins, strategy="fixed_margin(margin=0.8)"),
             },
-            "scaling of the target": runs("adaptive_margin", "adaptive_margin(scale='clamp')",
-                                          "adaptive_margin(scale='raw')"),
+            "scaling of the target": runs("adaptive_margin", "adaptive_margin(scale='clamp')"),
             "similarity threshold": runs("adaptive_margin", "adaptive_margin(threshold=0.6)"),
-            "error": runs("adaptive_margin", "adaptive_margin(error='l1')", "adaptive_margin(error='soft')"),
+            "error": runs("adaptive_margin", "adaptive_margin(error='l1')"),
             "reading": runs(*(f"distributed_margin{how}" for how in ("", "(reading='literal')", "(detach=True)"))),
-            "groups a batch": changed("distributed_margin", "batch_size", (batch // 2, batch, 4 * batch)),
-            "learning rate": changed("adaptive_margin", "learning_rate", (rate / 3, rate, 3 * rate)),
+            "groups a batch": changed("distributed_margin", "batch_size", (batch, 4 * batch)),
+            "learning rate": changed("adaptive_margin", "learning_rate", (rate, 3 * rate)),
         }  # fmt: skip
 
     def mined(self) -> Experiment:
