@@ -246,7 +246,7 @@ def over_data(table: pd.DataFrame, measure: str, start: float) -> Figure:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks(sorted(set(table["groups"])), sorted(set(table["groups"])))
     axes.set_title("How much data does each strategy need?")
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
