@@ -53,16 +53,13 @@ class Profile:
 
     def taught(self, base: Experiment) -> dict[str, list[Experiment]]:
         """One architecture under every teaching: labels and Margin-MSE with every seed, the others with the first."""
-        once = {
-            name: replace(base, strategy=name, teacher=self.teacher)
-            for name in ("mse", "weighted_ranknet", "margin_mse")
-        }
+        distilled = replace(base, strategy="margin_mse", teacher=self.teacher)
         return {
             "labels": self.with_seeds(base),
-            "mse": [once["mse"]],
-            "weighted_ranknet": [once["weighted_ranknet"]],
-            "margin_mse": self.with_seeds(once["margin_mse"]),
-            "margin_mse, ensemble": [replace(base, strategy="margin_mse", teacher=self.ensemble)],
+            "mse": [replace(distilled, strategy="mse")],
+            "weighted_ranknet": [replace(distilled, strategy="weighted_ranknet")],
+            "margin_mse": self.with_seeds(distilled),
+            "margin_mse, ensemble": [replace(distilled, teacher=self.ensemble)],
         }
 
     def with_seeds(self, run: Experiment) -> list[Experiment]:
