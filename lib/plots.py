@@ -336,13 +336,10 @@ def learning_curves(histories: dict[str, pd.DataFrame], plateau: float | None = 
         left.plot(history["step"], smooth["loss"], color=colour, linestyle=dash, label=name, **marks)
         right.plot(history["step"], smooth["positive"] - smooth["negative"], color=colour, linestyle=dash, **marks)
     if plateau is not None:
-        left.axhline(plateau, color="black", linewidth=1, linestyle=":")
-        left.annotate(
-            "ln(group size): a guess", (0.98, plateau), xycoords=("axes fraction", "data"), va="bottom", ha="right"
-        )
+        left.axhline(plateau, color="black", linewidth=1, linestyle=":", label="ln(group size): a guess")
     left.set(xlabel="step", ylabel="training loss", yscale="linear" if plateau is not None else "log")
     right.set(xlabel="step", ylabel="margin: positive minus negative score")
-    left.legend(fontsize=8)
+    right.legend(*left.get_legend_handles_labels(), fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.suptitle(title)
     return figure
 
