@@ -6,11 +6,11 @@ model's own document similarities (self-distillation).
 
 import ast
 import inspect
-import re
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import NamedTuple
+from functools import lru_cache, partial
+from typing import NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -58,18 +58,22 @@ class Strategy:
         """Whether a term's targets are a teacher's scores."""
         return any(term.source == TEACHER for term in self.terms)
 
-    def matrix(self, model: Callable, tokens: dict, targets: dict[str, Tensor]) -> "Matrix":
+    def matrix(
+        self, model: Callable, tokens: dict, targets: dict[str, Tensor], relevant: Tensor | None = None,
+        queued: Tensor | None = None,
+    ) -> Matrix:  # fmt: skip
         """One step's tokens, and targets by source (batch, docs) -> score matrix and its targets by source.
 
-        A model may give more columns than targets (the queue of `lib.models.momentum`): those are not relevant.
+        `relevant` as in `lib.losses.margins.Similarities`, where the strategy compares a whole batch. A model may give
+        more columns than targets (the queue of `lib.models.momentum`, at the places `queued`): those are not relevant.
         """
         docs = targets[LABELS].shape[1]
         if self.columns is None:
-            scores = model(tokens, docs)
+            scores = model(tokens, docs) if queued is None else model(tokens, docs, queued)
             more = scores.shape[1] - docs
             targets = {name: F.pad(values, (0, more)) for name, values in targets.items()} if more else targets
             return Matrix(scores, targets, scores.new_full((), torch.nan))
-        similarities = model(tokens, docs, in_batch=True)
+        similarities = model(tokens, docs, in_batch=True)._replace(relevant=relevant)
         scores, wanted = self.columns(similarities)
         alike = margins.own(similarities.documents)[:, 1:].mean()
         return Matrix(scores, {term.source: wanted for term in self.terms}, alike)
@@ -121,53 +125,149 @@ STRATEGIES: dict[str, Strategy] = {
 }
 
 
+@lru_cache
 def named(name: str) -> Strategy:
     """The strategy of a name; in brackets, other values for the parameters of its loss or of its margins.
 
     "kl(temperature=2)", "adaptive_margin(scale='clamp', error='l1')": text, so that it can stand in an experiment.
 
     Raises:
-        ValueError: no strategy has that name, or it has no such parameter.
+        ValueError: no strategy has that name, or it has no such parameter, or a value is of another type or impossible.
     """
-    written = re.fullmatch(r"([^()]+)\((.+)\)", name)
-    base = written[1] if written else name
+    base = base_name(name) if isinstance(name, str) else None
     if base not in STRATEGIES:
         raise ValueError(f"strategy={name!r}: give one of {', '.join(STRATEGIES)}")
-    return _changed(STRATEGIES[base], name, _literals(name)) if written else STRATEGIES[base]
+    if name == base:
+        return STRATEGIES[base]
+    values = _checked(STRATEGIES[base], name, _literals(name))
+    changed = replace(_changed(STRATEGIES[base], values), name=name)
+    _try(changed)
+    return changed
+
+
+@lru_cache
+def canonical(name: str) -> str:
+    """The one spelling of a strategy: equal for all names under which the same is minimised.
+
+    Parameters in alphabetical order, without those that have their default value; where another strategy is the same
+    with fewer of them, that one: "kl( temperature=2 )" is "kl(temperature=2.0)", "hinge(margin=0.3)" is "triplet".
+
+    Raises:
+        ValueError: as in `named`.
+    """
+    wanted = _content(named(name))
+    spellings = []
+    for base, strategy in STRATEGIES.items():
+        changes = _changes(strategy, named(name))
+        if _content(_changed(strategy, changes)) == wanted:
+            written = ", ".join(f"{one}={changes[one]!r}" for one in sorted(changes))
+            spellings.append((len(changes), f"{base}({written})" if written else base))
+    return min(spellings, key=lambda spelling: spelling[0])[1]
+
+
+def base_name(name: str) -> str:
+    """The strategy's name without what stands in brackets."""
+    return name.split("(")[0].strip()
 
 
 def _literals(name: str) -> dict[str, object]:
+    """The values in a name's brackets."""
     try:
-        call = ast.parse(name[name.index("(") :].replace("(", "f(", 1), mode="eval").body
-        if call.args:
-            raise ValueError("a value without a name")
+        call = ast.parse(f"f({name.strip().partition('(')[2]}", mode="eval").body
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
+            raise ValueError("no call, or a value without a name")
+        if len({one.arg for one in call.keywords} - {None}) < len(call.keywords):
+            raise ValueError("a parameter twice")
         return {one.arg: ast.literal_eval(one.value) for one in call.keywords}
     except (SyntaxError, ValueError) as error:
-        raise ValueError(f"strategy={name!r}: write it as name(parameter=literal, ...)") from error
+        raise ValueError(f"strategy={name!r}: write it as name(parameter=literal, ...), each parameter once") from error
 
 
-def _changed(strategy: Strategy, name: str, values: dict[str, object]) -> Strategy:
-    """A strategy with other values where its functions have these parameters."""
-    functions = [*(term.loss for term in strategy.terms), *([strategy.columns] if strategy.columns else [])]
-    known = {parameter for function in functions for parameter in _parameters(function)}
+def _checked(strategy: Strategy, name: str, values: dict[str, object]) -> dict[str, object]:
+    """The values in the parameters' own types; else an error that names parameter and fix."""
+    known = {one: kinds for function in _functions(strategy) for one, kinds in _parameters(function).items()}
     if unknown := [one for one in values if one not in known]:
         has = f"has {', '.join(sorted(known))}" if known else "has no parameters"
         raise ValueError(f"strategy={name!r}: no parameter {unknown[0]!r}; {base_name(name)} {has}")
+    found = {}
+    for one, value in values.items():
+        fitting = [kind for kind in known[one] if type(value) is kind or (kind is float and type(value) is int)]
+        possible, words = _POSSIBLE.get(one, (lambda _: True, "a finite number"))
+        if not fitting:
+            wanted = " or ".join(_KINDS[kind] for kind in known[one])
+            raise ValueError(f"strategy={name!r}: {one}={value!r} has the wrong type; give {wanted}")
+        if isinstance(value, int | float) and not (math.isfinite(value) and possible(value)):
+            raise ValueError(f"strategy={name!r}: {one}={value!r} is impossible; give {words}")
+        found[one] = float(value) if fitting[0] is float else value
+    return found
+
+
+_KINDS = {float: "a number", int: "a whole number", str: "a text in quotes", bool: "True or False", type(None): "None"}
+_ABOVE_ZERO = (lambda value: value > 0, "a finite number above 0")
+_POSSIBLE: dict[str, tuple[Callable[[float], bool], str]] = {
+    "temperature": _ABOVE_ZERO, "target_temperature": _ABOVE_ZERO, "sigma": _ABOVE_ZERO,
+    "mu": (lambda value: value >= 0, "a finite number of at least 0"),
+    "cutoff": (lambda value: value >= 1, "a whole number of at least 1"),
+    "threshold": (lambda value: -1 <= value <= 1, "a cosine, -1 to 1"),
+}  # fmt: skip
+
+
+def _try(strategy: Strategy) -> None:
+    """Refuse what the functions refuse, or cannot compute, on an example of two queries with three documents."""
+    scores = torch.tensor([[2.0, 1.0, -1.0], [0.5, 1.0, 0.0]])
+    labels = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
+    try:
+        if strategy.columns is not None:
+            similarities = torch.tensor([[[0.9, 0.5, 0.1], [0.3, 0.2, 0.0]], [[0.1, 0.4, 0.2], [0.6, 0.7, 0.1]]])
+            scores, labels = strategy.columns(Similarities(similarities, similarities))
+        loss = strategy.loss(scores, {term.source: labels for term in strategy.terms})
+    except ValueError as error:
+        raise ValueError(f"strategy={strategy.name!r}: {error}") from error
+    except OverflowError:
+        loss = torch.tensor(torch.nan)
+    if not loss.isfinite().all():
+        raise ValueError(f"strategy={strategy.name!r}: the loss of an example is not finite; give less extreme values")
+
+
+def _changed(strategy: Strategy, values: dict[str, object]) -> Strategy:
+    """A strategy with other values where its functions have these parameters."""
 
     def with_values(function: Callable) -> Callable:
         own = {one: value for one, value in values.items() if one in _parameters(function)}
         return partial(function, **own) if own else function
 
     terms = tuple(replace(term, loss=with_values(term.loss)) for term in strategy.terms)
-    return replace(strategy, name=name, terms=terms, columns=strategy.columns and with_values(strategy.columns))
+    return replace(strategy, terms=terms, columns=strategy.columns and with_values(strategy.columns))
 
 
-def base_name(name: str) -> str:
-    """The strategy's name without what stands in brackets."""
-    return name.split("(")[0]
+def _changes(strategy: Strategy, other: Strategy) -> dict[str, object]:
+    """The parameters that have another value in the other strategy."""
+    pairs = zip(_functions(strategy), _functions(other), strict=False)
+    values = [(_values(mine), _values(theirs)) for mine, theirs in pairs]
+    return {one: theirs[one] for mine, theirs in values for one in mine if one in theirs and theirs[one] != mine[one]}
 
 
-def _parameters(function: Callable) -> list[str]:
+def _content(strategy: Strategy) -> list:
+    """What is minimised: every function with all its values, and what each term learns from."""
+    functions = [(getattr(one, "func", one), _values(one)) for one in _functions(strategy)]
+    return [strategy.paradigm, functions, [(term.source, term.weight) for term in strategy.terms]]
+
+
+def _functions(strategy: Strategy) -> list[Callable]:
+    return [*(term.loss for term in strategy.terms), *([strategy.columns] if strategy.columns else [])]
+
+
+def _keywords(function: Callable) -> dict[str, inspect.Parameter]:
     """The keyword parameters of a loss or of a function of similarities."""
-    parameters = inspect.signature(function).parameters.values()
-    return [one.name for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY]
+    parameters = inspect.signature(function).parameters.items()
+    return {name: one for name, one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def _parameters(function: Callable) -> dict[str, tuple[type, ...]]:
+    """Name -> the types that a value may have."""
+    return {name: get_args(one.annotation) or (one.annotation,) for name, one in _keywords(function).items()}
+
+
+def _values(function: Callable) -> dict[str, object]:
+    """Name -> value, given or default."""
+    return {name: one.default for name, one in _keywords(function).items()}

@@ -68,8 +68,13 @@ def random_similarities(batch=4, docs=3):
     return similarities(*torch.randn(1 + docs, batch, 5, dtype=torch.float64, generator=draw))
 
 
+def each(change, given):
+    """Similarities with both matrices changed."""
+    return given._replace(scores=change(given.scores), documents=change(given.documents))
+
+
 def transposed(given):
-    return margins.Similarities(*(matrix.transpose(0, 1) for matrix in given))
+    return each(lambda matrix: matrix.transpose(0, 1), given)
 
 
 @pytest.mark.parametrize(("name", "error", "value", "gradient"), AUTHORS)
@@ -125,7 +130,7 @@ def test_distributed_pulls_to_the_mean_target_and_draws_the_targets_together():
 def test_columns_by_hand_with_two_negatives():
     """Place k of a group meets place k: a loop over what the docstrings say."""
     given = random_similarities(batch=3, docs=3)
-    scores, documents = given
+    scores, documents, _ = given
     wanted = lambda query, group, place: (1 + documents[query, group, place].item()) / 2  # noqa: E731
     others = [(group, place) for group in range(3) for place in (1, 2)]
     for query in range(3):
@@ -162,7 +167,7 @@ def test_contrast_by_hand():
 
 def test_detached_targets_have_no_gradient_and_the_scores_have_theirs():
     for build in (margins.adaptive, partial(margins.adaptive, in_batch=True), margins.distributed):
-        given = margins.Similarities(*(matrix.clone().requires_grad_() for matrix in similarities()))
+        given = each(lambda matrix: matrix.clone().requires_grad_(), similarities())
         losses.margin_mse(*build(given, detach=True)).sum().backward()
         assert given.documents.grad is None and given.scores.grad.abs().sum() > 0
         losses.margin_mse(*build(given)).sum().backward()
@@ -181,7 +186,7 @@ def test_scales():
 @pytest.mark.parametrize("name", BUILDS)
 def test_pairs_above_the_threshold_cost_and_move_nothing(name):
     for error, nothing in (("l2", 0.0), ("l1", 0.0), ("soft", math.log(2))):
-        given = margins.Similarities(*(matrix.clone().requires_grad_() for matrix in random_similarities()))
+        given = each(lambda matrix: matrix.clone().requires_grad_(), random_similarities())
         taken_out = losses.margin_error(*BUILDS[name](given, threshold=-1.1), error=error)
         taken_out.sum().backward()
         torch.testing.assert_close(taken_out, torch.full_like(taken_out, nothing))
@@ -207,7 +212,7 @@ def test_the_threshold_takes_out_the_likely_false_negatives_only():
 
 
 def test_half_precision_is_widened():
-    given = margins.Similarities(*(matrix.bfloat16() for matrix in similarities()))
+    given = each(torch.Tensor.bfloat16, similarities())
     for build in (*BUILDS.values(), margins.distributed):
         assert {matrix.dtype for matrix in build(given)} == {torch.float32}
 
@@ -217,8 +222,73 @@ def test_what_is_unknown_is_refused():
     for build in (partial(margins.fixed, margin=0.3), margins.adaptive, margins.distributed):
         with pytest.raises(ValueError, match="reading='column': give one of row, literal"):
             build(given, reading="column")
-        with pytest.raises(ValueError, match=r"scores \(3, 3, 2\) and documents \(3, 2\) must both be"):
+        with pytest.raises(ValueError, match=r"scores \(3, 3, 2\), documents \(3, 2\) .*must all be"):
             build(margins.Similarities(given.scores, margins.own(given.documents)))
     for build in (margins.adaptive, margins.distributed):
         with pytest.raises(ValueError, match="scale='log': give one of unit, clamp, raw"):
             build(given, scale="log")
+
+
+def relevant_at(given, *places):
+    """The similarities with documents k of groups j that are relevant to queries i."""
+    relevant = torch.zeros_like(given.scores, dtype=torch.bool)
+    for query, group, place in places:
+        relevant[query, group, place] = True
+    return given._replace(relevant=relevant)
+
+
+def test_a_relevant_document_of_another_group_is_left_out_of_the_softmax():
+    """Query 0 finds its own positive in group 1, as a negative there, and another relevant one as group 2's positive."""
+    given = relevant_at(random_similarities(), (0, 0, 0), (0, 1, 2), (0, 2, 0))
+    found = losses.info_nce(*margins.contrast(given), temperature=0.05)
+    kept = given.scores[0].flatten()[[0, 1, 2, 3, 4, 7, 8, 9, 10, 11]] / 0.05
+    torch.testing.assert_close(found[0], kept.logsumexp(0) - kept[0])
+    plain = losses.info_nce(*margins.contrast(random_similarities()), temperature=0.05)
+    torch.testing.assert_close(found[1:], plain[1:])
+    assert found[0] < plain[0]
+
+
+def test_what_is_left_out_has_no_gradient():
+    given = each(lambda matrix: matrix.clone().requires_grad_(), random_similarities())
+    losses.info_nce(*margins.contrast(relevant_at(given, (0, 1, 2), (0, 0, 0)))).sum().backward()
+    assert given.scores.grad[0, 1, 2] == 0 and given.scores.grad[0, 0, 0] < 0
+    assert given.scores.grad.isfinite().all() and (given.scores.grad[1:] != 0).all()
+
+
+@pytest.mark.parametrize("reading", margins.READINGS)
+@pytest.mark.parametrize("name", ["fixed in-batch", "adaptive in-batch"])
+def test_a_relevant_document_of_another_group_costs_and_moves_nothing(name, reading):
+    """Document 2 of group 1 is relevant to query 0; in the literal reading the pair stands in row 1, as column 0's."""
+    plain = each(lambda matrix: matrix.clone().requires_grad_(), random_similarities())
+    scores, targets = BUILDS[name](relevant_at(plain, (0, 1, 2)), reading=reading)
+    every_scores, every_targets = BUILDS[name](plain, reading=reading)
+    row, group = (0, 1) if reading == "row" else (1, 0)
+    out = torch.zeros(4, 4, 2, dtype=torch.bool)
+    out[row, group, 1] = True
+    out = torch.cat([torch.zeros(4, 1, dtype=torch.bool), out.flatten(1)], 1)
+    assert torch.equal(scores[out], scores[row, :1]) and targets[out] == 0
+    assert torch.equal(scores[~out], every_scores[~out]) and torch.equal(targets[~out], every_targets[~out])
+    losses.margin_error(scores, targets).sum().backward()
+    assert plain.scores.grad[0, 1, 2] == 0 and (plain.scores.grad[:, :, 1:] == 0).sum() == 1
+
+
+@pytest.mark.parametrize("reading", margins.READINGS)
+def test_distributed_takes_out_pairs_with_a_relevant_document(reading):
+    given = relevant_at(random_similarities(), (0, 1, 2), (3, 3, 1))
+    scores, targets = margins.distributed(given, reading=reading)
+    every_scores, every_targets = margins.distributed(random_similarities(), reading=reading)
+    out = torch.zeros(4, 4, 2, dtype=torch.bool)
+    out[(0, 1, 1) if reading == "row" else (1, 0, 1)] = True
+    out[3, :, 0] = True  # the own negative, against every wanted margin
+    out = torch.cat([torch.zeros(4, 1, dtype=torch.bool), out.flatten(1)], 1)
+    positive = scores[:, :1].expand_as(scores)
+    assert torch.equal(scores[out], positive[out]) and (targets[out] == 0).all()
+    assert torch.equal(scores[~out], every_scores[~out]) and torch.equal(targets[~out], every_targets[~out])
+
+
+@pytest.mark.parametrize("name", ["fixed", "adaptive"])
+def test_an_own_negative_that_is_relevant_is_taken_out(name):
+    scores, targets = BUILDS[name](relevant_at(random_similarities(), (2, 2, 1), (2, 2, 0), (1, 2, 2)))
+    every, wanted = BUILDS[name](random_similarities())
+    assert scores[2, 1] == scores[2, 0] and targets[2, 1] == 0
+    assert torch.equal(scores[:, [0, 2]], every[:, [0, 2]]) and torch.equal(targets[:2], wanted[:2])

@@ -119,7 +119,7 @@ def test_a_name_gives_margins_other_values():
     [
         ("kl(2)", "write it as name"),
         ("kl(temperature=x)", "write it as name"),
-        ("kl(temperature=2", "give one of"),
+        ("kl(temperature=2", "write it as name"),
         ("kl(margin=2)", "no parameter 'margin'; kl has target_temperature, temperature"),
         ("bce(x=1)", "bce has no parameters"),
         ("klx(temperature=2)", "give one of"),

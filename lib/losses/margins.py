@@ -28,10 +28,15 @@ READINGS = ("row", "literal")
 
 
 class Similarities(NamedTuple):
-    """What a batch of groups says about itself; column k = 0 of a group is its positive."""
+    """What a batch of groups says about itself; column k = 0 of a group is its positive.
+
+    A document of another group may be relevant to query i too: the same passage, another one that was judged relevant,
+    or a group of the same query. `relevant` tells these, so that none of them is a negative; None: there are none.
+    """
 
     scores: Tensor  # (batch, batch, docs): query i with document k of group j
     documents: Tensor  # (batch, batch, docs): the positive of query i with document k of group j
+    relevant: Tensor | None = None  # (batch, batch, docs) bool: document k of group j is relevant to query i
 
 
 def own(matrix: Tensor) -> Tensor:
@@ -43,15 +48,18 @@ def contrast(similarities: Similarities) -> tuple[Tensor, Tensor]:
     """Scores and labels of InfoNCE with in-batch negatives: own group first, then the other groups, positives too.
 
     -> (batch, batch * docs) both; the label is 1 in column 0. Row i has the groups i, i + 1, ... and, after the last,
-    from the first on. A document that another group has too counts as a negative there.
+    from the first on. Other documents that are relevant to the query score -inf, which leaves them out of a softmax.
+
+    Raises:
+        ValueError: the similarities are not (batch, batch, docs) all.
     """
-    scores = similarities.scores
+    scores, _, relevant = _read(similarities)
     rows = torch.arange(len(scores), device=scores.device)
     ring = (rows.unsqueeze(1) + rows) % len(scores)  # (batch, batch), column 0 the query's own group
-    scores = scores[rows.unsqueeze(1), ring].flatten(1)
+    scores, relevant = (matrix[rows.unsqueeze(1), ring].flatten(1) for matrix in (scores, relevant))
     labels = torch.zeros_like(scores)
     labels[:, 0] = 1
-    return scores, labels
+    return scores.masked_fill(relevant & (labels == 0), -torch.inf), labels
 
 
 def fixed(
@@ -61,13 +69,14 @@ def fixed(
     """One wanted margin for every pair: the baseline of 2407.21515, whose margin has to be tuned.
 
     -> (batch, docs) both, or with `in_batch` (batch, 1 + batch * (docs - 1)): own positive, then every group's
-    negatives. `threshold` as in `adaptive`.
+    negatives. Relevant documents and `threshold` as in `adaptive`.
 
     Raises:
-        ValueError: the reading is unknown, or the similarities are not two (batch, batch, docs).
+        ValueError: the reading is unknown, or the similarities are not (batch, batch, docs) all.
     """
-    scores, documents = (_columns(matrix, in_batch) for matrix in _read(similarities, reading))
-    return _wanting(torch.full_like(documents[:, 1:], margin), scores, documents, threshold)
+    scores, documents, relevant = (_columns(matrix, in_batch) for matrix in _read(similarities, reading))
+    wanted = torch.full_like(documents[:, 1:], margin)
+    return _wanting(wanted, scores, relevant[:, 1:] | _alike(documents, threshold))
 
 
 def adaptive(
@@ -80,15 +89,17 @@ def adaptive(
     negatives. As published (2407.21515, scale "unit") the gradient also moves the documents so that their margin
     becomes right; `detach` stops it, as a teacher's scores would. The other scales and `threshold` are not the paper's.
 
-    A negative more similar to the positive than `threshold` may well be relevant. It is taken out by putting the
-    positive in its place: margin and wanted margin are zero, which costs nothing (error "soft": the constant ln 2) and
-    moves nothing. The mean still counts it, so shapes stay and the other pairs weigh what they did.
+    A document that is relevant to the query is no negative, and one more similar to the positive than `threshold` may
+    well be relevant. Both are taken out by putting the positive in their place: margin and wanted margin are zero,
+    which costs nothing (error "soft": the constant ln 2) and moves nothing. The mean still counts them, so shapes stay
+    and the other pairs weigh what they did.
 
     Raises:
-        ValueError: the reading or the scale is unknown, or the similarities are not two (batch, batch, docs).
+        ValueError: the reading or the scale is unknown, or the similarities are not (batch, batch, docs) all.
     """
-    scores, documents = (_columns(matrix, in_batch) for matrix in _read(similarities, reading))
-    return _wanting(_margins(documents[:, 1:], scale, detach), scores, documents, threshold)
+    scores, documents, relevant = (_columns(matrix, in_batch) for matrix in _read(similarities, reading))
+    wanted = _margins(documents[:, 1:], scale, detach)
+    return _wanting(wanted, scores, relevant[:, 1:] | _alike(documents, threshold))
 
 
 def distributed(
@@ -98,35 +109,42 @@ def distributed(
     """Each query's own margins against the wanted margins of a whole row of the batch; the paper's best (2407.21515).
 
     -> (batch, 1 + batch * (docs - 1)) both: own positive, then the own negatives once for every group j, with the
-    wanted margin of the positive to group j's negative at the same place k. `detach`, `scale` and `threshold` as in
-    `adaptive`, the threshold on the own pair. For error "l2" the mean over j is (margin - mean_j T)^2 + var_j T: a
-    margin goes to the mean wanted one, and the variance, which only the documents can lower, draws these together.
+    wanted margin of the positive to group j's negative at the same place k. `detach` and `scale` as in `adaptive`. A
+    pair is taken out, as there, where either negative is relevant to the query, or the own one above `threshold`.
+
+    For error "l2" the mean over j is (margin - mean_j T)^2 + var_j T: a margin goes to the mean wanted one, and the
+    variance, which only the documents can lower, draws these together.
 
     Raises:
-        ValueError: the reading or the scale is unknown, or the similarities are not two (batch, batch, docs).
+        ValueError: the reading or the scale is unknown, or the similarities are not (batch, batch, docs) all.
     """
     similarities = _read(similarities, reading)
     batch = len(similarities.scores)
-    wanted = _margins(_columns(similarities.documents, in_batch=True)[:, 1:], scale, detach)
-    scores, documents = (
+    every, relevant = (_columns(matrix, in_batch=True)[:, 1:] for matrix in similarities[1:])
+    scores, documents, own_relevant = (
         torch.cat([group[:, :1], group[:, 1:].repeat(1, batch)], 1) for group in map(own, similarities)
     )
-    return _wanting(wanted, scores, documents, threshold)
+    out = relevant | own_relevant[:, 1:] | _alike(documents, threshold)
+    return _wanting(_margins(every, scale, detach), scores, out)
 
 
 _SCALES = {"unit": lambda c: (1 + c) / 2, "clamp": lambda c: c.clamp(min=0), "raw": lambda c: c}
 
 
-def _read(similarities: Similarities, reading: str) -> Similarities:
-    """The similarities in the row reading, in float32 at least."""
+def _read(similarities: Similarities, reading: str = "row") -> Similarities:
+    """The similarities in the row reading, in float32 at least, with what is relevant."""
     if reading not in READINGS:
         raise ValueError(f"reading={reading!r}: give one of {', '.join(READINGS)}")
-    shape = similarities.scores.shape
-    if len(shape) != 3 or shape[0] != shape[1] or similarities.documents.shape != shape:
-        shapes = f"scores {tuple(shape)} and documents {tuple(similarities.documents.shape)}"
-        raise ValueError(f"similarities: {shapes} must both be (batch, batch, docs)")
-    wide = [matrix.to(torch.promote_types(matrix.dtype, torch.float32)) for matrix in similarities]
-    return Similarities(*(matrix.transpose(0, 1) if reading == "literal" else matrix for matrix in wide))
+    scores, documents, relevant = similarities
+    if relevant is None:
+        relevant = torch.zeros_like(scores, dtype=torch.bool)
+    shape = scores.shape
+    if len(shape) != 3 or shape[0] != shape[1] or not documents.shape == relevant.shape == shape:
+        shapes = f"scores {tuple(shape)}, documents {tuple(documents.shape)} and relevant {tuple(relevant.shape)}"
+        raise ValueError(f"similarities: {shapes} must all be (batch, batch, docs)")
+    scores, documents = (part.to(torch.promote_types(part.dtype, torch.float32)) for part in (scores, documents))
+    read = Similarities(scores, documents, relevant)
+    return Similarities(*(matrix.transpose(0, 1) for matrix in read)) if reading == "literal" else read
 
 
 def _columns(matrix: Tensor, in_batch: bool) -> Tensor:
@@ -142,11 +160,13 @@ def _margins(documents: Tensor, scale: str, detach: bool) -> Tensor:
     return _SCALES[scale](documents.detach() if detach else documents)
 
 
-def _wanting(wanted: Tensor, scores: Tensor, documents: Tensor, threshold: float | None) -> tuple[Tensor, Tensor]:
-    """Scores and the targets whose margins are `wanted` (batch, columns - 1), without the pairs above the threshold."""
+def _alike(documents: Tensor, threshold: float | None) -> Tensor:
+    """Which negatives, (batch, columns - 1) bool, are more similar to the positive than the threshold."""
+    return documents[:, 1:] > (torch.inf if threshold is None else threshold)
+
+
+def _wanting(wanted: Tensor, scores: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores and the targets whose margins are `wanted`, without the pairs `out`; (batch, columns - 1) both."""
     positive = scores[:, :1]
-    if threshold is not None:
-        alike = documents[:, 1:] > threshold
-        scores = torch.cat([positive, torch.where(alike, positive, scores[:, 1:])], 1)
-        wanted = wanted.masked_fill(alike, 0)
-    return scores, torch.cat([torch.zeros_like(positive), -wanted], 1)
+    scores = torch.cat([positive, torch.where(out, positive, scores[:, 1:])], 1)
+    return scores, torch.cat([torch.zeros_like(positive), -wanted.masked_fill(out, 0)], 1)

@@ -41,13 +41,13 @@ class Momentum(nn.Module):
         self.momentum_encoder.eval()
         return self
 
-    def forward(self, tokens: dict[str, Tensor], docs: int) -> Tensor:
-        """Scores (batch, docs + filled): own documents, the positive first, then the queue from its oldest.
+    def forward(self, tokens: dict[str, Tensor], docs: int, queued: Tensor | None = None) -> Tensor:
+        """Scores (batch, docs + kept): own documents, the positive first, then the queue from its oldest.
 
         One call is one step: it moves the copy and then, after scoring, puts this step's positives (column 0) in the
-        queue, where the oldest leave. Labels and other targets have to be widened with zeros to this shape. A document
-        in the queue that is also one of the row's own, its positive even, is not left out. In evaluation mode: the
-        encoder's own scores.
+        queue, where the oldest leave. `queued`, (batch, kept), are the places in the queue that each query is compared
+        with, as some may hold a document that is relevant to it (`negatives`); None: all. Labels and other targets have
+        to be widened with zeros to this shape. In evaluation mode: the encoder's own scores.
         """
         if not self.training:
             return self.encoder(tokens, docs)
@@ -60,7 +60,8 @@ class Momentum(nn.Module):
             queries, documents = queries.to(kind), documents.to(kind)
             scores = torch.einsum("bd,bkd->bk", queries, documents)
             if self.queue is not None:
-                scores = torch.cat([scores, queries @ self.queue.T], 1)
+                earlier = queries @ self.queue.T
+                scores = torch.cat([scores, earlier if queued is None else earlier.gather(1, queued)], 1)
         self._remember(documents[:, 0])
         return scores
 
@@ -80,3 +81,13 @@ class Momentum(nn.Module):
         # A new tensor: this step's backward pass still needs the queue that it was scored with.
         queue = documents if self.queue is None else torch.cat([self.queue, documents])
         self.queue = queue[-self.size :].detach()
+
+
+def negatives(relevant: Tensor) -> Tensor:
+    """The places in a queue, (batch, kept), the oldest first, that hold no document relevant to the row's query.
+
+    `relevant` is (batch, filled) bool. Every row keeps as many as the row that has the fewest, its newest ones: all
+    losses then see whole rows of real scores.
+    """
+    kept = int((~relevant).sum(1).amin())
+    return (~relevant).byte().argsort(dim=1, stable=True)[:, relevant.shape[1] - kept :]
