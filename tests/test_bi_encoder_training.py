@@ -6,6 +6,7 @@ import accelerate
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from lib import collections, groups, hardware, scoring, strategies, study, training
 from lib.models import bi_encoder
@@ -53,6 +54,53 @@ def test_a_chunk_is_really_encoded_at_a_time(experiment, monkeypatch):
         seen.append(len(tokens["queries"]["input_ids"])), vectors(self, tokens, docs))[1])  # fmt: skip
     study.history(replace(experiment, chunk=3))
     assert set(seen) == {3, 2} and sum(seen) == 2 * 16  # every group twice
+
+
+@pytest.fixture
+def relatives(experiment):
+    """Eight groups, each with the positive of the next one as its first negative."""
+    collection = collections.load(experiment.collection)
+    made = groups.build(collection, count=8, docs=3)
+    made.documents[:, 1] = np.roll(made.documents[:, 0], -1)
+    return made, study.pair_tokens(experiment, collection)
+
+
+def fit(experiment, relatives, strategy, **changes):
+    settings = {"learning_rate": 1e-3, "batch_size": 8, "epochs": 4, **changes}
+    return training.train(study.untrained(experiment), *relatives, strategies.named(strategy), **settings)
+
+
+@pytest.mark.parametrize("strategy", ["in_batch", "adaptive_margin_in_batch", "distributed_margin(reading='literal')"])
+def test_a_positive_that_another_group_has_as_a_negative_is_none(
+    experiment, relatives, strategy, no_autocast, monkeypatch
+):
+    masked = fit(experiment, relatives, strategy)
+    pd.testing.assert_frame_equal(masked, fit(experiment, relatives, strategy, chunk=3), rtol=1e-3, atol=1e-5)
+    assert np.isfinite(masked[["negative", "wanted", "alike"]]).all(None)
+    monkeypatch.setattr(training, "_among", lambda relevant, chosen, documents: torch.zeros(
+        (len(chosen), *documents.shape), dtype=torch.bool))  # fmt: skip
+    assert masked["loss"].iloc[0] < fit(experiment, relatives, strategy)["loss"].iloc[0] - 0.01
+
+
+def test_a_queue_holds_no_negative_that_is_relevant(experiment, relatives, monkeypatch):
+    """With every positive in the queue several times no query is compared with its own."""
+    seen = []
+    forward = Momentum.forward
+
+    def spy(self, tokens, docs, queued=None):
+        if queued is not None:
+            copies = self.momentum_encoder.eval().vectors(tokens, docs)[1][:, 0]
+            seen.extend((self.queue[places] @ copy).max().item() for places, copy in zip(queued, copies, strict=True))
+        return forward(self, tokens, docs, queued)
+
+    monkeypatch.setattr(Momentum, "forward", spy)
+    model = Momentum(study.untrained(experiment), 16, momentum=1.0)
+    history = training.train(
+        model, *relatives, strategies.named("info_nce"), learning_rate=1e-3, batch_size=2, epochs=6
+    )
+    assert max(seen) < 0.999 and np.isfinite(history["loss"]).all()  # a cosine of 1: the row's own positive
+    again = training.train(model, *relatives, strategies.named("info_nce"), learning_rate=1e-3, batch_size=2, epochs=1)
+    assert len(again) == 4  # it starts with an empty queue
 
 
 def test_a_queue_gives_negatives_from_earlier_steps(experiment, monkeypatch):

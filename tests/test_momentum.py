@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lib import losses
-from lib.models.momentum import Momentum
+from lib.models.momentum import Momentum, negatives
 
 
 class Encoder(nn.Module):
@@ -85,6 +85,24 @@ def test_the_queue_grows_to_its_size_and_the_oldest_leave(encoder):
     torch.testing.assert_close(model.queue, positives[-5:].detach())
     model(step(9, batch=7), 3)  # a batch larger than the queue: its last ones
     torch.testing.assert_close(model.queue, (step(9, batch=7)["documents"][2:, 0] @ encoder.linear.weight.T).detach())
+
+
+def test_places_in_the_queue_that_hold_no_relevant_document():
+    relevant = torch.tensor([[0, 1, 0, 0], [0, 0, 0, 0], [1, 0, 0, 1]]).bool()
+    assert negatives(relevant).tolist() == [[2, 3], [2, 3], [1, 2]]  # the newest, as many for each query
+    assert negatives(torch.zeros(2, 3).bool()).tolist() == [[0, 1, 2]] * 2
+    assert negatives(torch.ones(2, 3).bool()).shape == (2, 0)
+    assert negatives(torch.zeros(2, 0).bool()).shape == (2, 0)
+
+
+def test_each_query_is_compared_with_its_own_places_of_the_queue(encoder):
+    whole, some = (Momentum(encoder, size=10, momentum=1.0).train() for _ in range(2))
+    for model in (whole, some):
+        model(step(0), 3)
+    every, kept = whole(step(1), 3), some(step(1), 3, torch.tensor([[1], [0]]))
+    torch.testing.assert_close(kept[:, :3], every[:, :3])
+    assert torch.equal(kept[:, 3], every[[0, 1], [4, 3]])
+    assert some(step(2), 3, torch.empty(2, 0, dtype=torch.long)).shape == (2, 3)
 
 
 def test_only_the_queries_are_trained(encoder):

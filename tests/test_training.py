@@ -1,13 +1,15 @@
 """The training loop: every strategy learns a small batch, seeds reproduce, what is wrong is said."""
 
+import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from lib import collections, groups, hardware, scoring, strategies, study, training
+from lib import collections, groups, hardware, losses, scoring, strategies, study, training
 from lib.models import cross_encoder
 from lib.study import Experiment
 
@@ -75,11 +77,106 @@ def test_training_leaves_the_random_state_alone(material):
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_a_loss_that_is_not_finite_is_named(material):
+def breaking(at, broken):
+    """A strategy whose loss becomes `broken(loss)` at one step, and the steps that it was asked for."""
+    steps = []
+
+    def loss(scores, targets):
+        steps.append(1)
+        value = losses.info_nce(scores, targets)
+        return broken(value) if len(steps) == at else value
+
+    return strategies.Strategy("breaking", "contrastive", (strategies.Term(loss, "labels"),)), steps
+
+
+def without_slope(value):
+    """The same value with an infinite gradient: the root of zero."""
+    return value.detach() + torch.sqrt(value - value.detach())
+
+
+@pytest.mark.parametrize(
+    ("broken", "what"),
+    [
+        (lambda loss: loss * torch.nan, "the loss"),
+        (lambda loss: loss + torch.inf, "the loss"),
+        (without_slope, "the gradient"),
+    ],
+)
+@pytest.mark.parametrize("at", [1, 3, 16])  # 16: the last, whose gradient no later loss shows
+def test_what_is_not_finite_stops_training_at_once_and_is_named(material, broken, what, at):
+    made, pairs, model = material
+    strategy, steps = breaking(at, broken)
+    with pytest.raises(FloatingPointError, match=f"strategy breaking: {what} is not finite at step {at}; lower the"):
+        training.train(model(), made, pairs, strategy, learning_rate=1e-3, batch_size=2, epochs=4)
+    assert len(steps) == at
+
+
+@pytest.mark.parametrize("at", [1, 16, 17, 20])
+def test_an_accelerator_is_read_every_few_steps_only(at):
+    read = []
+    fake = SimpleNamespace(
+        device=torch.device("cuda"), num_processes=1, reduce=lambda values, _: (read.append(len(values)), values)[1]
+    )
+    history = training._History(fake, "kl")
+    with pytest.raises(FloatingPointError, match=f"kl: the loss is not finite at step {at};"):
+        for step in range(1, 21):
+            history.add(torch.full((6,), torch.nan if step == at else 1.0), 1e-3, 8)
+        history.table()
+    assert read == ([16] if at <= 16 else [16, 4])
+
+
+def test_weights_that_are_not_finite_at_the_end_are_refused(material):
+    made, pairs, model = material
+    with pytest.raises(FloatingPointError, match="weight is not finite after training; lower the learning rate"):
+        fit(material, "info_nce", learning_rate=1e39, epochs=1, warm_up=1.0)  # one step: no loss sees its weights
+    ranker = model()
+    ranker.register_buffer("seen", torch.tensor(torch.nan))
+    with pytest.raises(FloatingPointError, match="seen is not finite"):
+        training.train(ranker, made, pairs, strategies.named("bce"), learning_rate=1e-3, batch_size=8)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("source", ["labels", "teacher"])
+def test_targets_that_are_not_finite_are_refused_before_the_first_step(material, source, value, monkeypatch):
+    made, pairs, model = material
+    made.targets[source][3, 2] = value
+    named = f"targets '{source}': {value} for query '{made.queries[3]}' and document '{made.documents[3, 2]}'"
+    monkeypatch.setattr(training, "batches", lambda *_, **__: pytest.fail("started"))
+    with pytest.raises(ValueError, match=named):
+        training.train(model(), made, pairs, strategies.named("margin_mse"), learning_rate=1e-3, batch_size=8)
+
+
+def test_targets_that_are_missing_or_of_another_shape_are_refused(material):
     made, _, _ = material
-    made.targets["teacher"][:] = np.inf
-    with pytest.raises(FloatingPointError, match="margin_mse: the loss is not finite at step 1"):
-        fit(material, "margin_mse")
+    teacher = made.targets.pop("teacher")
+    with pytest.raises(ValueError, match="strategy kl: the groups have no targets 'teacher'"):
+        fit(material, "kl")
+    made.targets["teacher"] = teacher[:, :3]
+    with pytest.raises(ValueError, match=r"'teacher': shape \(8, 3\); give one per document, \(8, 4\)"):
+        fit(material, "kl")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("learning_rate", value) for value in (0, -1e-3, np.nan, np.inf, "1e-3", None, True)),
+        *(
+            (name, value)
+            for name in ("batch_size", "epochs")
+            for value in (0, -1, 2.0, np.nan, np.inf, "2", True, None)
+        ),
+        *(("chunk", value) for value in (0, 1.5)),
+        *(("warm_up", value) for value in (-0.1, 1.1, np.nan)),
+        *(("clip", value) for value in (0, np.nan)),
+        *(("weight_decay", value) for value in (-1, np.inf)),
+        *(("seed", value) for value in (-1, 0.5)),
+    ],
+)
+def test_impossible_settings_are_refused_before_the_model_is_touched(material, name, value):
+    made, pairs, _ = material
+    settings = {"learning_rate": 1e-3, "batch_size": 8, name: value}
+    with pytest.raises(ValueError, match=f"{name}={re.escape(repr(value))}: give"):
+        training.train(None, made, pairs, strategies.named("info_nce"), **settings)
 
 
 def test_too_few_groups_are_refused(material):
@@ -105,6 +202,75 @@ def test_two_processes_share_a_batch(material):
     for full, left, right in zip(whole, *halves, strict=True):
         joined = torch.cat([left.targets["teacher"], right.targets["teacher"]])
         assert sorted(full.tolist()) == sorted(joined.tolist())
+
+
+@pytest.mark.parametrize("batch_size", [3, 5, 7])
+def test_every_group_is_left_out_now_and_then(material, batch_size):
+    """An epoch ends before a batch that is not full; which groups miss it, the seed and the epoch decide."""
+    made, pairs, _ = material
+    made.targets["number"] = np.tile(np.arange(len(made), dtype=np.float32)[:, None], 4)
+    full, rest = divmod(len(made), batch_size)
+    missed = np.zeros(len(made))
+    for seed in range(60):
+        data = training.batches(made, pairs, batch_size=batch_size, epochs=2, seed=seed)
+        seen = np.array([batch.targets["number"][:, 0].long().tolist() for batch in data]).reshape(2, full * batch_size)
+        for epoch in seen:
+            assert len(set(epoch)) == full * batch_size
+            missed[np.setdiff1d(np.arange(len(made)), epoch)] += 1
+    expected = 120 * rest / len(made)
+    assert (missed > 0.4 * expected).all() and (missed < 1.8 * expected).all(), missed
+
+
+def test_lengths_decide_nothing_about_who_is_left_out():
+    """With 100 groups of lengths 0 to 99 and one left out, each is left out about as often as any other."""
+    gone = [
+        set(range(101)) - set(np.concatenate(list(training._order(np.arange(101), 10, np.random.default_rng(seed)))))
+        for seed in range(400)
+    ]
+    mean = np.mean([one.pop() for one in gone])
+    assert 43 < mean < 57  # the standard error is 1.5
+
+
+@pytest.fixture
+def relatives(material):
+    """Groups that meet: two of one query, two with one positive, and a negative that is relevant elsewhere."""
+    _, pairs, _ = material
+    queries = np.array(["q0", "q0", "q1", "q2"])
+    documents = np.array([["d0", "d5", "d6"], ["d1", "d5", "d7"], ["d2", "d0", "d8"], ["d2", "d9", "d10"]])
+    labels = {"labels": np.tile(np.array([1, 0, 0], np.float32), (4, 1))}
+    return groups.Groups(queries, documents, labels, {"q2": {"d8", "d2", "d39", "not there"}}), pairs
+
+
+def test_batches_tell_which_documents_are_relevant_to_which_queries(relatives):
+    made, pairs = relatives
+    made.targets["number"] = np.tile(np.arange(4, dtype=np.float32)[:, None], 3)
+    known = {"q0": {"d0", "d1"}, "q1": {"d2"}, "q2": {"d2", "d8"}}
+    for share in ((0, 1), (0, 2), (1, 2)):
+        (batch,) = training.batches(made, pairs, batch_size=4, epochs=1, seed=3, share=share, in_batch=True)
+        rows = batch.targets["number"][:, 0].long().tolist()
+        expected = [[[one in known[made.queries[i]] for one in made.documents[j]] for j in rows] for i in rows]
+        assert batch.relevant.tolist() == expected and batch.queued is None
+        assert batch.relevant[range(len(rows)), range(len(rows)), 0].all()
+    (batch,) = training.batches(made, pairs, batch_size=4, epochs=1, seed=3)
+    assert batch.relevant is None
+
+
+def test_a_query_is_not_compared_with_its_relevant_documents_in_the_queue(relatives):
+    made, pairs = relatives
+    made.targets["number"] = np.tile(np.arange(4, dtype=np.float32)[:, None], 3)
+    known = {"q0": {"d0", "d1"}, "q1": {"d2"}, "q2": {"d2", "d8"}}
+    queue, left_out = [], 0
+    for batch in training.batches(made, pairs, batch_size=2, epochs=5, seed=0, queue=5):
+        rows = batch.targets["number"][:, 0].long().tolist()
+        if queue:
+            for row, places in zip(rows, batch.queued.tolist(), strict=True):
+                kept = [place for place, one in enumerate(queue) if one not in known[made.queries[row]]]
+                assert places == kept[len(kept) - len(places) :]  # its newest, the oldest first
+            fewest = min(sum(one not in known[made.queries[row]] for one in queue) for row in rows)
+            assert batch.queued.shape == (2, fewest)
+            left_out += len(queue) - fewest
+        queue = (queue + made.documents[rows, 0].tolist())[-5:]
+    assert left_out
 
 
 @pytest.mark.gpu

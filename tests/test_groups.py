@@ -1,0 +1,72 @@
+"""Training groups: what may be a positive, what is never a negative, and what is refused."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import groups
+
+
+def judged(collection, *rows):
+    """The collection with other training judgements: (query, document, grade)."""
+    frame = pd.DataFrame(rows, columns=["query", "document", "grade"])
+    return replace(collection, judgements=collection.judgements | {"train": frame}, fingerprint="other")
+
+
+def everything(collection, queries, depth):
+    """A search that finds every document for every query, in the corpus's order, and one that the corpus lacks."""
+    rows = [(query, document) for query in queries for document in ["gone", *collection.documents][:depth]]
+    return pd.DataFrame(rows, columns=["query", "document"])
+
+
+def test_documents_with_any_grade_above_zero_are_never_negatives(found):
+    related = [f"d{number}" for number in range(20)]
+    collection = judged(found, *(("q0", one, 1 + number % 3) for number, one in enumerate(related)), ("q0", "d20", 0))
+    made = groups.build(collection, count=20, docs=20, find=everything)
+    for documents in made.documents:
+        assert documents[0] in related and not set(documents[1:]) & set(related)
+    assert {"d20"} <= set(made.documents[:, 1:].ravel())  # judged as not relevant: a good negative
+    assert made.related == {"q0": set(related)}
+
+
+def test_judged_documents_that_the_corpus_lacks_are_neither_positives_nor_negatives(found):
+    collection = judged(found, ("q0", "gone", 2), ("q0", "d0", 1), ("q1", "gone too", 1), ("q1", "d1", 1))
+    assert groups.available(collection) == 2
+    made = groups.build(collection, count=2, docs=30, find=everything)
+    assert made.documents[:, 0].tolist() == ["d0", "d1"]
+    assert set(made.documents.ravel()) <= set(found.documents)
+
+
+def test_a_document_that_is_found_twice_is_once_in_a_group(found):
+    twice = lambda collection, queries, depth: pd.concat([everything(collection, queries, 5)] * 2)  # noqa: E731
+    made = groups.build(found, count=16, docs=6, find=twice)
+    assert all(len(set(documents)) == 6 for documents in made.documents)
+
+
+def test_available_counts_what_can_be_built(found):
+    assert groups.available(found) == 16 and groups.available(found, "test") == 8
+    assert len(groups.build(found, count=16, docs=4)) == 16
+
+
+@pytest.mark.parametrize(
+    ("count", "docs", "message"),
+    [
+        (16, 1, "docs=1: .* give 2 to 50"),
+        (16, groups.DEPTH + 1, "docs=51: .* give 2 to 50"),
+        (17, 4, "count=17: tiny has 16 groups in its train split; give 1 to 16"),
+        (0, 4, "count=0: .* give 1 to 16"),
+        (-3, 4, "count=-3"),
+        (16, 41, "docs=41: tiny has only 39 documents that can be negatives of query 'q0'; give fewer docs"),
+    ],
+)
+def test_impossible_sizes_are_refused(found, count, docs, message):
+    with pytest.raises(ValueError, match=message):
+        groups.build(found, count=count, docs=docs)
+
+
+def test_a_group_may_hold_the_whole_corpus(found):
+    made = groups.build(found, count=2, docs=40)
+    assert all(set(documents) == set(found.documents) for documents in made.documents)
+    assert np.array_equal(made.documents, groups.build(found, count=2, docs=40).documents)

@@ -1,0 +1,86 @@
+"""Names of strategies: what is impossible is refused when it is named, and one strategy has one spelling."""
+
+import pytest
+import torch
+
+from lib import losses, strategies
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("kl(temperature=0)", "temperature=0 is impossible; give a finite number above 0"),
+        ("kl(temperature=-1)", "temperature=-1 is impossible"),
+        ("kl(temperature=1e999)", "temperature=inf is impossible"),
+        ("kl(temperature=1e300)", "the loss of an example is not finite"),
+        ("kl(temperature=1e-320)", "the loss of an example is not finite"),
+        ("kl(temperature='a')", "temperature='a' has the wrong type; give a number"),
+        ("kl(temperature=True)", "temperature=True has the wrong type"),
+        ("kl(temperature=None)", "temperature=None has the wrong type"),
+        ("kl(temperature=[1])", r"temperature=\[1\] has the wrong type"),
+        ("kl(temperature=nan)", "write it as name"),
+        ("kl(target_temperature=0)", "target_temperature=0 is impossible"),
+        ("info_nce+kl(temperature=0)", "temperature=0 is impossible"),
+        ("hinge(margin='1')", "margin='1' has the wrong type"),
+        ("lambda_loss(cutoff=0)", "cutoff=0 is impossible; give a whole number of at least 1"),
+        ("lambda_loss(cutoff=2.5)", "cutoff=2.5 has the wrong type; give a whole number or None"),
+        ("lambda_loss(scheme='x')", "scheme='x'"),
+        ("weighted_ranknet(bounded=1)", "bounded=1 has the wrong type; give True or False"),
+        ("adaptive_margin(scale='nope')", "scale='nope': give one of unit, clamp, raw"),
+        ("adaptive_margin(error='l3')", "error='l3': give one of l2, l1, soft"),
+        ("adaptive_margin(reading='column')", "reading='column': give one of row, literal"),
+        ("adaptive_margin(threshold='x')", "threshold='x' has the wrong type; give a number or None"),
+        ("adaptive_margin(threshold=2)", "threshold=2 is impossible; give a cosine, -1 to 1"),
+        ("kl(temperature=1, temperature=2)", "each parameter once"),
+        ("kl(**{'temperature': 2})", "write it as name"),
+        ("kl(temperature=2)(temperature=3)", "write it as name"),
+        ("kl(temperature=2", "write it as name"),
+        (None, "strategy=None: give one of info_nce"),
+    ],
+)
+def test_what_is_impossible_is_refused_when_it_is_named(name, message):
+    for read in (strategies.named, strategies.canonical):
+        with pytest.raises(ValueError, match=message):
+            read(name)
+
+
+@pytest.mark.parametrize(
+    ("spellings", "one"),
+    [
+        (("kl(temperature=2)", "kl( temperature = 2.0 )", " kl (temperature=2e0,)"), "kl(temperature=2.0)"),
+        (("kl", "kl()", "kl(temperature=1)", "kl(target_temperature=None)"), "kl"),
+        (
+            ("adaptive_margin(error='l1', scale='clamp')", 'adaptive_margin(scale="clamp",error="l1",detach=False)'),
+            "adaptive_margin(error='l1', scale='clamp')",
+        ),
+        (("info_nce+kl(temperature=2)",), "info_nce+kl(temperature=2.0)"),
+        (("adaptive_margin(in_batch=True)", "adaptive_margin_in_batch(reading='row')"), "adaptive_margin_in_batch"),
+        (("triplet", "hinge(margin=0.3)", "triplet(margin=.30)"), "triplet"),
+        (("hinge(margin=1)", "triplet(margin=1)"), "hinge"),
+        (("in_batch(temperature=0.05)",), "in_batch"),
+    ],
+)
+def test_one_strategy_has_one_spelling(spellings, one):
+    assert {strategies.canonical(name) for name in spellings} == {one}
+    assert strategies.canonical(one) == one
+
+
+def test_other_strategies_have_other_spellings():
+    names = [
+        *strategies.STRATEGIES, "kl(temperature=2)", "kl(temperature=3)", "kl(target_temperature=2)", "gist(margin=0.1)",
+        "adaptive_margin(threshold=0.9)", "adaptive_margin(detach=True)", "distributed_margin(detach=True)",
+    ]  # fmt: skip
+    assert [strategies.canonical(name) for name in strategies.STRATEGIES] == list(strategies.STRATEGIES)
+    assert len({strategies.canonical(name) for name in names}) == len(names)
+
+
+def test_the_canonical_name_minimises_the_same():
+    scores, targets = torch.tensor([[1.0, 0.5, -1.0]]), torch.tensor([[2.0, 0.0, 1.0]])
+    for name in ("kl(temperature=2)", "hinge(margin=0.3)", "info_nce+kl( temperature=3 )", "lambda_loss(cutoff=2)"):
+        given, same = strategies.named(name), strategies.named(strategies.canonical(name))
+        sources = dict.fromkeys(("labels", "teacher"), targets)
+        torch.testing.assert_close(given.loss(scores, sources), same.loss(scores, sources))
+    torch.testing.assert_close(
+        strategies.named("kl(temperature=2)").loss(scores, {"teacher": targets}),
+        losses.kl(scores, targets, temperature=2),
+    )
