@@ -101,9 +101,11 @@ def train(
     gradients are clipped to norm `clip`. With `chunk` a bi-encoder's batch is encoded that many groups at a time, with
     the gradients of the whole (`lib.grad_cache`). Columns: step, loss, positive and negative (mean raw scores), wanted
     (mean margin of the first term's targets), alike (mean similarity of positives and their negatives, where the
-    strategy compares documents), gradient_norm, learning_rate, documents. Under several processes (`accelerate launch`)
-    each takes its share of every batch, and the history is that of all. Equal arguments on one machine in one process
+    strategy compares documents), gradient_norm, learning_rate, documents. Equal arguments on one machine in one process
     give an equal history.
+
+    Under several processes (`accelerate launch`, on processors `python -m torch.distributed.run`) each takes its share
+    of every batch and compares a batch's documents within it; the history is that of all.
 
     Raises:
         FloatingPointError: a loss, a gradient or a weight is not finite.
@@ -133,7 +135,7 @@ def train(
     history = _History(accelerator, strategy.name)
     wrapped, optimizer = accelerator.prepare(model.train(), optimizer)
     with torch.random.fork_rng():
-        torch.manual_seed(seed)  # dropout
+        torch.manual_seed(seed + accelerator.process_index)  # dropout, of its own in every process
         for batch in progress.steps(data, what, steps):
             batch = accelerate.utils.send_to_device(vars(batch), accelerator.device, non_blocking=True)
             loss, matrix = _backward(wrapped, strategy, batch, chunk, accelerator)
@@ -193,7 +195,9 @@ def _accelerator(model: nn.Module, batch_size: int, chunk: int | None) -> accele
     """The accelerator of this process; what needs one process, or cannot be shared evenly, is refused."""
     # Not every parameter is in every loss: a bi-encoder's backbone may have a pooler that nothing reads.
     unused = accelerate.DistributedDataParallelKwargs(find_unused_parameters=True)
-    accelerator = accelerate.Accelerator(mixed_precision=hardware.precision(), kwargs_handlers=[unused])
+    # Without `cpu` Accelerate would not see that a launcher started several processes on a processor.
+    cpu = hardware.device().type == "cpu"
+    accelerator = accelerate.Accelerator(cpu=cpu, mixed_precision=hardware.precision(), kwargs_handlers=[unused])
     processes = accelerator.num_processes
     if chunk is not None and processes > 1:
         raise ValueError(f"chunk={chunk}: its gradients are not gathered over {processes} processes; give chunk=None")
