@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import tokenizers
 import torch
 
 from lib import store
@@ -74,19 +75,19 @@ class TokenStore:
 def tokenise(texts: dict[str, str], tokenizer, identity: str) -> TokenStore:
     """The token store of `texts` (id -> text), from the cache where the texts and the tokenizer are the same.
 
-    `identity` names the texts' content (a collection's fingerprint and which of its texts these are).
+    `identity` names the texts' content, such as a collection's `documents_digest`. How the tokenizer is set to cut and
+    to pad at the moment decides nothing here.
     """
-    vocabulary = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
-    name = store.key("tokens", identity, vocabulary)
-    return TokenStore(store.keep("tokens", name, lambda folder: _write(texts, tokenizer, folder)))
-
-
-def _write(texts: dict[str, str], tokenizer, folder: Path) -> None:
-    cut = tokenizer.backend_tokenizer
+    cut = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())  # the caller's stays as it is set
     cut.no_truncation()
     cut.no_padding()
+    name = store.key("tokens", identity, hashlib.sha256(cut.to_str().encode()).hexdigest())
+    return TokenStore(store.keep("tokens", name, lambda folder: _write(texts, cut, folder)))
+
+
+def _write(texts: dict[str, str], cut: tokenizers.Tokenizer, folder: Path) -> None:
     values, pieces, lengths = list(texts.values()), [], []
-    kind = np.uint16 if len(tokenizer) <= 2**16 else np.int32
+    kind = np.uint16 if cut.get_vocab_size() <= 2**16 else np.int32
     for start in range(0, len(values), 4096):
         for encoding in cut.encode_batch_fast(values[start : start + 4096], add_special_tokens=False):
             pieces.append(np.array(encoding.ids, dtype=kind))
