@@ -5,10 +5,11 @@ laptop       two cores, no accelerator, no network, real text: the default, whos
 workstation  one accelerator: all training groups, longer lists, five seeds, every test query
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from lib import pydocs, strategies
+from lib import pydocs, store, strategies
 from lib.experiment import Experiment, TestSet
 
 
@@ -267,3 +268,20 @@ def parameter(name: str, value: object, kind: type, *, among: tuple | None = Non
     if among is not None and value not in among:
         raise ValueError(f"parameter {name!r}: {value!r} is unknown; give one of {', '.join(map(str, among))}")
     return value
+
+
+# What the notebooks' further parameters are unless they are given; a test compares.
+DEFAULTS = {"measure": "RR@10", "baseline": "info_nce", "folders": ""}
+
+
+def variant_folder(profile: str, **parameters: object) -> str:
+    """Where what a notebook writes goes: its profile, and a folder for every parameter that differs from its default.
+
+    'laptop', 'laptop/measure=nDCG@10'. A value that is no file name is cut and gets a hash.
+    """
+    changed = {name: str(parameters[name]) for name in sorted(parameters) if parameters[name] != DEFAULTS.get(name)}
+    parts = [profile]
+    for name, value in changed.items():
+        plain = re.sub(r"[^\w@.+-]+", "_", value)[-60:]
+        parts.append(f"{name}={plain}" if plain == value else f"{name}={plain}-{store.key(value)[:6]}")
+    return "/".join(parts)

@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lib import batch, profiles
+from lib import notebooks, profiles
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -25,7 +25,7 @@ ORDER = [
     "lib.models.bi_encoder", "lib.models.colbert", "lib.models.prettr", "lib.models.tk", "lib.models.momentum", "lib.models.adapters", "lib.models",
     "lib.late_interaction", "lib.strategies",
     "lib.hardware", "lib.grad_cache", "lib.training", "lib.scoring", "lib.efficiency", "lib.evaluation", "lib.statistics", "lib.distributions",
-    "lib.experiment", "lib.study", "lib.profiles", "lib.plots", "lib.batch",
+    "lib.experiment", "lib.study", "lib.profiles", "lib.plots", "lib.notebooks", "lib.batch",
 ]  # fmt: skip
 
 
@@ -89,7 +89,7 @@ def test_notebooks_keep_their_form(path):
     assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith(f"# {path.stem[:2]} ")
     assert "?" in notebook.cells[0].source.splitlines()[0]  # each asks one question
     assert not any(cell.outputs or cell.execution_count for cell in code)
-    assert batch.defaults(path)["profile"] == "laptop"
+    assert notebooks.defaults(path)["profile"] == "laptop"
     assert "assert " in code[-1].source
     for cell in code:
         assert len(cell.source.splitlines()) <= 15, cell.source

@@ -9,8 +9,6 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lib import batch, profiles
-
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 
@@ -74,48 +72,3 @@ def test_a_notebook_runs_by_itself_under_plain_papermill(executed):
 def test_plain_papermill_refuses_a_wrong_profile(value, says, tmp_path):
     done = command(NOTEBOOKS[0], tmp_path / "out.ipynb", "-p", "profile", value, folder=tmp_path, module="papermill")
     assert done.returncode != 0 and says in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["-p", "profle", "smoke"], "'profle': .* has none of that name"),
-        (["-p", "profile", "smok"], "'profile': 'smok' is unknown"),
-        (["-p", "profile", "3"], "'profile': 3 is int"),
-        (["-p", "measure", "RR@10", "-p", "profile", "smoke"], "'measure': 01_data.ipynb has none"),
-        (["nowhere.ipynb"], "nowhere.ipynb: no such notebook"),
-    ],
-)
-def test_the_batch_command_refuses_before_it_runs(arguments, says, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(batch, "_run_all", lambda *_: pytest.fail("it ran"))
-    assert batch.main([str(NOTEBOOKS[0]), *arguments]) == 2
-    assert pytest.importorskip("re").search(says, capsys.readouterr().err)
-
-
-def test_a_failing_notebook_is_marked_and_named(tmp_path):
-    notebook = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell("profile = 'smoke'"), nbformat.v4.new_code_cell("1 / 0")]
-    )
-    notebook.cells[0].metadata["tags"] = ["parameters"]
-    nbformat.write(notebook, tmp_path / "broken.ipynb")
-    done = command(tmp_path / "broken.ipynb", "--out", tmp_path / "out", folder=tmp_path)
-    assert done.returncode == 1 and "broken.ipynb" in done.stderr and "ZeroDivisionError" in done.stderr
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["broken.failed.ipynb"]
-
-
-def test_only_literals_are_parameters(tmp_path):
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("a = len('x')")])
-    with pytest.raises(batch.ParameterError, match="0 cells are tagged"):
-        nbformat.write(notebook, tmp_path / "a.ipynb")
-        batch.defaults(tmp_path / "a.ipynb")
-    notebook.cells[0].metadata["tags"] = ["parameters"]
-    nbformat.write(notebook, tmp_path / "a.ipynb")
-    with pytest.raises(batch.ParameterError, match="line 1 of its parameters"):
-        batch.defaults(tmp_path / "a.ipynb")
-
-
-def test_parameters_of_a_notebook_are_checked_by_name():
-    with pytest.raises(TypeError, match="'measure': 3 is int, not str"):
-        profiles.parameter("measure", 3, str)
-    with pytest.raises(ValueError, match="'measure': 'MAP' is unknown; give one of RR"):
-        profiles.parameter("measure", "MAP", str, among=("RR",))
