@@ -58,6 +58,12 @@ def train(ranker, tokens, steps=2):
     return {name for name, weight in ranker.named_parameters() if not torch.equal(before[name], weight)}
 
 
+def same_weights(one, other):
+    weights, others = one.state_dict(), other.state_dict()
+    assert list(weights) == list(others)
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
 def is_adapter(name):
     return "lora_" in name or name == "adapter.encoder.default.embedding.weight"
 
@@ -129,7 +135,9 @@ def test_lora_is_merged(architecture, tiny_backbone, found, tmp_path):
     np.testing.assert_allclose(scores(ranker, tokens), learnt, atol=1e-5 * scale)
     ranker.save(tmp_path / "model", backbone.tokenizer(tiny_backbone), 32)
     assert not (tmp_path / "model" / "adapter").exists()
-    assert torch.equal(scores(models.load(tmp_path / "model"), tokens), scores(ranker, tokens))
+    again = models.load(tmp_path / "model")
+    same_weights(again, ranker)
+    np.testing.assert_allclose(scores(again, tokens), scores(ranker, tokens), atol=1e-5 * scale)
 
 
 def test_lora_by_hand(tiny_backbone, found):
@@ -218,7 +226,9 @@ def test_a_prefix_is_saved_and_opened(architecture, tiny_backbone, found, tmp_pa
     state = torch.get_rng_state()
     again = models.load(tmp_path)
     assert torch.equal(torch.get_rng_state(), state) and capfd.readouterr() == ("", "")
-    assert torch.equal(scores(again, tokens), scores(ranker, tokens)) and not again.training
+    same_weights(again, ranker)
+    torch.testing.assert_close(scores(again, tokens), scores(ranker, tokens), atol=1e-4, rtol=1e-5)
+    assert not again.training
     learning, whole = (
         [name for name, weight in one.named_parameters() if weight.requires_grad] for one in (again, ranker)
     )
@@ -263,7 +273,7 @@ def test_tokens_keep_their_positions(kind):
     adapters.attach(ranker, "prefix", 7, 0)  # more than there are positions left
     torch.nn.init.normal_(ranker.adapter.encoder["default"].embedding.weight)
     assert (ranker.encode_queries({"input_ids": ids, "attention_mask": mask})[0] - without).abs().max() > 1e-3
-    assert torch.equal(seen[0], seen[1])
+    torch.testing.assert_close(seen[0], seen[1])
 
 
 # --- Both
@@ -276,13 +286,13 @@ def test_a_copy_has_an_adapter_of_its_own(kind, architecture, tiny_backbone, fou
     tokens = batch(ranker, found, tiny_backbone)
     train(ranker, tokens)
     other, before = copy.deepcopy(ranker), scores(ranker, tokens)
-    assert torch.equal(scores(other, tokens), before)
+    torch.testing.assert_close(scores(other, tokens), before, atol=1e-4, rtol=1e-5)
     with torch.no_grad():
         for name, weight in other.named_parameters():
             if is_adapter(name):
                 weight += 1
-    assert torch.equal(scores(ranker, tokens), before)
-    assert (scores(other, tokens) - before).abs().max() > 1e-4
+    torch.testing.assert_close(scores(ranker, tokens), before, atol=1e-4, rtol=1e-5)
+    assert (scores(other, tokens) - before).abs().max() > 1e-2
 
 
 @BOTH

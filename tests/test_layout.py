@@ -16,7 +16,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 
 # From the bottom up: a module may import those before it.
 ORDER = [
-    "lib.progress", "lib.store", "lib.losses.signature", "lib.losses.pointwise", "lib.losses.pairwise", "lib.losses.listwise",
+    "lib.progress", "lib.digest", "lib.store", "lib.losses.signature", "lib.losses.pointwise", "lib.losses.pairwise", "lib.losses.listwise",
     "lib.losses.distillation", "lib.losses.in_batch", "lib.losses.margins", "lib.losses.descent", "lib.losses", "lib.pydocs",
     "lib.collections", "lib.retrieval", "lib.vectors", "lib.nearest", "lib.tokens", "lib.groups",
     "lib.score_files.faults", "lib.score_files.blocks", "lib.score_files.rows", "lib.score_files.tabbed",

@@ -105,7 +105,7 @@ def test_a_saved_ranker_scores_the_same_here_and_in_sentence_transformers(pairs,
     asked, documents = np.array(list(found.queries)[:8]), np.array(list(found.documents)[:8])
     ours = scoring.score(ranker, made, asked, documents)
     again = scoring.score(cross_encoder.load(tmp_path), made, asked, documents)
-    np.testing.assert_array_equal(ours, again)
+    np.testing.assert_allclose(ours, again, atol=1e-5)
     texts = [
         (found.queries[query], found.documents[document]) for query, document in zip(asked, documents, strict=True)
     ]

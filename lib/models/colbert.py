@@ -19,6 +19,10 @@ from lib.models.ranker import LateRanker, drawn_from, float32
 
 PROJECTION = "projection.safetensors"
 SIMILARITY = ("dot", "cosine")
+# Length of the projection's rows at the start. It brings scores, sums over a query's tokens, from some 300 to where
+# other architectures begin: with rows of length 1, training from labels or a teacher ended below its start (dev
+# queries, RR@10 .45 and .44; with 1/4 .52 and .50).
+GAIN = 0.25
 
 
 def max_sim(queries: Tensor, query_mask: Tensor, documents: Tensor, document_mask: Tensor) -> Tensor:
@@ -56,10 +60,8 @@ class ColBERT(LateRanker):
         super().__init__({"dim": dim, "masks": masks, "similarity": similarity, "punctuation": punctuation})
         self.transformer = transformer
         self.projection = nn.Linear(width, dim, bias=False)
-        # Orthogonal rows keep the order of similarities as the encoder has it. Their length brings scores, sums over
-        # a query's tokens, from some 300 to where other architectures begin: with rows of length 1, training
-        # from labels or a teacher ended below its start (dev queries, RR@10 .45 and .44; with 1/4 .52 and .50).
-        nn.init.orthogonal_(self.projection.weight, gain=0.25)
+        # Orthogonal rows keep the order of similarities as the encoder has it.
+        nn.init.orthogonal_(self.projection.weight, gain=GAIN)
         marks = () if punctuation else tokenizer.convert_tokens_to_ids(list(string.punctuation))
         left_out = torch.tensor([mark for mark in marks if mark != tokenizer.unk_token_id], dtype=torch.long)
         self.register_buffer("left_out", left_out, persistent=False)
