@@ -62,7 +62,7 @@ _PLAIN = (("#111111", "o", "-"), ("#1b7f79", "s", "--"), ("#777777", "^", "-."),
 
 def style(name: str) -> tuple[str, str, str]:
     """Colour, marker and dash of a strategy or an architecture; what follows a comma or stands in brackets is left."""
-    name = strategies.base_name(name).split(",")[0]
+    name = strategies.base_name(name).split(",")[0].split(" [")[0]
     return STYLE.get(name) or ARCHITECTURES.get(name, _OTHER)
 
 

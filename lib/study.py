@@ -37,7 +37,7 @@ from lib import (
 from lib.collections import Collection
 from lib.experiment import Experiment, TestSet, describe, layer_count, lineage, ranker_names
 from lib.groups import Groups
-from lib.models import LateRanker, Ranker, adapters, backbone, weights
+from lib.models import LateRanker, Ranker, adapters, backbone, changes
 from lib.models.momentum import Momentum
 from lib.vectors import Identity, VectorStore
 
@@ -186,7 +186,7 @@ def _restored(experiment: Experiment, trained: Experiment) -> Ranker:
         if experiment is not trained:  # a run that starts from one with a prefix trains all weights, the prefix too
             ranker.transformer.base_model.requires_grad_(True)
             ranker.transformer.base_model.embeddings.requires_grad_(experiment.embeddings)
-    weights.restore(ranker, _run(trained) / WEIGHTS)
+    changes.restore(ranker, _run(trained) / WEIGHTS)
     return ranker
 
 
@@ -423,7 +423,7 @@ def _train(experiment: Experiment, folder: Path | None) -> None:
     }  # fmt: skip
     _tidy(_costs_and_conditions(costs)).to_parquet(folder / "costs.parquet")
     steps.to_parquet(folder / "history.parquet")
-    weights.save(ranker, _built(experiment), _built(experiment, seed=experiment.seed + 1), folder / WEIGHTS)
+    changes.save(ranker, _built(experiment), _built(experiment, seed=experiment.seed + 1), folder / WEIGHTS)
     about = {"experiment": dataclasses.asdict(experiment), "identity": identity.of_run(experiment)}
     (folder / ABOUT).write_text(json.dumps(about, indent=1))
 

@@ -101,6 +101,7 @@ ELSEWHERE = {
     "identity": "the description itself",
     "tokens.PAD_TO": "padding, which every model masks",
     "scoring.AT_ONCE": "how much is in memory at a time",
+    "training.READ_EVERY": "how often an accelerator is waited for",
     "statistics.RESAMPLES": "of intervals and tests, which are computed from the table and kept nowhere",
 }
 DECIDING = [

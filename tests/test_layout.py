@@ -16,16 +16,16 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 
 # From the bottom up: a module may import those before it.
 ORDER = [
-    "lib.progress", "lib.digest", "lib.store", "lib.losses.signature", "lib.losses.pointwise", "lib.losses.pairwise", "lib.losses.listwise",
+    "lib.processes", "lib.progress", "lib.digest", "lib.store", "lib.losses.signature", "lib.losses.pointwise", "lib.losses.pairwise", "lib.losses.listwise",
     "lib.losses.distillation", "lib.losses.in_batch", "lib.losses.margins", "lib.losses.descent", "lib.losses", "lib.pydocs",
     "lib.collections", "lib.retrieval", "lib.vectors", "lib.nearest", "lib.tokens", "lib.groups",
     "lib.score_files.faults", "lib.score_files.blocks", "lib.score_files.rows", "lib.score_files.tabbed",
     "lib.score_files.columns", "lib.score_files.objects", "lib.score_files.reading", "lib.score_files.lookup",
     "lib.score_files.writing", "lib.score_files", "lib.models.backbone", "lib.models.ranker", "lib.models.cross_encoder",
-    "lib.models.bi_encoder", "lib.models.colbert", "lib.models.prettr", "lib.models.tk", "lib.models.momentum", "lib.models.adapters", "lib.models",
+    "lib.models.bi_encoder", "lib.models.colbert", "lib.models.prettr", "lib.models.tk", "lib.models.momentum", "lib.models.adapters", "lib.models", "lib.models.changes",
     "lib.late_interaction", "lib.strategies",
-    "lib.hardware", "lib.grad_cache", "lib.training", "lib.scoring", "lib.efficiency", "lib.evaluation", "lib.statistics", "lib.distributions",
-    "lib.experiment", "lib.study", "lib.profiles", "lib.plots", "lib.notebooks", "lib.batch",
+    "lib.hardware", "lib.provenance", "lib.grad_cache", "lib.training", "lib.scoring", "lib.efficiency", "lib.evaluation", "lib.statistics",
+    "lib.distributions", "lib.identity", "lib.experiment", "lib.checks", "lib.study", "lib.space", "lib.profiles", "lib.plots", "lib.notebooks", "lib.batch",
 ]  # fmt: skip
 
 

@@ -195,9 +195,9 @@ test = study.TestSet(fields["collection"], queries=8, depth=10)
 if len(sys.argv) > 2:  # die in the middle of training, or while the run is being written
     def die(*_, **__): os.kill(os.getpid(), 9)
     if sys.argv[2] == "training":
-        training._history = die
+        training._History.table = die
     else:
-        study.weights.save = die
+        study.changes.save = die
 trained = []
 train = training.train
 training.train = lambda *a, **k: (trained.append(1), train(*a, **k))[1]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lib import models
-from lib.models import weights
+from lib.models import changes
 
 
 def moved(ranker, names, by=1e-3):
@@ -23,9 +23,9 @@ def test_every_bit_comes_back_and_what_was_not_trained_is_left_out(architecture,
         return models.build(architecture, tiny_backbone, None, seed, **options)
 
     trained = moved(built(), ["layer", "classifier", "projection", "contextualiser", "mixer"])
-    weights.save(trained, built(), built(1), tmp_path / "w.safetensors")
+    changes.save(trained, built(), built(1), tmp_path / "w.safetensors")
     again = built()
-    weights.restore(again, tmp_path / "w.safetensors")
+    changes.restore(again, tmp_path / "w.safetensors")
     for name, value in trained.state_dict().items():
         assert value.equal(again.state_dict()[name]), name  # weights from a file: bits, not kernels
     kept = {name.partition("/")[2] for name in weights_of(tmp_path)}
@@ -42,12 +42,12 @@ def weights_of(folder):
 def test_what_was_drawn_from_the_seed_is_kept_whole(tiny_backbone, tmp_path):
     trained = moved(models.build("cat", tiny_backbone, None, 0), ["classifier", "layer"])
     built, redrawn = (models.build("cat", tiny_backbone, None, seed) for seed in (0, 1))
-    weights.save(trained, built, redrawn, tmp_path / "w.safetensors")
+    changes.save(trained, built, redrawn, tmp_path / "w.safetensors")
     names = weights_of(tmp_path)
     assert "whole/transformer.classifier.weight" in names
     assert "changed/transformer.bert.encoder.layer.0.output.dense.weight" in names
     other = models.build("cat", tiny_backbone, None, 5)  # a generator that draws other numbers
-    weights.restore(other, tmp_path / "w.safetensors")
+    changes.restore(other, tmp_path / "w.safetensors")
     assert other.transformer.classifier.weight.equal(trained.transformer.classifier.weight)
 
 
@@ -55,19 +55,19 @@ def test_what_was_drawn_from_the_seed_is_kept_whole(tiny_backbone, tmp_path):
 def test_packing_is_exact_for_every_kind_of_number(value):
     before = torch.tensor([1.0, -1.0, 0.0, 1e-40, -3e38])
     after = torch.full((5,), value)
-    assert weights._unpacked(weights._packed(after, before), before).view(torch.int32).equal(after.view(torch.int32))
+    assert changes._unpacked(changes._packed(after, before), before).view(torch.int32).equal(after.view(torch.int32))
 
 
 def test_a_small_change_takes_less_than_the_weights(tiny_backbone):
     before = torch.randn(512, 512, generator=torch.Generator().manual_seed(0)) * 0.05
     after = before + 1e-3 * torch.randn(512, 512, generator=torch.Generator().manual_seed(1))
-    assert weights._packed(after, before).numel() < 0.8 * 4 * before.numel()
+    assert changes._packed(after, before).numel() < 0.8 * 4 * before.numel()
 
 
 def test_weights_of_another_model_are_refused_by_name(tiny_backbone, tmp_path):
     trained = moved(models.build("cat", tiny_backbone, None, 0), ["layer"])
-    weights.save(
+    changes.save(
         trained, *(models.build("cat", tiny_backbone, None, seed) for seed in (0, 1)), tmp_path / "w.safetensors"
     )
-    with pytest.raises(weights.WeightsError, match=r"w.safetensors.*'transformer.* does not fit BiEncoder"):
-        weights.restore(models.build("dot", tiny_backbone, None, 0), tmp_path / "w.safetensors")
+    with pytest.raises(changes.WeightsError, match=r"w.safetensors.*'transformer.* does not fit BiEncoder"):
+        changes.restore(models.build("dot", tiny_backbone, None, 0), tmp_path / "w.safetensors")
