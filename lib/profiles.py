@@ -196,16 +196,16 @@ def _margins(group_count: int, batch_size: int = 16) -> Experiment:
 
 
 def smoke() -> Profile:
-    """A few steps of everything, on the real text."""
-    student = Experiment("info_nce", layers=(0, 1), group_count=64)
+    """A step or two of everything, on the real text."""
+    student = Experiment("info_nce", layers=(0, 1), group_count=8, docs=3, batch_size=4)
     return Profile(
-        "smoke", teacher=replace(student, layers=(0, 1, 2), learning_rate=1e-4), start=_start(student, 32),
+        "smoke", teacher=replace(student, layers=(0, 1, 2), learning_rate=1e-4), start=_start(student, 8),
         student=student, strategies=("info_nce", "bce", "ranknet", "kl", "margin_mse", "mse"), seeds=(0, 1),
-        repeated=("info_nce", "kl"), plateau_groups=32, tests=_tests(16, 12, 10),
-        dev=TestSet(split="dev", queries=16, depth=10),
-        architectures=_architectures(32, _start(replace(student, layers=(0, 1, 2)), 16)), assistants=_assistants(32),
-        architecture_test=TestSet(queries=12, depth=10), margins=_margins(32, batch_size=4), margin_groups=(16, 32),
-        retrieval=TestSet("networkx", queries=12, depth=20),
+        repeated=("info_nce", "kl"), plateau_groups=12, tests=_tests(8, 4, 6),
+        dev=TestSet(split="dev", queries=8, depth=6),
+        architectures=_architectures(8, _start(replace(student, layers=(0, 1, 2)), 8)), assistants=_assistants(8),
+        architecture_test=TestSet(queries=8, depth=6), margins=_margins(12, batch_size=2), margin_groups=(8, 12),
+        retrieval=TestSet("networkx", queries=8, depth=20),
     )  # fmt: skip
 
 
