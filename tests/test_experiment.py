@@ -64,8 +64,8 @@ def test_a_start_with_a_prefix_takes_no_further_adapter():
         replace(warm, adapter="lora")
 
 
-def test_names_tell_what_runs_of_one_strategy_differ_in():
-    base = Experiment("info_nce", layers=(0, 1))
+def test_names_tell_what_runs_of_one_strategy_differ_in(tiny_backbone, tiny_collection):
+    base = Experiment("info_nce", layers=(0, 1), backbone=tiny_backbone, collection=tiny_collection, group_count=16)
     seeds = [base, replace(base, seed=1, start=None)]
     assert ranker_names(seeds) == ["info_nce", "info_nce"]
     assert ranker_names([*seeds, replace(base, learning_rate=5e-4), replace(base, strategy="bce")]) == [

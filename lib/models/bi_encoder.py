@@ -13,7 +13,7 @@ import transformers
 from torch import Tensor
 
 from lib.losses.margins import Similarities
-from lib.models import backbone
+from lib.models import backbone, weights
 from lib.models.ranker import LateRanker, float32
 
 POOLING = ("mean", "cls")
@@ -77,7 +77,7 @@ class BiEncoder(LateRanker):
         return compare(queries, query_mask, documents, document_mask)
 
     def _save_weights(self, folder: Path, max_length: int) -> None:
-        with backbone.quiet():
+        with weights.quiet():
             self.transformer.save_pretrained(folder)
         _write_layout(folder, self.options, self.transformer.config.hidden_size, max_length)
 
@@ -93,7 +93,7 @@ def build(
 
 def load(folder: Path, *, dropout: float | None = None, embeddings: bool = True, **options: object) -> BiEncoder:
     """A trained bi-encoder as it was saved, ready to score."""
-    return BiEncoder(backbone.encoder(folder, dropout=dropout, embeddings=embeddings), **options).eval()
+    return BiEncoder(backbone.encoder(folder, dropout=dropout, embeddings=embeddings, whole=True), **options).eval()
 
 
 def _write_layout(folder: Path, options: dict, dim: int, max_length: int) -> None:

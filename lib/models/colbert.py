@@ -14,7 +14,7 @@ import torch.nn.functional as F
 import transformers
 from torch import Tensor, nn
 
-from lib.models import backbone
+from lib.models import backbone, weights
 from lib.models.ranker import LateRanker, drawn_from, float32
 
 PROJECTION = "projection.safetensors"
@@ -97,7 +97,7 @@ class ColBERT(LateRanker):
         return (tokenizer.mask_token_id,) * masks
 
     def _save_weights(self, folder: Path, max_length: int) -> None:
-        with backbone.quiet():
+        with weights.quiet():
             self.transformer.save_pretrained(folder)
         safetensors.torch.save_model(self.projection, str(folder / PROJECTION))
 
@@ -114,8 +114,8 @@ def build(
 
 def load(folder: Path, *, dropout: float | None = None, embeddings: bool = True, **options: object) -> ColBERT:
     """A trained ColBERT as it was saved, ready to score."""
-    transformer = backbone.encoder(folder, dropout=dropout, embeddings=embeddings)
+    transformer = backbone.encoder(folder, dropout=dropout, embeddings=embeddings, whole=True)
     with drawn_from(0):
         ranker = ColBERT(transformer, backbone.tokenizer(str(folder)), **options)
-    safetensors.torch.load_model(ranker.projection, str(folder / PROJECTION))
+    weights.fill(ranker.projection, folder / PROJECTION)
     return ranker.eval()

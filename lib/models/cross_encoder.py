@@ -11,7 +11,7 @@ import torch
 import transformers
 from torch import nn
 
-from lib.models import backbone
+from lib.models import backbone, weights
 from lib.models.ranker import Ranker, check_length, drawn_from
 from lib.tokens import PairTokens, Pattern, TokenStore
 
@@ -72,18 +72,21 @@ def load(folder: Path, *, dropout: float | None = None, embeddings: bool = True)
     """A trained cross-encoder as it was saved, ready to score; `dropout` and `embeddings` as in `build`.
 
     Any folder in the hub's layout with one label will do, sentence-transformers' cross-encoders among them.
+
+    Raises:
+        WeightsError: the folder lacks weights, the head's among them, or has other ones.
     """
-    return CrossEncoder(classifier(folder, None, 0, dropout=dropout, embeddings=embeddings)).eval()
+    return CrossEncoder(classifier(folder, None, 0, dropout=dropout, embeddings=embeddings, whole=True)).eval()
 
 
 def classifier(
-    folder: Path, layers: tuple[int, ...] | None, seed: int, *, dropout: float | None, embeddings: bool
-) -> transformers.PreTrainedModel:
-    """transformers' classifier with one label, in float32; what the folder lacks is drawn from `seed`."""
-    with drawn_from(seed), backbone.quiet():
-        transformer = transformers.AutoModelForSequenceClassification.from_pretrained(
-            folder, num_labels=1, use_safetensors=True, local_files_only=True, dtype=torch.float32
-        )
+    folder: Path, layers: tuple[int, ...] | None, seed: int, *, dropout: float | None, embeddings: bool,
+    whole: bool = False,
+) -> transformers.PreTrainedModel:  # fmt: skip
+    """transformers' classifier with one label, in float32; a new head is drawn from `seed`, with `whole` refused."""
+    with drawn_from(seed):
+        auto = transformers.AutoModelForSequenceClassification
+        transformer = weights.pretrained(auto, folder, whole=whole, num_labels=1)
     return backbone.prepare(transformer, layers, dropout=dropout, embeddings=embeddings)
 
 
@@ -98,5 +101,5 @@ def save_classifier(transformer: transformers.PreTrainedModel, folder: Path) -> 
     """Write weights and configuration in the hub's layout."""
     # sentence-transformers would put a sigmoid over the score; this says that the score is the logit.
     transformer.config.sentence_transformers = {"activation_fn": "torch.nn.modules.linear.Identity"}
-    with backbone.quiet():
+    with weights.quiet():
         transformer.save_pretrained(folder)

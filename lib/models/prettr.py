@@ -15,7 +15,7 @@ import transformers
 from torch import Tensor, nn
 from transformers.masking_utils import create_bidirectional_mask
 
-from lib.models import backbone
+from lib.models import backbone, weights
 from lib.models.cross_encoder import classifier, keep_float32, save_classifier
 from lib.models.ranker import LateRanker, check_length, drawn_from, float32
 from lib.tokens import Pattern, SeparateTokens, Side, TokenStore, check_room
@@ -151,9 +151,9 @@ def build(
 
 def load(folder: Path, *, dropout: float | None = None, embeddings: bool = True, **options: object) -> PreTTR:
     """A trained PreTTR as it was saved, ready to score."""
-    transformer = classifier(folder, None, 0, dropout=dropout, embeddings=embeddings)
+    transformer = classifier(folder, None, 0, dropout=dropout, embeddings=embeddings, whole=True)
     with drawn_from(0):
         ranker = PreTTR(transformer, **options)
     if ranker.compression is not None:
-        safetensors.torch.load_model(ranker.compression, str(folder / COMPRESSION))
+        weights.fill(ranker.compression, folder / COMPRESSION)
     return ranker.eval()

@@ -13,10 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.models import backbone
+from lib.models import backbone, weights
 from lib.models.ranker import LateRanker, drawn_from, float32
 
-WEIGHTS = "model.safetensors"
 CENTRES = (1.0, 0.9, 0.7, 0.5, 0.3, 0.1, -0.1, -0.3, -0.5, -0.7, -0.9)  # of the kernels, as cosines
 WIDTH = 0.1  # standard deviation of each kernel
 SMALLEST = 1e-10  # of a kernel's sum, before the logarithm
@@ -80,7 +79,7 @@ class TK(LateRanker):
             return kernel_features(queries, query_mask, documents, document_mask, self.strength) @ self.weights
 
     def _save_weights(self, folder: Path, max_length: int) -> None:
-        safetensors.torch.save_model(self, str(folder / WEIGHTS))
+        safetensors.torch.save_model(self, str(folder / weights.WEIGHTS))
 
 
 def positions(width: int, dim: int, first: int, device: torch.device) -> Tensor:
@@ -122,9 +121,9 @@ def build(
 
 def load(folder: Path, *, dropout: float | None = None, embeddings: bool = True, **options: object) -> TK:
     """A trained TK as it was saved, ready to score."""
-    weights = safetensors.torch.load_file(folder / WEIGHTS)
+    words = weights.tensors(folder / weights.WEIGHTS, "embedding.weight")["embedding.weight"]
     with drawn_from(0):
-        ranker = TK(weights["embedding.weight"], **options)
-    ranker.load_state_dict(weights)
+        ranker = TK(words, **options)
+    weights.fill(ranker, folder / weights.WEIGHTS)
     ranker.embedding.requires_grad_(embeddings)
     return ranker.eval()
