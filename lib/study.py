@@ -25,7 +25,6 @@ from lib import (
     models,
     nearest,
     progress,
-    provenance,
     retrieval,
     score_files,
     scoring,
@@ -39,6 +38,7 @@ from lib.experiment import Experiment, TestSet, describe, layer_count, lineage, 
 from lib.groups import Groups
 from lib.models import LateRanker, Ranker, adapters, backbone, changes
 from lib.models.momentum import Momentum
+from lib.provenance import conditions, warn_if_mixed
 from lib.vectors import Identity, VectorStore
 
 
@@ -68,7 +68,7 @@ def results(grid: Iterable[Experiment], tests: Iterable[TestSet]) -> pd.DataFram
         }  # fmt: skip
         tables.append(pd.concat(parts).assign(**about))
     table = pd.concat(tables, ignore_index=True)[COLUMNS]
-    provenance.warn_if_mixed(table)
+    warn_if_mixed(table)
     return table
 
 
@@ -325,10 +325,10 @@ def _evaluated(experiment: Experiment, test: TestSet, *, trained: bool = True) -
 
 def _costs_and_conditions(costs: dict[str, float]) -> pd.DataFrame:
     """Columns measure, value, text: costs by name with their unit, and under which conditions they were measured."""
-    conditions = provenance.conditions()
+    said = conditions()
     return pd.concat([
         pd.DataFrame({"measure": list(costs), "value": list(costs.values())}),
-        pd.DataFrame({"measure": list(conditions), "text": list(conditions.values())}),
+        pd.DataFrame({"measure": list(said), "text": list(said.values())}),
     ])  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import safetensors
 
-from lib import models, scoring, statistics, store, study
+from lib import models, provenance, scoring, statistics, store, study
 from lib.study import Experiment, TestSet
 
 
@@ -128,7 +128,7 @@ def test_a_finished_training_is_kept_without_git(experiment, test_set, monkeypat
 def test_a_table_says_that_it_mixes_conditions(experiment, test_set, monkeypatch):
     study.results([experiment], [test_set])
     monkeypatch.setattr("lib.hardware.features", lambda: "AVX7")
-    with pytest.warns(study.provenance.MixedConditions, match=r"features: .*AVX7"):
+    with pytest.warns(provenance.MixedConditions, match=r"features: .*AVX7"):
         study.results([experiment, replace(experiment, seed=1)], [test_set])
 
 

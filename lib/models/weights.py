@@ -19,8 +19,8 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"  # the inde
 LOCAL = {"local_files_only": True, "trust_remote_code": False}  # a folder's own code is never executed
 AGAIN = "Download or save the model again."
 SCORING = (
-    "To score, give a trained ranker with one label (a cross-encoder with num_labels=1, or what Ranker.save wrote), not "
-    "a backbone; if it was one, download or save it again."
+    "To score, give a trained ranker with one label (a cross-encoder with num_labels=1, or what Ranker.save wrote) and "
+    "not a backbone; if it was one, download or save it again."
 )
 
 
