@@ -1,38 +1,57 @@
-# Every target sets up what it needs. PYTHON and PROFILE can be given: make study PROFILE=smoke
+# Every target sets up what it needs. What can be given: PYTHON, PROFILE (make study PROFILE=smoke) and STUDY_DATA for
+# most; TESTS (options of pytest), LAB (options of JupyterLab), SIZE (of the benchmark) and FIGURES for one each.
 PYTHON ?= python3
 PROFILE ?= laptop
+FIGURES ?= figures
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 
+# Notebooks work in their own folder, so a relative data folder is made absolute here.
+ifneq ($(STUDY_DATA),)
+ifeq ($(filter /%,$(firstword $(STUDY_DATA))),)
+override STUDY_DATA := $(CURDIR)/$(STUDY_DATA)
+endif
+export STUDY_DATA
+endif
+DATA := $(or $(STUDY_DATA),data)
+
 .DEFAULT_GOAL := help
-.PHONY: help study test lab check report bench clean
+.PHONY: help study test lab check report figures laptop-only bench clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
 
 study: $(READY) ## run every notebook headless (PROFILE=laptop); what was trained before is read
 	$(BIN)/python -m lib.batch $(NOTEBOOKS) -p profile $(PROFILE)
 
 test: $(READY) ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(TESTS)
 
 lab: $(READY) ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab notebooks $(LAB)
 
 check: $(READY) ## lint the code and the notebooks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-report: study ## the executed notebooks as HTML pages in data/reports
-	$(BIN)/jupyter nbconvert --to html --output-dir data/reports/$(PROFILE) data/executed/$(PROFILE)/[0-9]*.ipynb
+report: study ## run the study, then write its notebooks as HTML pages into data/reports
+	$(BIN)/jupyter nbconvert --to html --output-dir "$(DATA)/reports/$(PROFILE)" "$(DATA)/executed/$(PROFILE)"/[0-9]*.ipynb
+
+figures: laptop-only study ## run the laptop study, then copy its figures over those that the README shows
+	mkdir -p "$(FIGURES)"
+	cp "$(DATA)/figures/$(PROFILE)"/*.png "$(FIGURES)"
+
+laptop-only:
+	@test "$(PROFILE)" = laptop || test "$(FIGURES)" != figures || \
+	  { echo "error: figures/ shows the laptop profile; give another folder: make figures PROFILE=$(PROFILE) FIGURES=..."; exit 1; }
 
 bench: $(READY) ## pairs a second in training and scoring, beside sentence-transformers
-	$(BIN)/python -m tests.bench_speed
+	$(BIN)/python -m tests.bench_speed $(addprefix --size ,$(SIZE))
 
 clean: ## remove everything the kit has built in data/, trained runs included
-	find data -mindepth 1 -not -name README.md -delete
+	find data -mindepth 1 -not -path data/README.md -delete
 
 # An environment is ready when everything in it installed; a broken one is made anew.
 $(READY): pyproject.toml constraints.txt

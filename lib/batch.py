@@ -1,12 +1,15 @@
 """Run notebooks headless with strict parameters: `python -m lib.batch notebooks/*.ipynb -p profile smoke`.
 
-papermill does the work. Added here: a misspelt or ill-typed parameter is an error before anything runs, progress is
-printed in the terminal and stays out of the executed notebooks, and an executed notebook is whole or marked failed.
+papermill does the work (`lib.notebooks`). Relative paths are the caller's, progress is printed in the terminal and
+stays out of the executed notebooks, and no signal leaves a kernel behind.
 """
 
 import argparse
 import ast
+import logging
 import os
+import re
+import signal
 import sys
 import tempfile
 import threading
@@ -16,96 +19,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lib import progress, store
+from lib import notebooks, progress, store
+from lib.notebooks import NotebookError, ParameterError
+
+_PLACE = re.compile(r"(^|_)(folder|file|path)s?$")  # a parameter whose name ends so names what is read from disk
 
 
-class ParameterError(ValueError):
-    """A parameter is unknown or of the wrong type; the message names it."""
-
-
-class NotebookError(RuntimeError):
-    """A cell of a notebook failed; the message names the cell and its error."""
-
-
-def defaults(notebook: Path) -> dict[str, object]:
-    """Name -> default value of the notebook's parameters, read from its one cell tagged `parameters`.
-
-    Raises:
-        ParameterError: the notebook has no such cell, several, or other statements than `name = literal` in it.
-    """
-    import nbformat
-
-    cells = [
-        cell for cell in nbformat.read(notebook, as_version=4).cells
-        if "parameters" in cell.metadata.get("tags", [])
-    ]  # fmt: skip
-    if len(cells) != 1:
-        raise ParameterError(f"{notebook}: {len(cells)} cells are tagged parameters; there must be one")
-    found = {}
-    for statement in ast.parse(cells[0].source).body:
-        try:
-            (target,) = statement.targets
-            found[target.id] = ast.literal_eval(statement.value)
-        except (AttributeError, ValueError) as error:
-            raise ParameterError(
-                f"{notebook}: line {statement.lineno} of its parameters is no `name = literal`"
-            ) from error
-    return found
-
-
-def check(given: dict[str, object], notebook: Path) -> None:
-    """Compare parameters with a notebook's own.
-
-    Raises:
-        ParameterError: the notebook has no parameter of that name, or its default has another type.
-    """
-    known = defaults(notebook)
-    for name, value in given.items():
-        if name not in known:
-            raise ParameterError(
-                f"parameter {name!r}: {notebook.name} has none of that name; it has {', '.join(known)}"
-            )
-        kind = type(known[name])
-        if type(value) is not kind and not (kind is float and type(value) is int):
-            raise ParameterError(
-                f"parameter {name!r}: {value!r} is {type(value).__name__}; {notebook.name} takes {kind.__name__}"
-            )
-
-
-def run(notebook: Path, folder: Path, parameters: dict[str, object]) -> Path:
-    """Execute one notebook into `folder` and return the executed copy's path.
-
-    A failed one is kept as `<name>.failed.ipynb`, with the error at its top.
-
-    Raises:
-        NotebookError: a cell failed.
-    """
-    import papermill
-
-    done, failed = folder / notebook.name, folder / f"{notebook.stem}.failed.ipynb"
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{notebook.stem}.", suffix=".ipynb", dir=folder)
-    os.close(handle)
-    working = Path(name)
-    working.chmod(0o644)
-    try:
-        papermill.execute_notebook(
-            notebook,
-            working,
-            parameters=parameters,
-            progress_bar=False,
-            cwd=notebook.parent,
-            kernel_name="python3",
-            extra_arguments=["--log-level=ERROR"],
-        )
-        working.replace(done)
-        failed.unlink(missing_ok=True)
-    except papermill.PapermillExecutionError as error:
-        working.replace(failed)
-        raise NotebookError(f"cell {error.exec_count}: {error.ename}: {error.evalue}") from error
-    finally:
-        working.unlink(missing_ok=True)
-    return done
+class Stopped(KeyboardInterrupt):
+    """A signal asked the command to stop; its argument is the signal's number."""
 
 
 @contextmanager
@@ -123,70 +44,155 @@ def _terminal_progress() -> Iterator[None]:
                     return
                 ended.wait(0.3)
 
-        os.environ["STUDY_PROGRESS"] = file.name
         thread = threading.Thread(target=follow, daemon=True)
         thread.start()
         try:
-            yield
+            with _environment(STUDY_PROGRESS=file.name):
+                yield
         finally:
             ended.set()
             thread.join()
-            del os.environ["STUDY_PROGRESS"]
+
+
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """Variables that kernels started in the block see."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Raise Stopped at the first signal to end, so that kernels are shut down on the way out; later ones wait for it.
+
+    What the caller ignores, as nohup does with SIGHUP, stays ignored.
+    """
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    caught = {number: signal.getsignal(number) for number in signals if signal.getsignal(number) != signal.SIG_IGN}
+
+    def stop(number: int, _: object) -> None:
+        for each in caught:
+            signal.signal(each, signal.SIG_IGN)
+        raise Stopped(number)
+
+    for number in caught:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in caught.items():
+            signal.signal(number, handler)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; returns its exit status: 0 all ran, 1 one failed, 2 a wrong argument."""
+    """The command; returns its exit status: 0 all ran, 1 one failed, 2 a wrong argument, 128 + n: signal n."""
     parser = argparse.ArgumentParser(prog="python -m lib.batch", description=__doc__.splitlines()[0])
-    parser.add_argument("notebooks", nargs="+", type=Path)
+    parser.add_argument("notebooks", nargs="+", type=_absolute)
     parser.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
-    parser.add_argument("--out", type=Path, help="folder of the executed notebooks; default: <data>/executed/<profile>")
+    parser.add_argument("--out", type=_absolute, help="folder of the executed notebooks; "
+                        "default: <data>/executed/<profile>[/<parameter>=<value>]")  # fmt: skip
     options = parser.parse_args(arguments)
-    given = {name: _literal(value) for name, value in options.parameters}
     try:
+        given: dict[str, object] = {}
+        for name, text in options.parameters:
+            if name in given:
+                raise ParameterError(f"parameter {name!r}: given twice; give it once")
+            given[name] = _value(name, text)
         for notebook in options.notebooks:
-            if not notebook.is_file():
-                raise ParameterError(f"{notebook}: no such notebook")
-            check(given, notebook)
-        if "profile" in given:
-            from lib import profiles  # late: it brings torch in, which a misspelt name should not wait for
-
-            profiles.named(given["profile"])
-    except ValueError as error:
+            notebooks.check(given, notebook)
+        variant = _variant(options.notebooks, given)
+        folder = options.out or store.data_folder() / "executed" / variant
+        _check_copies(options.notebooks, folder)
+    except (ValueError, NotebookError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    profile = given.get("profile", defaults(options.notebooks[0]).get("profile", "default"))
-    folder = options.out or store.data_folder() / "executed" / str(profile)
-    return _run_all(options.notebooks, folder, given)
+    root = Path(__file__).parents[1]
+    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    # Kernels work in their notebook's folder: the data folder is the caller's, and lib this one, not an installed copy.
+    with _environment(STUDY_DATA=str(store.data_folder()), PYTHONPATH=path):
+        return _run_all(options.notebooks, folder, given)
 
 
-def _run_all(notebooks: list[Path], folder: Path, given: dict[str, object]) -> int:
+def _variant(chosen: list[Path], given: dict[str, object]) -> str:
+    """The folder of executed copies: by profile, which is checked, and by every parameter that is not its default."""
+    known = {name: value for notebook in chosen for name, value in notebooks.defaults(notebook).items()}
+    if "profile" not in known:
+        return "default"
+    from lib import profiles  # late: it brings torch in, which a misspelt name should not wait for
+
+    profile = {**known, **given}.pop("profile")
+    profiles.named(profile)
+    changed = {name: value for name, value in given.items() if value != known[name] and name != "profile"}
+    return profiles.variant_folder(profile, **changed)
+
+
+def _check_copies(chosen: list[Path], folder: Path) -> None:
+    """Refuse executed copies that would overwrite a notebook or each other."""
+    names = [notebook.name for notebook in chosen]
+    for notebook in chosen:
+        if names.count(notebook.name) > 1:
+            raise NotebookError(f"{notebook}: two notebooks have this name; run them one after the other, with --out")
+        if (folder / notebook.name).resolve() == notebook.resolve():
+            raise NotebookError(f"{notebook}: its executed copy would replace it; give another folder with --out")
+
+
+def _run_all(chosen: list[Path], folder: Path, given: dict[str, object]) -> int:
     warnings.filterwarnings("ignore", message="Input notebook does not contain")
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it logs is raised as well
     begun = time.perf_counter()
-    with _terminal_progress():
-        for number, notebook in enumerate(notebooks, 1):
-            print(f"[{number}/{len(notebooks)}] {notebook.name}", flush=True)
+    with _terminal_progress(), _stopped_by_signals():
+        for number, notebook in enumerate(chosen, 1):
             start = time.perf_counter()
             try:
+                print(f"[{number}/{len(chosen)}] {notebook.name}", flush=True)
                 with store.clear_write_errors(folder):
-                    run(notebook, folder, given)
+                    notebooks.run(notebook, folder, given)
+                print(f"[{number}/{len(chosen)}] {notebook.name} done in "
+                      f"{progress.duration(time.perf_counter() - start)}", flush=True)  # fmt: skip
             except (NotebookError, store.StoreError) as error:
-                print(f"error: {notebook.name}: {error}", file=sys.stderr)
+                print(f"error: {notebook.name}: {error}{_not_run(chosen[number:])}", file=sys.stderr)
                 return 1
-            except KeyboardInterrupt:
-                print(f"interrupted in {notebook.name}; what was finished is kept", file=sys.stderr)
-                return 130
-            print(f"[{number}/{len(notebooks)}] {notebook.name} done in "
-                  f"{progress.duration(time.perf_counter() - start)}", flush=True)  # fmt: skip
-    print(f"{len(notebooks)} notebooks in {progress.duration(time.perf_counter() - begun)}; executed copies: {folder}")
+            except Stopped as stopped:
+                print(f"stopped in {notebook.name}; what was finished is kept{_not_run(chosen[number:])}",
+                      file=sys.stderr)  # fmt: skip
+                return 128 + stopped.args[0]
+    print(f"{len(chosen)} notebooks in {progress.duration(time.perf_counter() - begun)}; executed copies: {folder}")
     return 0
 
 
-def _literal(text: str) -> object:
-    """'3' -> 3, '[1, 2]' -> [1, 2], 'smoke' -> 'smoke'."""
+def _not_run(left: list[Path]) -> str:
+    return f"; not run: {', '.join(notebook.name for notebook in left)}" if left else ""
+
+
+def _value(name: str, text: str) -> object:
+    """'3' -> 3, '[1, 2]' -> [1, 2], 'smoke' -> 'smoke'; of a parameter that names folders or files, absolute paths."""
+    if _PLACE.search(name):
+        return ",".join(_place(name, part.strip()) for part in text.split(",") if part.strip())
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
+
+
+def _place(name: str, text: str) -> str:
+    if re.match(r"[a-z]+:", text):  # hub:<dataset>
+        return text
+    path, kind = _absolute(text), "folder" if "folder" in name else "file"
+    if not (path.is_dir() if kind == "folder" else path.exists()):
+        raise ParameterError(f"parameter {name!r}: there is no {kind} {path}")
+    return str(path)
+
+
+def _absolute(text: str) -> Path:
+    return Path(text).expanduser().absolute()
 
 
 if __name__ == "__main__":

@@ -18,7 +18,12 @@ BATCH_QUERIES = 64  # queries whose neighbours are in memory at once
 
 
 def score(store: VectorStore, query: torch.Tensor, query_mask: torch.Tensor, rows: np.ndarray) -> np.ndarray:
-    """MaxSim of one query, (tokens, dim), with the documents `rows`, (n,), of a store; (n,) float32."""
+    """MaxSim of one query, (tokens, dim), with the documents `rows`, (n,), of a store; (n,) float32.
+
+    Raises:
+        ValueError: a token that counts has a vector that is not finite.
+    """
+    nearest.check_finite(query.masked_fill(~query_mask.unsqueeze(-1), 0)[None])
     scores = np.empty(len(rows), dtype=np.float32)
     for some in _batches(store.lengths[rows]):
         documents, mask = store.take(rows[some])
@@ -39,6 +44,7 @@ def search(
 
     Raises:
         IndexMismatch: the index was not built from this store.
+        ValueError: a query's token that counts has a vector that is not finite.
     """
     if (index.identity, index.layout) != (store.identity, store.about["layout"]):
         raise nearest.IndexMismatch(
@@ -46,6 +52,7 @@ def search(
             f"the index from this store: nearest.build({str(store.folder)!r}, ...)."
         )
     queries, mask = queries.detach().float().cpu(), mask.bool().cpu()
+    nearest.check_finite(queries.masked_fill(~mask.unsqueeze(-1), 0))
     scores = np.full((len(queries), depth), -np.inf, dtype=np.float32)
     rows = np.full((len(queries), depth), -1, dtype=np.int64)
     for number, candidates in enumerate(_candidates(store, index, queries, mask, neighbours, effort)):

@@ -144,13 +144,14 @@ def search(
     ef_search or nprobe, so that a sweep over them needs one index.
 
     Raises:
-        ValueError: queries have another dimension, or depth or effort is below 1.
+        ValueError: queries have another dimension or are not finite, or depth or effort is below 1.
     """
     queries = np.ascontiguousarray(torch.as_tensor(queries).detach().float().cpu().numpy())
     if queries.ndim != 2 or queries.shape[1] != index.searcher.d:
         raise ValueError(f"queries {queries.shape} do not fit an index of {index.searcher.d} dimensions")
     if depth < 1 or (effort is not None and effort < 1):
         raise ValueError(f"depth={depth} and effort={effort} have to be at least 1")
+    check_finite(torch.from_numpy(queries))
     found = min(depth, index.total)
     scores = np.full((len(queries), depth), -np.inf, dtype=np.float32)
     rows = np.full((len(queries), depth), -1, dtype=np.int64)
@@ -161,12 +162,30 @@ def search(
     return scores, rows
 
 
+def check_finite(queries: torch.Tensor) -> None:
+    """Refuse query vectors (n, ..., dim) that would be ranked without a word, as no comparison with NaN is true.
+
+    Raises:
+        ValueError: a number is NaN or infinite in float32.
+    """
+    broken = ~queries.isfinite().flatten(1).all(1)
+    if broken.any():
+        raise ValueError(
+            f"queries: the vector in row {int(broken.nonzero()[0])} is not finite in float32; "
+            "encode this query again, or mend the model that encoded it"
+        )
+
+
 def rescore(vectors: VectorStore, queries: torch.Tensor, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Put found rows, (n, depth), in the order of the store's own vectors: quantised codes only approximate them.
 
-    For stores with one vector a document. Search deeper than you need, rescore, cut. Returns what `search` does.
+    For stores with one vector per document. Search deeper than you need, rescore, cut. Returns what `search` does.
+
+    Raises:
+        ValueError: queries are not finite.
     """
     queries = torch.as_tensor(queries).float()
+    check_finite(queries)
     found = torch.from_numpy(vectors.flat[np.maximum(rows, 0)].astype(np.float32))  # (n, depth, dim)
     scores = torch.einsum("nd,nkd->nk", queries, found).numpy()
     return _ordered(np.where(rows < 0, -np.inf, scores), rows)

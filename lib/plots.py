@@ -13,7 +13,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from lib import statistics, store, strategies
+from lib import profiles, statistics, store, strategies
 
 # strategy -> (colour, marker, dash): contrastive ones blue and green, distilled ones orange and red, mixed ones purple
 STYLE: dict[str, tuple[str, str, str]] = {
@@ -62,20 +62,24 @@ _PLAIN = (("#111111", "o", "-"), ("#1b7f79", "s", "--"), ("#777777", "^", "-."),
 
 def style(name: str) -> tuple[str, str, str]:
     """Colour, marker and dash of a strategy or an architecture; what follows a comma or stands in brackets is left."""
-    name = strategies.base_name(name).split(",")[0]
+    name = strategies.base_name(name).split(",")[0].split(" [")[0]
     return STYLE.get(name) or ARCHITECTURES.get(name, _OTHER)
 
 
-def folder(profile: str) -> Path:
-    """Where a profile's figures go: `figures/` for the laptop profile, whose figures the README shows."""
-    if profile == "laptop" and store.data_folder() == Path(__file__).parents[1] / "data":
-        return Path(__file__).parents[1] / "figures"
-    return store.data_folder() / "figures" / profile
+def folder(profile: str, **parameters: object) -> Path:
+    """Where a profile's figures go, in the data folder; a parameter that is not its default has a folder of its own.
+
+    The figures that the README shows are copies, made by `make figures`: no run of a notebook changes them.
+    """
+    return store.data_folder() / "figures" / profiles.variant_folder(profile, **parameters)
 
 
-def save(figure: Figure, name: str, profile: str) -> Figure:
-    """Write a figure as `<name>.png` into the profile's folder and hand it back to be shown."""
-    path = folder(profile) / f"{name}.png"
+def save(figure: Figure, name: str, profile: str, **parameters: object) -> Figure:
+    """Write a figure as `<name>.png` into its folder and hand it back to be shown.
+
+    `parameters`: those of the notebook's that the figure depends on, so that exploring overwrites nothing.
+    """
+    path = folder(profile, **parameters) / f"{name}.png"
     store.replace_file(
         path, lambda file: figure.savefig(file, dpi=110, bbox_inches="tight", metadata={"Software": None})
     )

@@ -5,10 +5,11 @@ laptop       two cores, no accelerator, no network, real text: the default, whos
 workstation  one accelerator: all training groups, longer lists, five seeds, every test query
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from lib import pydocs, strategies
+from lib import pydocs, store, strategies
 from lib.experiment import Experiment, TestSet
 
 
@@ -195,16 +196,16 @@ def _margins(group_count: int, batch_size: int = 16) -> Experiment:
 
 
 def smoke() -> Profile:
-    """A few steps of everything, on the real text."""
-    student = Experiment("info_nce", layers=(0, 1), group_count=64)
+    """A step or two of everything, on the real text."""
+    student = Experiment("info_nce", layers=(0, 1), group_count=8, docs=3, batch_size=4)
     return Profile(
-        "smoke", teacher=replace(student, layers=(0, 1, 2), learning_rate=1e-4), start=_start(student, 32),
+        "smoke", teacher=replace(student, layers=(0, 1, 2), learning_rate=1e-4), start=_start(student, 8),
         student=student, strategies=("info_nce", "bce", "ranknet", "kl", "margin_mse", "mse"), seeds=(0, 1),
-        repeated=("info_nce", "kl"), plateau_groups=32, tests=_tests(16, 12, 10),
-        dev=TestSet(split="dev", queries=16, depth=10),
-        architectures=_architectures(32, _start(replace(student, layers=(0, 1, 2)), 16)), assistants=_assistants(32),
-        architecture_test=TestSet(queries=12, depth=10), margins=_margins(32, batch_size=4), margin_groups=(16, 32),
-        retrieval=TestSet("networkx", queries=12, depth=20),
+        repeated=("info_nce", "kl"), plateau_groups=12, tests=_tests(8, 4, 6),
+        dev=TestSet(split="dev", queries=8, depth=6),
+        architectures=_architectures(8, _start(replace(student, layers=(0, 1, 2)), 8)), assistants=_assistants(8),
+        architecture_test=TestSet(queries=8, depth=6), margins=_margins(12, batch_size=2), margin_groups=(8, 12),
+        retrieval=TestSet("networkx", queries=8, depth=20),
     )  # fmt: skip
 
 
@@ -267,3 +268,20 @@ def parameter(name: str, value: object, kind: type, *, among: tuple | None = Non
     if among is not None and value not in among:
         raise ValueError(f"parameter {name!r}: {value!r} is unknown; give one of {', '.join(map(str, among))}")
     return value
+
+
+# What the notebooks' further parameters are unless they are given; a test compares.
+DEFAULTS = {"measure": "RR@10", "baseline": "info_nce", "folders": ""}
+
+
+def variant_folder(profile: str, **parameters: object) -> str:
+    """Where what a notebook writes goes: its profile, and a folder for every parameter that differs from its default.
+
+    'laptop', 'laptop/measure=nDCG@10'. A value that is no file name is cut and gets a hash.
+    """
+    changed = {name: str(parameters[name]) for name in sorted(parameters) if parameters[name] != DEFAULTS.get(name)}
+    parts = [profile]
+    for name, value in changed.items():
+        plain = re.sub(r"[^\w@.+-]+", "_", value)[-60:]
+        parts.append(f"{name}={plain}" if plain == value else f"{name}={plain}-{store.key(value)[:6]}")
+    return "/".join(parts)

@@ -9,11 +9,15 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 
+from lib import processes
+
 _display = None  # the notebook output in use; it exists only while work is shown
 
 
 def say(line: str) -> None:
-    """Show one line of progress now."""
+    """Show one line of progress now; of the processes of one launch the main one speaks."""
+    if not processes.is_main():
+        return
     if path := os.environ.get("STUDY_PROGRESS"):
         with open(path, "a", encoding="utf-8") as file:
             file.write(line + "\n")

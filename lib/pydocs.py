@@ -17,6 +17,7 @@ import subprocess
 import sys
 import sysconfig
 from collections import Counter, defaultdict
+from functools import lru_cache
 from pathlib import Path
 
 LAYOUT = 1  # goes into the fingerprint: raise it when the text that this file builds changes
@@ -47,6 +48,7 @@ _SKIPPED_FOLDERS = {"tests", "test", "testing", "_vendor", "vendor", "site-packa
 _WORD = re.compile(r"[a-z0-9]+")
 
 
+@lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
     """Distribution -> version of every source package; the parse is repeated when one changes.
 
@@ -68,7 +70,7 @@ def versions() -> dict[str, str]:
 
 
 def build(folder: Path) -> None:
-    """Write one BEIR folder a domain (corpus.jsonl, queries.jsonl, qrels/*.tsv) and its fingerprint.json."""
+    """Write one BEIR folder per domain (corpus.jsonl, queries.jsonl, qrels/*.tsv), and what it was built from."""
     package_versions = versions()
     pairs = _parse_in_parallel()
     for domain in DOMAINS:
@@ -76,23 +78,25 @@ def build(folder: Path) -> None:
 
 
 def _parse_in_parallel() -> dict[str, list[tuple[str, str, str]]]:
-    """Domain -> (document id, query, passage) of all its files, parsed by one process a core.
+    """Domain -> (document id, query, passage) of all its files, parsed by one process per core.
 
-    The processes run this file's command. multiprocessing would not do: forking a caller with threads (torch, a
-    notebook) is unsafe, and spawning runs the caller's script again.
+    The processes run this file, which needs the standard library alone, by its path and with neither the caller's
+    folder nor this one on the module path (-P): a `lib/` or a `json.py` that lies there is not imported.
+    multiprocessing would not do: forking a caller with threads (torch, a notebook) is unsafe, and spawning runs the
+    caller's script again.
     """
     share = os.cpu_count() or 1
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-P", "-W", "ignore", str(Path(__file__).absolute())]
     workers = [
-        subprocess.Popen([sys.executable, "-W", "ignore", "-m", "lib.pydocs", str(number), str(share)],
-                         stdout=subprocess.PIPE, env=environment)
+        subprocess.Popen([*command, str(number), str(share)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for number in range(share)
-    ]  # fmt: skip
+    ]
     pairs: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
-    for worker in workers:
-        output, _ = worker.communicate()
+    said = [worker.communicate() for worker in workers]
+    for worker, (output, errors) in zip(workers, said, strict=True):
         if worker.returncode:
-            raise RuntimeError(f"parsing the installed packages failed with exit status {worker.returncode}")
+            why = errors.decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+            raise RuntimeError(f"parsing the installed packages failed (status {worker.returncode}): {why[0]}")
         for domain, some in json.loads(output).items():
             pairs[domain] += [tuple(pair) for pair in some]
     return pairs
@@ -204,18 +208,16 @@ def _write(folder: Path, domain: str, pairs: list[tuple[str, str, str]], package
     topics = "".join(json.dumps({"_id": i, "text": text}) + "\n" for i, text in queries.items())
     (folder / "corpus.jsonl").write_text(corpus)
     (folder / "queries.jsonl").write_text(topics)
-    digest = hashlib.sha256((corpus + topics).encode())
     for split, members in splits.items():
         rows = "".join(f"{query}\t{document}\t1\n" for query in members for document in sorted(judgements[query]))
         (folder / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\n" + rows)
-        digest.update(f"{split}\n{rows}".encode())
     used = {name: package_versions[name] for name in sorted(DOMAINS[domain].values())}
-    card = {"fingerprint": digest.hexdigest()[:16], "packages": used, "layout": LAYOUT, "docstrings": len(pairs)}
-    (folder / "fingerprint.json").write_text(json.dumps(card, indent=1))
+    card = {"packages": used, "layout": LAYOUT, "docstrings": len(pairs)}
+    (folder / "built_from.json").write_text(json.dumps(card, indent=1))
 
 
 def _merge(pairs: list[tuple[str, str, str]]) -> tuple[dict[str, str], dict[str, str], dict[str, set[str]]]:
-    """Passages, queries and judgements in which one text stands once.
+    """Passages, queries and judgements in which each text appears once.
 
     Equal or near-equal passages (inherited and copied docstrings) become one document, the first by name. Equal
     summaries become one query, to which every one of their passages is relevant.

@@ -1,6 +1,8 @@
-"""First stage: BM25 over a collection (bm25s), cached by content."""
+"""First stage: BM25 over a collection (bm25s), its index and its results cached by content."""
 
+import importlib.metadata
 import json
+from functools import lru_cache
 from pathlib import Path
 
 import bm25s
@@ -9,33 +11,38 @@ import pandas as pd
 import Stemmer
 
 from lib import store
-from lib.collections import Collection
+from lib.collections import Collection, CollectionError
 
 K1, B = 0.9, 0.4  # the values that MS MARCO baselines use (Anserini's defaults)
+METHOD, STOP_WORDS, STEMMER = "lucene", "en", "english"
+
+
+def identity() -> dict[str, object]:
+    """What decides BM25's results beside the texts: parameters, stop words, stemmer, and the libraries' versions."""
+    return {
+        "bm25s": bm25s.__version__, "method": METHOD, "k1": K1, "b": B, "stop_words": STOP_WORDS,
+        "stemmer": STEMMER, "PyStemmer": importlib.metadata.version("PyStemmer"),
+    }  # fmt: skip
 
 
 def bm25(collection: Collection, queries: list[str], depth: int) -> pd.DataFrame:
     """Columns query, document, rank (from 1), score: the `depth` best documents of each query id.
 
     Fewer rows where fewer documents share a word with the query. Equal scores are ordered by document id.
+
+    Raises:
+        CollectionError: the documents hold no word but stop words.
     """
-    name = store.key("bm25", collection.fingerprint, queries, depth, K1, B, bm25s.__version__)
+    name = store.key("bm25", collection.documents_digest, collection.queries_digest, queries, depth, identity())
     folder = store.keep("first_stage", name, lambda into: _search(collection, queries, depth, into))
     return pd.read_parquet(folder / "run.parquet")
 
 
 def _search(collection: Collection, queries: list[str], depth: int, folder: Path) -> None:
-    stemmer = Stemmer.Stemmer("english")
-
-    def tokens(texts: list[str]) -> list[list[str]]:
-        return bm25s.tokenize(texts, stopwords="en", stemmer=stemmer, show_progress=False, return_ids=False)
-
-    documents = np.array(list(collection.documents))
-    index = bm25s.BM25(method="lucene", k1=K1, b=B)
-    index.index(tokens(list(collection.documents.values())), show_progress=False)
-    known = index.vocab_dict
+    index = _index(collection)
+    documents, known = np.array(list(collection.documents)), index.vocab_dict
     rows = []
-    for query, words in zip(queries, tokens([collection.queries[query] for query in queries]), strict=True):
+    for query, words in zip(queries, _words([collection.queries[query] for query in queries]), strict=True):
         words = [word for word in words if word in known]
         if not words:
             continue
@@ -47,4 +54,30 @@ def _search(collection: Collection, queries: list[str], depth: int, folder: Path
         }))  # fmt: skip
     empty = pd.DataFrame({"query": [], "document": [], "rank": [], "score": []})
     pd.concat(rows or [empty], ignore_index=True).to_parquet(folder / "run.parquet")
-    (folder / "settings.json").write_text(json.dumps({"k1": K1, "b": B, "bm25s": bm25s.__version__, "depth": depth}))
+    (folder / "settings.json").write_text(json.dumps(identity() | {"depth": depth}))
+
+
+def _index(collection: Collection) -> bm25s.BM25:
+    """The index of a collection's documents, built once: collections of the same documents share it."""
+
+    def build(folder: Path) -> None:
+        words = _words(list(collection.documents.values()))
+        if not any(words):
+            raise CollectionError(
+                f"{collection.name}: its documents hold no word but stop words, so BM25 finds nothing"
+            )
+        index = bm25s.BM25(method=METHOD, k1=K1, b=B)
+        index.index(words, show_progress=False)
+        index.save(folder, show_progress=False)
+
+    return _opened(store.keep("bm25", store.key(collection.documents_digest, identity()), build))
+
+
+@lru_cache(maxsize=8)
+def _opened(folder: Path) -> bm25s.BM25:
+    return bm25s.BM25.load(folder, mmap=True, show_progress=False)
+
+
+def _words(texts: list[str]) -> list[list[str]]:
+    stemmer = Stemmer.Stemmer(STEMMER)
+    return bm25s.tokenize(texts, stopwords=STOP_WORDS, stemmer=stemmer, show_progress=False, return_ids=False)

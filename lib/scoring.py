@@ -35,8 +35,11 @@ def score(
 ) -> np.ndarray:  # fmt: skip
     """Raw scores of pairs: arrays of query ids and document ids, same shape; float32 of that shape.
 
-    Pairs are scored in order of length, so a batch holds little padding. A pair that stands twice is scored once. Where
-    queries and documents are encoded apart, each is encoded once for `AT_ONCE` pairs.
+    Pairs are scored in order of length, so a batch holds little padding. A pair that appears twice is scored once.
+    Where queries and documents are encoded apart, each is encoded once for `AT_ONCE` pairs.
+
+    Raises:
+        FloatingPointError: a score is not finite.
     """
     shape = documents.shape
     rows = tokens.queries.rows(np.broadcast_to(queries, shape).ravel()), tokens.documents.rows(documents.ravel())
@@ -44,7 +47,29 @@ def score(
     do = _score_apart if isinstance(model, LateRanker) else _score_joint
     with _ready(model) as device:
         scores = do(model, tokens, pairs, device, batch_size, what)
-    return scores.cpu().numpy()[inverse.ravel()].reshape(shape)
+    return _finite(scores.cpu().numpy()[inverse.ravel()].reshape(shape), queries, documents)
+
+
+def _finite(scores: np.ndarray, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
+    """The scores of documents, same shape, for queries that broadcast to it, if they are finite."""
+    broken = ~np.isfinite(scores)
+    if broken.any():
+        query, document = np.broadcast_to(queries, scores.shape)[broken][0], documents[broken][0]
+        raise FloatingPointError(
+            f"query {str(query)!r}, document {str(document)!r}: the score is {scores[broken][0]}; the model's weights "
+            "or the stored vectors are broken: train it, or encode the documents, again"
+        )
+    return scores
+
+
+def _finite_vectors(vectors: torch.Tensor, mask: torch.Tensor, names: np.ndarray, what: str) -> None:
+    """Refuse vectors (texts, width, dim) of which one that counts, mask (texts, width), is not finite."""
+    broken = (~vectors.isfinite().all(-1) & mask).any(-1).cpu().numpy()
+    if broken.any():
+        raise FloatingPointError(
+            f"{what} {str(names[broken][0])!r}: the model's vector is not finite; its weights are broken: "
+            "train it again"
+        )
 
 
 def _score_joint(
@@ -115,6 +140,10 @@ def encode(
 
     Encoded in order of length, longest first, and named in that order. float16 halves the store; a score then differs
     by about one part in two thousand.
+
+    Raises:
+        FloatingPointError: a document's vector is not finite.
+        ValueError: it is, but not in float16.
     """
     names = np.array(list(tokens.documents.row)) if names is None else names
     rows = tokens.documents.rows(names)
@@ -123,8 +152,10 @@ def encode(
     def chunks() -> Iterator[list[np.ndarray]]:
         starts = range(0, len(order), batch_size)
         for start in progress.steps(starts, what, len(starts)):
-            batch = tokens.document_side.batch(rows[order[start : start + batch_size]])
+            chosen = order[start : start + batch_size]
+            batch = tokens.document_side.batch(rows[chosen])
             found, mask = model.encode_documents(accelerate.utils.send_to_device(batch, device))
+            _finite_vectors(found, mask, names[chosen], "document")
             yield [one[kept].float().cpu().numpy() for one, kept in zip(found, mask, strict=True)]
 
     with _ready(model) as device:
@@ -141,6 +172,9 @@ def score_stored(
     """As `score` for query ids (queries,) and document ids (queries, docs), with the documents' vectors from a store.
 
     Only queries go through the encoder, each once; about `batch_size` documents are scored at a time.
+
+    Raises:
+        FloatingPointError: a score is not finite.
     """
     asked, rows = tokens.queries.rows(queries), stored.rows(documents.ravel()).reshape(documents.shape)
     scores = np.empty(documents.shape, np.float32)
@@ -151,14 +185,19 @@ def score_stored(
             batch = accelerate.utils.send_to_device(tokens.query_side.batch(asked[part]), device)
             found = [one.unflatten(0, rows[part].shape).to(device) for one in stored.take(rows[part].ravel())]
             scores[part] = model.late(*model.encode_queries(batch), *found).cpu().numpy()
-    return scores
+    return _finite(scores, queries[:, None], documents)
 
 
 @torch.inference_mode()
 def encode_queries(
     model: LateRanker, tokens: SeparateTokens, names: list[str], *, batch_size: int = 64
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Vectors (queries, width, dim) float32 and mask (queries, width) of query ids, on the processor."""
+    """Vectors (queries, width, dim) float32 and mask (queries, width) of query ids, on the processor.
+
+    Raises:
+        FloatingPointError: a query's vector is not finite.
+    """
     with _ready(model) as device:
         found = _encoded(model.encode_queries, tokens.query_side, tokens.queries.rows(names), batch_size, device)
+    _finite_vectors(*found, np.array(names), "query")
     return found[0].cpu(), found[1].cpu()

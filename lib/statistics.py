@@ -1,12 +1,14 @@
 """How sure is a difference: intervals, paired tests, corrections, effect sizes (scipy underneath).
 
-Everything works on paired values a query: both rankers answered the same queries. With several seeds the values of a
+Everything works on paired values per query: both rankers answered the same queries. With several seeds the values of a
 query are averaged over seeds first, so intervals are over queries.
 """
 
 import numpy as np
 import pandas as pd
 import scipy.stats
+
+from lib import evaluation
 
 RESAMPLES = 5000
 
@@ -54,11 +56,11 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 
 
 def compare(values: pd.DataFrame, baseline: str, *, seed: int = 0) -> pd.DataFrame:
-    """A row a ranker: the paired difference to `baseline`.
+    """One row per ranker: the paired difference to `baseline`.
 
-    values: a row a query, a column a ranker. Columns of the result: ranker, difference, low, high (95 % interval over
-    queries), p (randomisation test, Holm over the rankers), effect (mean difference over its standard deviation),
-    wins, ties, losses, queries. Queries that a ranker lacks are an error.
+    values: one row per query, one column per ranker. Columns of the result: ranker, difference, low, high (95 %
+    interval over queries), p (randomisation test, Holm over the rankers), effect (mean difference over its standard
+    deviation), wins, ties, losses, queries. Queries that a ranker lacks are an error.
 
     Raises:
         ValueError: `baseline` is not a column, or a value is missing.
@@ -86,24 +88,50 @@ def compare(values: pd.DataFrame, baseline: str, *, seed: int = 0) -> pd.DataFra
 
 
 def per_query(results: pd.DataFrame, measure: str, collection: str) -> pd.DataFrame:
-    """A row a query, a column a strategy: one measure on one collection, averaged over seeds (`lib.study.results`)."""
-    rows = results[(results["measure"] == measure) & (results["collection"] == collection) & (results["query"] != "")]
-    order = list(dict.fromkeys(rows["strategy"]))
-    return rows.pivot_table(index="query", columns="strategy", values="value", aggfunc="mean")[order]
+    """One row per query, one column per ranker: one measure on one collection, averaged over seeds.
+
+    `results` as `lib.study.results` gives them, several of them joined or rankers renamed as you like.
+
+    Raises:
+        ValueError: there is no such measure or collection, or one ranker's runs differ in more than the seed.
+    """
+    rows = _rows(results, measure, collection)
+    order = list(dict.fromkeys(rows["ranker"]))
+    return rows.pivot_table(index="query", columns="ranker", values="value", aggfunc="mean")[order]
 
 
 def over_seeds(results: pd.DataFrame, measure: str, collection: str) -> pd.DataFrame:
-    """A row a strategy: mean over queries, its interval over queries, standard deviation over seeds, seeds, queries."""
-    rows = results[(results["measure"] == measure) & (results["collection"] == collection) & (results["query"] != "")]
+    """One row per ranker: mean over queries, its interval over queries, standard deviation over seeds, seeds, queries.
+
+    Raises:
+        ValueError: as `per_query`.
+    """
+    rows = _rows(results, measure, collection)
     table = []
-    for strategy, part in rows.groupby("strategy", sort=False):
-        by_seed = part.groupby("seed")["value"].mean()
+    for ranker, part in rows.groupby("ranker", sort=False):
+        by_run = part.groupby("run")["value"].mean()
         low, high = interval(part.groupby("query")["value"].mean().to_numpy())
         table.append({
-            "strategy": strategy, measure: by_seed.mean(), "low": low, "high": high, "sd over seeds": by_seed.std(),
-            "seeds": len(by_seed), "queries": part["query"].nunique(),
+            "ranker": ranker, measure: by_run.mean(), "low": low, "high": high, "sd over seeds": by_run.std(),
+            "seeds": len(by_run), "queries": part["query"].nunique(),
         })  # fmt: skip
     return pd.DataFrame(table)
+
+
+def _rows(results: pd.DataFrame, measure: str, collection: str) -> pd.DataFrame:
+    """The rows of one measure on one collection, each run once."""
+    quality = results[results["query"] != ""]
+    if collection not in set(quality["collection"]):
+        raise ValueError(f"collection={collection!r}: these results have {', '.join(quality['collection'].unique())}")
+    rows = quality[quality["collection"] == collection]
+    rows = rows[rows["measure"] == evaluation.named(measure, rows["measure"])]
+    for ranker, found in rows.groupby("ranker")["configuration"].unique().items():
+        if len(found) > 1:
+            raise ValueError(
+                f"ranker {ranker!r}: its runs differ in more than the seed ({len(found)} configurations) and have no "
+                "common mean; take them from one call of study.results, or give each a name in the column ranker"
+            )
+    return rows.drop_duplicates(["ranker", "run", "query"])
 
 
 def verdict(row: pd.Series, baseline: str) -> str:

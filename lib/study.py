@@ -1,16 +1,14 @@
 """Run store and results table: a run is trained once and read ever after.
 
-    results(grid)  ->  one tidy table: a row a (run, collection, query, measure); costs and provenance are rows too
+    results(grid)  ->  one tidy table: one row per (run, collection, query, measure); costs and provenance are rows too
 
-A run is a folder named by a hash of its experiment (its teacher's included), of its collection's fingerprint and of its
-backbone's weights; its scores on a test set are a folder beside. Both are kept through `lib.store`: whole or absent,
-made by one process.
+A run is a folder named by a hash of everything that decides it (`lib.identity`); its scores on a test set are a folder
+beside it. Both are kept through `lib.store`: whole or absent, made by one process.
 """
 
 import dataclasses
 import json
-import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,10 +16,12 @@ import numpy as np
 import pandas as pd
 
 from lib import (
+    checks,
     collections,
     evaluation,
     groups,
     hardware,
+    identity,
     models,
     nearest,
     progress,
@@ -34,46 +34,55 @@ from lib import (
     training,
 )
 from lib.collections import Collection
-from lib.experiment import Experiment, TestSet, describe, fingerprint, is_score_file, layer_count, lineage
+from lib.experiment import Experiment, TestSet, describe, layer_count, lineage, ranker_names
 from lib.groups import Groups
-from lib.models import LateRanker, Ranker, adapters, backbone
+from lib.models import LateRanker, Ranker, adapters, backbone, changes
 from lib.models.momentum import Momentum
+from lib.provenance import conditions, warn_if_mixed
 from lib.vectors import Identity, VectorStore
 
 
 def results(grid: Iterable[Experiment], tests: Iterable[TestSet]) -> pd.DataFrame:
     """The table of all runs of a grid: those that are missing are trained, teachers first; the rest is read.
 
-    Columns: run (key), the experiment's architecture, strategy, paradigm, number of teachers, layers and seed,
-    collection, query, measure, value, text.
-    Quality has a query. Costs (unit in the measure's name) and provenance (in `text`) have an empty query.
+    Columns: run (key), ranker (the strategy, and where runs of one strategy differ in more than the seed what they
+    differ in), configuration (a key that runs share if they differ in the seed alone), the experiment's architecture,
+    strategy, paradigm, number of teachers, layers and seed, collection, query, measure, value, text.
+    Quality has a query. Costs (unit in the measure's name) and provenance (in `text`) have an empty query; those of
+    training have an empty collection too. Warns if runs were computed under different conditions.
+
+    Raises:
+        ValueError: a run or a test set asks for what is not there; nothing is trained then (`lib.checks`).
     """
     grid, tests = list(dict.fromkeys(grid)), list(tests)
     complete(grid, tests)
     tables = []
-    for experiment in grid:
+    for experiment, ranker in zip(grid, ranker_names(grid), strict=True):
         parts = [pd.read_parquet(_place("runs", experiment.key) / "costs.parquet")]
-        parts += [pd.read_parquet(evaluate(experiment, test) / "values.parquet") for test in tests]
+        parts += [_evaluated(experiment, test) for test in tests]
         about = {
-            "run": experiment.key, "architecture": experiment.architecture, "strategy": experiment.strategy,
+            "run": experiment.key, "ranker": ranker, "configuration": experiment.configuration,
+            "architecture": experiment.architecture, "strategy": experiment.strategy,
             "paradigm": strategies.named(experiment.strategy).paradigm, "teachers": len(experiment.teachers),
             "layers": layer_count(experiment), "seed": experiment.seed,
         }  # fmt: skip
         tables.append(pd.concat(parts).assign(**about))
-    return pd.concat(tables, ignore_index=True)[COLUMNS]
+    table = pd.concat(tables, ignore_index=True)[COLUMNS]
+    warn_if_mixed(table)
+    return table
 
 
 COLUMNS = [
-    "run", "architecture", "strategy", "paradigm", "teachers", "layers", "seed", "collection", "query", "measure",
-    "value", "text",
+    "run", "ranker", "configuration", "architecture", "strategy", "paradigm", "teachers", "layers", "seed",
+    "collection", "query", "measure", "value", "text",
 ]  # fmt: skip
 
 
 def complete(grid: Iterable[Experiment], tests: Iterable[TestSet] = ()) -> None:
     """Train every run of a grid that is missing, then score the tests that are: one list, one estimate of the time."""
-    grid = list(dict.fromkeys(grid))
-    _train_missing(grid)
-    _evaluate_missing(grid, list(tests))
+    grid, tests = list(dict.fromkeys(grid)), list(tests)
+    _train_missing(grid, tests)
+    _evaluate_missing(grid, tests)
 
 
 def first_stage(tests: Iterable[TestSet]) -> pd.DataFrame:
@@ -94,14 +103,14 @@ def _ranked_by(column: str, tests: Iterable[TestSet], *, strategy: str, paradigm
         values = evaluation.measure(run.rename(columns={column: "score"}), collection, test.split, queries)
         tables.append(values.assign(collection=test.collection))
     about = {
-        "run": strategy, "architecture": "", "strategy": strategy, "paradigm": paradigm, "teachers": 0, "layers": 0,
-        "seed": 0, "text": "",
+        "run": strategy, "ranker": strategy, "configuration": strategy, "architecture": "", "strategy": strategy,
+        "paradigm": paradigm, "teachers": 0, "layers": 0, "seed": 0, "text": "",
     }  # fmt: skip
     return pd.concat(tables, ignore_index=True).assign(**about)[COLUMNS]
 
 
 def history(experiment: Experiment) -> pd.DataFrame:
-    """The training history of a run, a row a step (see `lib.training.train`)."""
+    """The training history of a run, one row per step (see `lib.training.train`)."""
     return pd.read_parquet(_run(experiment) / "history.parquet")
 
 
@@ -114,57 +123,100 @@ def scores(experiment: Experiment, test: TestSet, *, trained: bool = True) -> pd
 
 
 def values(runs: Experiment | Iterable[Experiment], test: TestSet, measure: str, *, trained: bool = True) -> pd.Series:
-    """One measure of a run by query, or the mean of several runs (seeds); `trained` as in `scores`."""
+    """One measure of a run by query, or the mean of several runs that differ in the seed; `trained` as in `scores`.
+
+    Raises:
+        ValueError: the runs differ in more than the seed, or there is no such measure.
+    """
     runs = [runs] if isinstance(runs, Experiment) else list(runs)
-    tables = [pd.read_parquet(evaluate(run, test, trained=trained) / "values.parquet") for run in runs]
-    table = pd.concat(tables)
-    return table[table["measure"] == measure].groupby("query", sort=False)["value"].mean()
+    if len({run.configuration for run in runs}) != 1:
+        raise ValueError(
+            "a mean is taken over runs that differ in nothing but the seed, and these differ in more: "
+            + "; ".join(sorted(set(ranker_names(runs))))
+        )
+    table = pd.concat([_evaluated(run, test, trained=trained) for run in runs])
+    named = evaluation.named(measure, table.loc[table["query"] != "", "measure"])
+    return table[table["measure"] == named].groupby("query", sort=False)["value"].mean()
 
 
 def costs(experiment: Experiment, *tests: TestSet) -> pd.Series:
     """What a run and its scoring of test sets cost, by measure with its unit: train_seconds, peak_memory_gib, ..."""
-    folders = [_run(experiment) / "costs.parquet", *(evaluate(experiment, test) / "values.parquet" for test in tests)]
-    table = pd.concat([pd.read_parquet(folder) for folder in folders])
+    table = pd.read_parquet(_run(experiment) / "costs.parquet")
+    table = pd.concat([table, *(_evaluated(experiment, test) for test in tests)])
     table = table[(table["query"] == "") & (table["text"] == "")]
     return table.set_index("measure")["value"]
 
 
 def model(experiment: Experiment) -> Ranker:
-    """The trained model of a run."""
-    return models.load(model_folder(experiment))
+    """The trained model of a run, ready to score."""
+    return _restored(experiment, experiment).eval()
 
 
-def model_folder(experiment: Experiment) -> Path:
-    """Where a run's model lies in the hub's layout; sentence-transformers opens it as it is."""
-    return _run(experiment) / "model"
+def export(experiment: Experiment, folder: Path | str) -> Path:
+    """Write a run's model in the hub's layout, which sentence-transformers opens as it is; the folder's path.
+
+    Raises:
+        FileExistsError: the folder is there and holds something.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} is not an empty folder: give another one, so that nothing is overwritten")
+    model(experiment).save(folder, backbone.tokenizer(experiment.backbone), experiment.max_length)
+    return folder
 
 
 def untrained(experiment: Experiment) -> Ranker:
     """The model that a run starts from."""
-    settings = {"dropout": experiment.dropout, "embeddings": experiment.embeddings}
-    if experiment.start is not None:
-        return models.load(model_folder(experiment.start), **settings)
+    return _built(experiment) if experiment.start is None else _restored(experiment, experiment.start)
+
+
+def _built(experiment: Experiment, seed: int | None = None) -> Ranker:
+    """A model of an experiment's architecture from its backbone; new weights are drawn from `seed` (None: its own)."""
     return models.build(
-        experiment.architecture, experiment.backbone, experiment.layers, experiment.seed, **settings,
-        **dict(experiment.options),
+        experiment.architecture, experiment.backbone, experiment.layers, experiment.seed if seed is None else seed,
+        dropout=experiment.dropout, embeddings=experiment.embeddings, **dict(experiment.options),
     )  # fmt: skip
 
 
+def _restored(experiment: Experiment, trained: Experiment) -> Ranker:
+    """The model of `trained`, with dropout and trained parts as `experiment` wants them."""
+    ranker = _built(experiment, seed=trained.seed)
+    if trained.prefix:
+        adapters.attach(ranker, "prefix", trained.prefix, trained.seed)
+        if experiment is not trained:  # a run that starts from one with a prefix trains all weights, the prefix too
+            ranker.transformer.base_model.requires_grad_(True)
+            ranker.transformer.base_model.embeddings.requires_grad_(experiment.embeddings)
+    changes.restore(ranker, _run(trained) / WEIGHTS)
+    return ranker
+
+
+WEIGHTS = "weights.safetensors"
+
+
 def layout(
-    ranker: Ranker, collection: Collection, name: str, max_length: int
+    ranker: Ranker, collection: Collection, name: str, max_length: int, max_query: int | None = 64
 ) -> tokens.PairTokens | tokens.SeparateTokens:
-    """The token stores of a collection as a ranker reads them; `name` is the backbone, whose tokenizer it has."""
+    """The token stores of a collection as a ranker reads them; `name` is the backbone, whose tokenizer it has.
+
+    `max_length` and `max_query` as in `Experiment`.
+    """
     tokenizer = backbone.tokenizer(name)
     return ranker.layout(
-        tokens.tokenise(collection.queries, tokenizer, f"{collection.fingerprint} queries"),
-        tokens.tokenise(collection.documents, tokenizer, f"{collection.fingerprint} documents"),
-        tokenizer, max_length,
+        tokens.tokenise(collection.queries, tokenizer, collection.queries_digest),
+        tokens.tokenise(collection.documents, tokenizer, collection.documents_digest),
+        tokenizer, max_length, max_query,
     )  # fmt: skip
 
 
 def pair_tokens(experiment: Experiment, collection: Collection) -> tokens.PairTokens | tokens.SeparateTokens:
     """The token stores of a collection as an experiment's model reads them."""
-    return layout(untrained(experiment), collection, experiment.backbone, experiment.max_length)
+    return _layout(untrained(experiment), collection, experiment)
+
+
+def _layout(
+    ranker: Ranker, collection: Collection, experiment: Experiment
+) -> tokens.PairTokens | tokens.SeparateTokens:
+    return layout(ranker, collection, experiment.backbone, experiment.max_length, experiment.max_query)
 
 
 def encode(
@@ -175,9 +227,11 @@ def encode(
 
     `model_key` names the model, as a run's key does.
     """
-    identity = Identity(model_key, collection.fingerprint)
-    name = store.key(model_key, collection.fingerprint, None if names is None else [str(one) for one in names])
-    folder = store.keep("vectors", name, lambda into: scoring.encode(ranker, found, into, identity, names=names))
+    whose = Identity(model_key, collection.fingerprint)
+    chosen = None if names is None else [str(one) for one in names]
+    name = store.key(model_key, collection.fingerprint, hardware.precision(), chosen)
+    of = [f"runs/{model_key}"] if store.is_whole(_place("runs", model_key)) else []
+    folder = store.keep("vectors", name, lambda into: scoring.encode(ranker, found, into, whose, names=names), of=of)
     return VectorStore(folder)
 
 
@@ -194,10 +248,11 @@ def training_groups(experiment: Experiment) -> Groups:
 
 def nearest_documents(experiment: Experiment, collection: Collection, queries: list[str], depth: int) -> pd.DataFrame:
     """What a bi-encoder finds in the whole collection, exactly: columns query, document, score."""
+    run = _run(experiment)
 
     def compute(folder: Path) -> None:
         ranker = model(experiment)
-        read = layout(ranker, collection, experiment.backbone, experiment.max_length)
+        read = _layout(ranker, collection, experiment)
         stored = encode(ranker, read, experiment.key, collection)
         index = nearest.load(
             nearest.build(stored.folder, stored.identity, nearest.Flat()), model=experiment.key,
@@ -208,7 +263,7 @@ def nearest_documents(experiment: Experiment, collection: Collection, queries: l
         evaluation.as_run(queries, stored.names, rows, scores).to_parquet(folder / "run.parquet")
 
     name = store.key(experiment.key, collection.fingerprint, queries, depth)
-    return pd.read_parquet(store.keep("first_stage", name, compute) / "run.parquet")
+    return pd.read_parquet(store.keep("first_stage", name, compute, of=[f"runs/{run.name}"]) / "run.parquet")
 
 
 def teacher_scores(
@@ -218,21 +273,23 @@ def teacher_scores(
 
     A run of the kit, a cross-encoder (hub name or folder; pairs of `max_length` tokens), or a file of scores by ids.
     """
-    if isinstance(teacher, str) and is_score_file(teacher):
-        return score_files.scores_of(teacher, made.queries, made.documents)
+    of = [] if isinstance(teacher, str) else [f"runs/{_run(teacher).name}"]
 
     def compute(folder: Path) -> None:
-        if isinstance(teacher, str):
-            ranker, name, length = models.load(backbone.folder(teacher)), teacher, max_length
+        if isinstance(teacher, str) and score_files.is_file_name(teacher):
+            found = score_files.scores_of(teacher, made.queries, made.documents)
         else:
-            ranker, name, length = model(teacher), teacher.backbone, teacher.max_length
-        pairs = layout(ranker, collection, name, length)
-        found = scoring.score(ranker, pairs, made.queries[:, None], made.documents, what="teacher scores")
+            if isinstance(teacher, str):
+                ranker = models.load(backbone.folder(teacher))
+                pairs = layout(ranker, collection, teacher, max_length)
+            else:
+                ranker = model(teacher)
+                pairs = _layout(ranker, collection, teacher)
+            found = scoring.score(ranker, pairs, made.queries[:, None], made.documents, what="teacher scores")
         np.save(folder / "scores.npy", found)
 
-    whose = [fingerprint(teacher), max_length] if isinstance(teacher, str) else teacher.key
-    name = store.key(whose, collection.fingerprint, made.key)
-    return np.load(store.keep("teacher_scores", name, compute) / "scores.npy")
+    name = store.key(identity.of_teacher_scores(teacher, collection.fingerprint, made.key, max_length))
+    return np.load(store.keep("teacher_scores", name, compute, of=of) / "scores.npy")
 
 
 def evaluate(experiment: Experiment, test: TestSet, *, trained: bool = True) -> Path:
@@ -240,31 +297,39 @@ def evaluate(experiment: Experiment, test: TestSet, *, trained: bool = True) -> 
 
     With `trained=False` those of the model that the run starts from.
     """
+    needed = [experiment] if trained else [one for one in (experiment.start,) if one is not None]
+    _train_missing(needed)
 
     def compute(folder: Path) -> None:
         collection, queries, run = test.candidates()
         ranker = model(experiment) if trained else untrained(experiment)
-        pairs = layout(ranker, collection, experiment.backbone, experiment.max_length)
+        pairs = _layout(ranker, collection, experiment)
         asked, given = run["query"].to_numpy(), run["document"].to_numpy()
         with hardware.Meter() as meter:
             run["score"] = scoring.score(ranker, pairs, asked, given, what=f"scoring {test.collection}")
         found = {"score_pairs_per_second": len(run) / meter.seconds, "score_peak_memory_gib": meter.peak_memory_gib}
         table = evaluation.measure(run, collection, test.split, queries)
-        table = pd.concat([table, pd.DataFrame({"measure": list(found), "value": list(found.values())})])
         run.to_parquet(folder / "scores.parquet")
-        _tidy(table.assign(collection=test.collection)).to_parquet(folder / "values.parquet")
+        _tidy(pd.concat([table, _costs_and_conditions(found)])).to_parquet(folder / "values.parquet")
 
-    key = _evaluation_key(experiment, test)
-    return store.keep("evaluations", key if trained else store.key("start", key), compute)
-
-
-def conditions() -> dict[str, str]:
-    """On what and with which versions this process computes, and the project's commit."""
-    return {"commit": commit(), **hardware.description()}
+    name = store.key(identity.of_evaluation(experiment, test, trained=trained))
+    return store.keep("evaluations", name, compute, of=[f"runs/{one.key}" for one in needed])
 
 
-def _evaluation_key(experiment: Experiment, test: TestSet) -> str:
-    return store.key(experiment.key, dataclasses.asdict(test), collections.load(test.collection).fingerprint)
+def _evaluated(experiment: Experiment, test: TestSet, *, trained: bool = True) -> pd.DataFrame:
+    """The values of `evaluate`, under the name that the test set's collection has here."""
+    return pd.read_parquet(evaluate(experiment, test, trained=trained) / "values.parquet").assign(
+        collection=test.collection
+    )
+
+
+def _costs_and_conditions(costs: dict[str, float]) -> pd.DataFrame:
+    """Columns measure, value, text: costs by name with their unit, and under which conditions they were measured."""
+    said = conditions()
+    return pd.concat([
+        pd.DataFrame({"measure": list(costs), "value": list(costs.values())}),
+        pd.DataFrame({"measure": list(said), "text": list(said.values())}),
+    ])  # fmt: skip
 
 
 def _tidy(table: pd.DataFrame) -> pd.DataFrame:
@@ -281,24 +346,29 @@ def _place(kind: str, key: str) -> Path:
 def _run(experiment: Experiment) -> Path:
     """The run's folder; it is trained where it is missing."""
     _train_missing([experiment])
-    return _place("runs", experiment.key)
+    return _trained(experiment)
 
 
-def _train_missing(grid: list[Experiment]) -> None:
-    """Train every run of a grid, and every start and teacher, that is not in the store."""
+def _train_missing(grid: Sequence[Experiment], tests: Sequence[TestSet] = ()) -> None:
+    """Train every run of a grid, and every start and teacher, that is not in the store; first check all of them."""
     wanted = dict.fromkeys(one for experiment in grid for one in lineage(experiment))
-    missing = [experiment for experiment in wanted if not _place("runs", experiment.key).is_dir()]
+    missing = [experiment for experiment in wanted if not store.is_whole(_place("runs", experiment.key))]
+    checks.check(missing, tests)
+    _each(missing, "training", describe, _training_work, _trained)
 
-    def train(experiment: Experiment) -> None:
-        store.keep("runs", experiment.key, lambda folder: _train(experiment, folder))
 
-    _each(missing, "training", describe, _training_work, train)
+def _trained(experiment: Experiment) -> Path:
+    return store.keep(
+        "runs", experiment.key, lambda folder: _train(experiment, folder),
+        of=[f"runs/{one.key}" for one in lineage(experiment)[:-1]],
+        together=True,
+    )  # fmt: skip
 
 
 def _evaluate_missing(grid: list[Experiment], tests: list[TestSet]) -> None:
     missing = [
         (experiment, test) for experiment in grid for test in tests
-        if not _place("evaluations", _evaluation_key(experiment, test)).is_dir()
+        if not store.is_whole(_place("evaluations", store.key(identity.of_evaluation(experiment, test, trained=True))))
     ]  # fmt: skip
 
     def work(item: tuple[Experiment, TestSet]) -> float:
@@ -309,7 +379,7 @@ def _evaluate_missing(grid: list[Experiment], tests: list[TestSet]) -> None:
 
 
 def _each(items: list, what: str, name: Callable, work: Callable, do: Callable) -> None:
-    """Do one thing after another; a line each says which, and how long the rest will take at the pace so far."""
+    """Do one thing after another; one line for each says which, and how long the rest will take at the pace so far."""
     spent, done, total = 0.0, 0.0, sum(map(work, items))
     for number, item in enumerate(items, 1):
         left = f", about {progress.duration(spent / done * (total - done))} left" if done else ""
@@ -325,12 +395,12 @@ def _training_work(experiment: Experiment) -> float:
     return experiment.group_count * experiment.docs * experiment.epochs * layer_count(experiment)
 
 
-def _train(experiment: Experiment, folder: Path) -> None:
-    """Train and write one run."""
+def _train(experiment: Experiment, folder: Path | None) -> None:
+    """Train one run and write it; without a folder (all processes of a launch but the main one) only train it."""
     made = training_groups(experiment)
     ranker = untrained(experiment)
     ranker.set_attention(hardware.attention(training=True))
-    pairs = layout(ranker, collections.load(experiment.collection), experiment.backbone, experiment.max_length)
+    pairs = _layout(ranker, collections.load(experiment.collection), experiment)
     parameters = sum(parameter.numel() for parameter in ranker.parameters())
     if experiment.adapter is not None:
         adapters.attach(ranker, experiment.adapter, experiment.adapter_size, experiment.seed)
@@ -344,27 +414,18 @@ def _train(experiment: Experiment, folder: Path) -> None:
         )  # fmt: skip
     if experiment.adapter is not None:
         adapters.finish(ranker)
+    if folder is None:
+        return
     costs = {
         "train_seconds": meter.seconds, "train_pairs_per_second": steps["documents"].sum() / meter.seconds,
         "peak_memory_gib": meter.peak_memory_gib, "energy_joules": meter.energy_joules, "parameters": parameters,
         "trained_parameters": trained,
     }  # fmt: skip
-    provenance = conditions()
-    table = pd.concat([
-        pd.DataFrame({"measure": list(costs), "value": list(costs.values())}),
-        pd.DataFrame({"measure": list(provenance), "text": list(provenance.values())}),
-    ])  # fmt: skip
-    _tidy(table).to_parquet(folder / "costs.parquet")
+    _tidy(_costs_and_conditions(costs)).to_parquet(folder / "costs.parquet")
     steps.to_parquet(folder / "history.parquet")
-    ranker.save(folder / "model", backbone.tokenizer(experiment.backbone), experiment.max_length)
-    (folder / "experiment.json").write_text(json.dumps(dataclasses.asdict(experiment), indent=1))
+    changes.save(ranker, _built(experiment), _built(experiment, seed=experiment.seed + 1), folder / WEIGHTS)
+    about = {"experiment": dataclasses.asdict(experiment), "identity": identity.of_run(experiment)}
+    (folder / ABOUT).write_text(json.dumps(about, indent=1))
 
 
-def commit() -> str:
-    """The project's git commit, with "+changes" where lib/ differs from it; "unknown" outside git."""
-    git = ["git", "-C", str(Path(__file__).parents[1])]
-    asked = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False)
-    if asked.returncode:
-        return "unknown"
-    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "lib"], capture_output=True, check=False)
-    return asked.stdout.strip() + ("+changes" if changed.returncode else "")
+ABOUT = "experiment.json"  # the experiment, and the description that its key is a hash of

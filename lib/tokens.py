@@ -7,16 +7,19 @@ architectures read `SeparateTokens` ([CLS] query [SEP] and [CLS] document [SEP])
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import tokenizers
 import torch
 
 from lib import store
 
 PAD_TO = 16  # widths are multiples of this: few shapes, which the processor's caches and compilers like
+DOCUMENT_SHARE = 0.25  # of a pair's tokens beside the special ones: what a long query leaves to a document at least
 
 
 @dataclass(frozen=True)
@@ -36,24 +39,71 @@ class Pattern:
 
     @classmethod
     def of(cls, tokenizer) -> "Pattern":
-        """The pattern of a tokenizer, found by tokenising two words alone and as a pair."""
-        first, second = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("one", "two"))
-        both = tokenizer("one", "two")["input_ids"]
-        start = next(i for i in range(len(both)) if both[i : i + len(first)] == first)
-        middle = start + len(first)
-        other = next(i for i in range(middle, len(both)) if both[i : i + len(second)] == second)
-        return cls(
-            before=tuple(both[:start]), between=tuple(both[middle:other]), after=tuple(both[other + len(second) :]),
-            pad=tokenizer.pad_token_id or 0, has_types="token_type_ids" in tokenizer.model_input_names,
-        )  # fmt: skip
+        """The pattern of a tokenizer, found by tokenising two words alone and as a pair.
+
+        Raises:
+            ValueError: the tokenizer builds a pair in a way that this kit does not.
+        """
+        before, between, after = _around(tokenizer, "one", "two")
+        if not between:
+            raise ValueError(f"{_name(tokenizer)} puts no token between a query and a document: give one with a [SEP]")
+        has_types = "token_type_ids" in tokenizer.model_input_names
+        if has_types:
+            types = list(tokenizer("one", "two")["token_type_ids"])
+            second = len(tokenizer("two", add_special_tokens=False)["input_ids"]) + len(after)
+            has_types = any(types)  # where all are 0, the model's own default does
+            if has_types and types != [0] * (len(types) - second) + [1] * second:
+                raise ValueError(f"{_name(tokenizer)} gives a pair the token types {types}: give one like BERT's")
+        return cls(before, between, after, tokenizer.pad_token_id or 0, has_types)
 
     @classmethod
     def of_single(cls, tokenizer) -> "Pattern":
-        """The pattern around a text that stands alone: nothing in between, no types."""
-        word = tokenizer("one", add_special_tokens=False)["input_ids"]
-        alone = tokenizer("one")["input_ids"]
-        start = next(i for i in range(len(alone)) if alone[i : i + len(word)] == word)
-        return cls(tuple(alone[:start]), (), tuple(alone[start + len(word) :]), tokenizer.pad_token_id or 0, False)
+        """The pattern around a text that stands alone: nothing in between, no types.
+
+        Raises:
+            ValueError: the tokenizer builds a text in a way that this kit does not.
+        """
+        before, after = _around(tokenizer, "one")
+        if not before + after:
+            raise ValueError(f"{_name(tokenizer)} adds no special token: an empty text would have no vector")
+        return cls(before, (), after, tokenizer.pad_token_id or 0, False)
+
+
+def _name(tokenizer) -> str:
+    return f"tokenizer {type(tokenizer).__name__} {getattr(tokenizer, 'name_or_path', '')!r}"
+
+
+def _around(tokenizer, *words: str) -> list[tuple[int, ...]]:
+    """The tokens before, between and after some words, from the tokenizer's own output: one part more than words."""
+    for side in ("padding_side", "truncation_side"):
+        if getattr(tokenizer, side, "right") != "right":
+            raise ValueError(f'{_name(tokenizer)} has {side}="left": set it to "right" in its tokenizer_config.json')
+    whole, parts, end = list(tokenizer(*words)["input_ids"]), [], 0
+    for word in words:
+        alone = list(tokenizer(word, add_special_tokens=False)["input_ids"])
+        places = (place for place in range(end, len(whole)) if whole[place : place + len(alone)] == alone)
+        start = next(places, None) if alone else None
+        if start is None:
+            raise ValueError(
+                f"{_name(tokenizer)} makes {alone} of the word {word!r}, and of {words} with special tokens {whole}:"
+                " give one that keeps a text's own tokens together between special tokens"
+            )
+        parts.append(tuple(whole[end:start]))
+        end = start + len(alone)
+    return [*parts, tuple(whole[end:])]
+
+
+def check_room(name: str, length: int, special: int, texts: int = 1) -> None:
+    """Refuse a length that cannot hold the special tokens and one token of each of `texts` texts.
+
+    Raises:
+        ValueError: it names the parameter `name` and the least that will do.
+    """
+    if length < special + texts:
+        raise ValueError(
+            f"{name}={length} cannot hold {special} special tokens and one token of each text:"
+            f" give {special + texts} or more"
+        )
 
 
 class TokenStore:
@@ -74,19 +124,19 @@ class TokenStore:
 def tokenise(texts: dict[str, str], tokenizer, identity: str) -> TokenStore:
     """The token store of `texts` (id -> text), from the cache where the texts and the tokenizer are the same.
 
-    `identity` names the texts' content (a collection's fingerprint and which of its texts these are).
+    `identity` names the texts' content, such as a collection's `documents_digest`. How the tokenizer is set to cut and
+    to pad at the moment decides nothing here.
     """
-    vocabulary = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
-    name = store.key("tokens", identity, vocabulary)
-    return TokenStore(store.keep("tokens", name, lambda folder: _write(texts, tokenizer, folder)))
-
-
-def _write(texts: dict[str, str], tokenizer, folder: Path) -> None:
-    cut = tokenizer.backend_tokenizer
+    cut = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())  # the caller's stays as it is set
     cut.no_truncation()
     cut.no_padding()
+    name = store.key("tokens", identity, hashlib.sha256(cut.to_str().encode()).hexdigest())
+    return TokenStore(store.keep("tokens", name, lambda folder: _write(texts, cut, folder)))
+
+
+def _write(texts: dict[str, str], cut: tokenizers.Tokenizer, folder: Path) -> None:
     values, pieces, lengths = list(texts.values()), [], []
-    kind = np.uint16 if len(tokenizer) <= 2**16 else np.int32
+    kind = np.uint16 if cut.get_vocab_size() <= 2**16 else np.int32
     for start in range(0, len(values), 4096):
         for encoding in cut.encode_batch_fast(values[start : start + 4096], add_special_tokens=False):
             pieces.append(np.array(encoding.ids, dtype=kind))
@@ -109,24 +159,61 @@ def _put_special(ids: np.ndarray, start: np.ndarray, tokens: tuple[int, ...]) ->
 
 
 def _width(longest: int) -> int:
-    return -(-int(longest) // PAD_TO) * PAD_TO
+    return -(-max(int(longest), 1) // PAD_TO) * PAD_TO
+
+
+def _longest_first(queries: np.ndarray, documents: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lengths of pairs -> what the tokenizers library's `longest_first` keeps of them in `room` tokens.
+
+    As in its `truncate_encodings`, https://github.com/huggingface/tokenizers (tokenizers/src/utils/truncation.rs).
+    """
+    shorter = np.minimum(queries, documents)
+    longer = np.where(shorter > room, shorter, np.maximum(shorter, room - shorter))
+    halved = shorter + longer > room
+    shorter = np.where(halved, room // 2, shorter)
+    longer = np.where(halved, room // 2 + room % 2, longer)
+    swapped = queries > documents
+    most = np.where(swapped, longer, shorter), np.where(swapped, shorter, longer)
+    return np.minimum(queries, most[0]), np.minimum(documents, most[1])
 
 
 @dataclass(frozen=True)
 class PairTokens:
-    """Token stores of queries and documents, and how a pair is cut and put together in one sequence."""
+    """Token stores of queries and documents, and how a pair is cut and put together in one sequence.
+
+    A query is cut to `max_query` tokens, and further where its document would be left less than `DOCUMENT_SHARE` of
+    what is beside the special tokens (or than it has); then the document is cut. `max_query=None` cuts as
+    sentence-transformers does: the longer of the two first.
+
+    Raises:
+        ValueError: `max_length` cannot hold the special tokens and a token of each text, or `max_query` is below 1.
+    """
 
     queries: TokenStore
     documents: TokenStore
     pattern: Pattern
-    max_length: int  # tokens of a pair, special tokens included; the document is cut
-    max_query: int = 64  # tokens of a query
+    max_length: int  # tokens of a pair, special tokens included
+    max_query: int | None = 64  # tokens of a query, without special tokens
+
+    def __post_init__(self):
+        check_room("max_length", self.max_length, self.pattern.size, texts=2)
+        if self.max_query is not None:
+            check_room("max_query", self.max_query, 0)
+
+    def _kept(self, queries: np.ndarray, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens of each pair's query and of its document after cutting."""
+        room = self.max_length - self.pattern.size
+        asked, given = self.queries.lengths[queries], self.documents.lengths[documents]
+        if self.max_query is None:
+            return _longest_first(asked, given, room)
+        share = np.minimum(given, math.ceil(DOCUMENT_SHARE * room))
+        asked = np.minimum(asked, np.minimum(self.max_query, room - share))
+        return asked, np.minimum(given, room - asked)
 
     def lengths(self, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
         """Tokens of each pair after cutting. Rows of the two stores, same shape; so is the result."""
-        asked = np.minimum(self.queries.lengths[queries], self.max_query)
-        whole = asked + self.documents.lengths[documents] + self.pattern.size
-        return np.minimum(whole, self.max_length)
+        asked, kept = self._kept(queries, documents)
+        return asked + kept + self.pattern.size
 
     def batch(self, queries: np.ndarray, documents: np.ndarray) -> dict[str, torch.Tensor]:
         """Rows (batch,) and (batch, docs) of the stores -> the model's input.
@@ -136,9 +223,8 @@ class PairTokens:
         """
         pattern = self.pattern
         queries, documents = np.repeat(queries, documents.shape[1]), documents.ravel()
-        asked = np.minimum(self.queries.lengths[queries], self.max_query)
-        total = self.lengths(queries, documents)
-        kept = total - asked - pattern.size  # tokens of each document
+        asked, kept = self._kept(queries, documents)
+        total = asked + kept + pattern.size
         ids = np.full((len(queries), _width(total.max())), pattern.pad, dtype=np.int64)
         second = len(pattern.before) + asked + len(pattern.between)  # where the document starts
         _put_special(ids, np.zeros_like(asked), pattern.before)
@@ -155,13 +241,25 @@ class PairTokens:
 
 @dataclass(frozen=True)
 class Side:
-    """How the texts of one side, queries or documents, are cut and put together."""
+    """How the texts of one side, queries or documents, are cut and put together.
+
+    Raises:
+        ValueError: `max_length` cannot hold the special tokens and one token of a text.
+    """
 
     texts: TokenStore
     before: tuple[int, ...]
     after: tuple[int, ...]
     pad: int
     max_length: int  # tokens, special tokens included
+
+    def __post_init__(self):
+        check_room("max_length", self.max_length, len(self.before) + len(self.after))
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text after cutting, special tokens included."""
+        return int(self.lengths(np.arange(len(self.texts.lengths))).max(initial=0))
 
     def lengths(self, rows: np.ndarray) -> np.ndarray:
         """Tokens of each text after cutting, special tokens included; same shape as `rows`."""

@@ -22,6 +22,7 @@ from lib.strategies import OWN, Matrix, Strategy
 from lib.tokens import PairTokens, SeparateTokens
 
 WINDOW = 16  # batches that are sorted by length together: more pad less, and mix the groups less
+CLIP, WEIGHT_DECAY = 1.0, 0.01  # of the gradients' norm, and AdamW's
 READ_EVERY = 16  # steps between two looks at what an accelerator computed: each makes it wait
 
 
@@ -92,8 +93,8 @@ def _among(relevant: list[np.ndarray], chosen: np.ndarray, documents: np.ndarray
 
 def train(
     model: nn.Module, groups: Groups, tokens: PairTokens | SeparateTokens, strategy: Strategy, *,
-    learning_rate: float, batch_size: int, epochs: int = 1, warm_up: float = 0.1, clip: float = 1.0,
-    weight_decay: float = 0.01, seed: int = 0, chunk: int | None = None, what: str = "training",
+    learning_rate: float, batch_size: int, epochs: int = 1, warm_up: float = 0.1, clip: float = CLIP,
+    weight_decay: float = WEIGHT_DECAY, seed: int = 0, chunk: int | None = None, what: str = "training",
 ) -> pd.DataFrame:  # fmt: skip
     """Train `model` in place and return its history, one row per step.
 

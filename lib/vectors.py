@@ -8,7 +8,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -102,8 +102,9 @@ class VectorStore:
 class Writer:
     """Fills a store whose documents' lengths are known, in any order of documents: see `create`."""
 
-    def __init__(self, folder: Path, starts: np.ndarray):
+    def __init__(self, folder: Path, names: Sequence[str], starts: np.ndarray):
         self._path = folder / "vectors.npy"
+        self._names = names
         self._starts = starts
         self._written = np.diff(starts) == 0  # (documents,): nothing is awaited from those without vectors
 
@@ -132,7 +133,9 @@ class Writer:
         place = (self._starts[rows][:, None] + np.cumsum(mask, axis=1) - 1)[mask]
         # a mapping of its own for each call: written pages do not pile up in the process's memory
         flat = np.load(self._path, mmap_mode="r+")
-        flat[place] = _finite(vectors[mask], flat.dtype, flat.shape[1])
+        flat[place] = _finite(
+            vectors[mask], flat.dtype, flat.shape[1], lambda number: self._names[np.repeat(rows, lengths)[number]]
+        )
         self._written[rows] = True
 
     def close(self) -> None:
@@ -175,7 +178,7 @@ def create(
     if hasattr(os, "posix_fallocate"):  # a mapped hole on a full disk would kill the process instead of raising
         with open(folder / "vectors.npy", "r+b") as file:
             os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
-    return Writer(folder, starts)
+    return Writer(folder, names, starts)
 
 
 def write(
@@ -193,6 +196,7 @@ def write(
     with open(folder / "vectors.npy", "wb") as file:
         _header(file, (0, dim), dtype)  # numpy leaves room in it for a larger first axis
         for chunk in chunks:
+            first = len(lengths)
             if isinstance(chunk, np.ndarray | torch.Tensor) and chunk.ndim == 2:
                 lengths += [1] * len(chunk)
                 block = _array(chunk)
@@ -200,7 +204,12 @@ def write(
                 documents = [_array(document) for document in chunk]
                 lengths += [len(document) for document in documents]
                 block = np.concatenate([np.zeros((0, dim), np.float32), *documents])
-            file.write(_finite(block, DTYPES[dtype], dim).tobytes())
+            if len(lengths) > len(names):
+                break  # said below
+            owners = np.repeat(np.arange(first, len(lengths)), lengths[first:])
+            file.write(
+                _finite(block, DTYPES[dtype], dim, lambda number, owners=owners: names[owners[number]]).tobytes()
+            )
         if len(lengths) != len(names):
             raise ValueError(f"{len(names)} names, but vectors of {len(lengths)} documents")
         if not sum(lengths):
@@ -239,11 +248,13 @@ def _array(vectors: object) -> np.ndarray:
     return np.asarray(vectors)
 
 
-def _finite(vectors: np.ndarray, dtype: np.dtype, dim: int) -> np.ndarray:
+def _finite(vectors: np.ndarray, dtype: np.dtype, dim: int, owner: Callable[[int], str]) -> np.ndarray:
+    """Vectors (vectors, dim) in the store's type; `owner` tells whose document each is."""
     if vectors.shape[1:] != (dim,):
         raise ValueError(f"vectors of {vectors.shape[1:]} numbers, the store has {dim}")
     with np.errstate(over="ignore"):  # said below
-        vectors = vectors.astype(dtype)
-    if not np.isfinite(vectors).all():
-        raise ValueError(f"a vector has a value that is not finite in {dtype.name}")
-    return vectors
+        stored = vectors.astype(dtype)
+    if len(broken := np.flatnonzero(~np.isfinite(stored).all(1))):
+        mend = "give dtype='float32'" if np.isfinite(vectors[broken[0]]).all() else "mend the model that encoded it"
+        raise ValueError(f"document {owner(broken[0])!r}: a vector is not finite in {dtype.name}; {mend}")
+    return stored

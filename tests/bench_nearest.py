@@ -1,5 +1,7 @@
 """Recall, latency, memory and build time of nearest neighbours over many passages: `python -m tests.bench_nearest`.
 
+`--size tiny` only shows that everything runs.
+
 Synthetic passages: unit vectors around random centres, of 64 latent dimensions in 384, with a little noise in all of
 them. Every build and every search is a process of its own, so that its peak memory is its own. Recall is against the
 exact index. Real embeddings have other neighbourhoods and other recall; build time and memory carry over.
@@ -19,17 +21,18 @@ from dataclasses import asdict
 from pathlib import Path
 
 import faiss
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
 
-from lib import hardware, nearest, vectors
+from lib import hardware, nearest, store, vectors
 from lib.vectors import Identity, VectorStore
 
 IDENTITY = Identity("synthetic", "synthetic")
 DIM, LATENT, CENTRES, CHUNK = 384, 64, 2_000, 50_000
 DEPTHS, QUERIES, SINGLE, BATCH = (10, 100), 1_024, 100, 64
+SIZES = {"full": 1_000_000, "tiny": 1_000}  # passages
+ROOT = Path(__file__).parents[1]
 RESCORED = 4  # times the depth, searched by IVF-PQ before exact inner products order what was found
 PARAMETERS = {"flat": nearest.Flat(), "hnsw": nearest.HNSW(m=16, ef_construction=80), "ivf_pq": nearest.IVFPQ()}
 EFFORTS = {"flat": [None], "hnsw": [16, 32, 64, 128, 256, 512], "ivf_pq": [1, 4, 16, 64, 256]}
@@ -140,7 +143,9 @@ def conditions() -> str:
     )
 
 
-def draw(table: pd.DataFrame) -> plt.Figure:
+def draw(table: pd.DataFrame, path: Path) -> None:
+    import matplotlib.pyplot as plt  # not in the processes that measure
+
     figure, panels = plt.subplots(2, 2, figsize=(11, 8), sharey=True, sharex="col", layout="constrained")
     modes = (("single_ms", "one query at a time"), ("batch_ms", f"batches of {BATCH}"))
     for (depth, (column, mode)), axes in zip(itertools.product(DEPTHS, modes), panels.ravel(), strict=True):
@@ -165,13 +170,14 @@ def draw(table: pd.DataFrame) -> plt.Figure:
         handles, labels, loc="outside upper center", ncols=4, fontsize=9, title=asked, title_fontsize=12, frameon=False
     )
     figure.supxlabel(table["conditions"].iloc[0], fontsize=7)
-    return figure
+    figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--passages", type=int, default=1_000_000)
-    parser.add_argument("--out", type=Path, default=Path("figures"))
+    parser.add_argument("--size", choices=SIZES, default="full")
+    parser.add_argument("--out", type=Path, help="folder of the results; default: benchmarks in the data folder")
+    parser.add_argument("--publish", action="store_true", help="write into figures/ instead")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)  # these two: one step in a process of its own
     parser.add_argument("--step", type=json.loads, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
@@ -182,11 +188,12 @@ def main() -> None:
         return
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        table = measure(Path(folder), chosen.passages)
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    table.round(4).to_csv(chosen.out / "bench_nearest.csv", index=False)
-    draw(table).savefig(chosen.out / "bench_nearest.png", dpi=110, metadata={"Software": None})
-    print(f"{(time.perf_counter() - start) / 60:.1f} minutes; {conditions()}")
+        table = measure(Path(folder), SIZES[chosen.size])
+    out = ROOT / "figures" if chosen.publish else chosen.out or store.data_folder() / "benchmarks"
+    out.mkdir(parents=True, exist_ok=True)
+    table.round(4).to_csv(out / "bench_nearest.csv", index=False)
+    draw(table, out / "bench_nearest.png")
+    print(f"{(time.perf_counter() - start) / 60:.1f} minutes; {conditions()}; written to {out}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Rows a second and memory of reading score files, on made files of 1 and 10 million rows.
 
-`python -m tests.bench_score_files [--out folder]` on an idle machine (Linux: memory is read from /proc). Every file is
-read by a process of its own, on one thread. Writes bench_score_files.png and .csv into the folder, `figures` if none.
+`python -m tests.bench_score_files` on an idle machine (Linux: memory is read from /proc); `--size tiny` only shows that
+everything runs. Every file is read by a process of its own, on one thread, and the files take turns: a rate is the
+median of `ROUNDS`. Writes bench_score_files.png and .csv.
 """
 
 import argparse
@@ -18,20 +19,22 @@ from pathlib import Path
 
 import numpy as np
 
-from lib import score_files
+from lib import score_files, store
 
 ROOT = Path(__file__).parents[1]
 MILLION = 1_000_000
-STYLE = {1: ("#111111", "-", "o"), 10: ("#777777", "--", "s")}  # million rows -> colour, dash, marker
+BLOCK, ROUNDS = 100_000, 3
+SIZES = {"full": (MILLION, 10 * MILLION, 300_000), "tiny": (BLOCK, 2 * BLOCK, 3_000)}  # rows: few, many, and lists
+STYLE = [("#111111", "-", "o"), ("#777777", "--", "s")]  # of few and many rows: colour, dash, marker
 
 
 def make_pairs(path: Path, rows: int) -> None:
     """Rows like those of 2010.02666: its numbers of queries and passages, scores with all the digits of a float."""
     draw = np.random.default_rng(0)
     with path.open("w") as file:
-        for _ in range(rows // 100_000):
-            columns = [draw.normal(5, 4, 100_000), draw.normal(-5, 6, 100_000)]
-            columns += [draw.integers(0, most, 100_000) for most in (808_731, 8_841_823, 8_841_823)]
+        for _ in range(rows // BLOCK):
+            columns = [draw.normal(5, 4, BLOCK), draw.normal(-5, 6, BLOCK)]
+            columns += [draw.integers(0, most, BLOCK) for most in (808_731, 8_841_823, 8_841_823)]
             file.writelines(
                 "{}\t{}\t{}\t{}\t{}\n".format(*row) for row in zip(*(c.tolist() for c in columns), strict=True)
             )
@@ -49,6 +52,11 @@ def memory(key: str) -> float:
     return int(line.split()[1]) / 1024
 
 
+def count_rows(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(2**20), b""))
+
+
 def measure_reading(path: Path, what: str) -> None:
     """In a process of its own: one line of JSON with time, peak, and memory at a hundred places."""
     before, start = memory("VmRSS"), time.perf_counter()
@@ -60,7 +68,6 @@ def measure_reading(path: Path, what: str) -> None:
             score_files.scores_of(path, queries, documents)
         except score_files.ScoreFileError as error:  # pairs at random are hardly there; the pass is the same
             assert "no score for" in str(error)
-        rows = MILLION
     else:
         known = None
         if what == "known":
@@ -72,6 +79,7 @@ def measure_reading(path: Path, what: str) -> None:
             kept += [chunk] if what == "keep" else []
             samples.append((rows, memory("VmRSS")))
     seconds = time.perf_counter() - start
+    rows = rows or count_rows(path)
     print(json.dumps({"rows": rows, "seconds": seconds, "before": before, "peak": memory("VmHWM"), "samples": samples}))
 
 
@@ -82,66 +90,93 @@ def measured(path: Path, what: str = "read") -> dict:
     return json.loads(done.stdout)
 
 
-def draw(runs: dict[int, dict], held: dict, path: Path) -> None:
+def in_turns(cases: dict[str, tuple[Path, str]]) -> dict[str, list[dict]]:
+    """Every case once per round."""
+    runs = {name: [] for name in cases}
+    for _ in range(ROUNDS):
+        for name, (path, what) in cases.items():
+            runs[name].append(measured(path, what))
+    return runs
+
+
+def row(name: str, runs: list[dict]) -> dict:
+    """A case as the table has it."""
+    rates = np.array([run["rows"] / run["seconds"] for run in runs])
+    middle, scores = np.median(rates), 32 if name.startswith("lists") else 2  # of a row
+    return {
+        "what": name, "rows": runs[0]["rows"], "rows_per_s": round(middle), "least": round(rates.min()),
+        "most": round(rates.max()), "scores_per_s": round(middle * scores), "start_mib": round(runs[0]["before"]),
+        "peak_mib": round(max(run["peak"] for run in runs)),
+    }  # fmt: skip
+
+
+def draw(few: dict, many: dict, held: dict, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    for millions, run in runs.items():
-        colour, dash, marker = STYLE[millions]
+    for run, (colour, dash, marker) in zip((few, many), STYLE, strict=True):
         rows, sizes = np.array(run["samples"]).T
-        label = f"{millions} million rows: {run['rows'] / run['seconds'] / MILLION:.1f} million rows/s, peak {run['peak']:.0f} MiB"
+        millions, rate = run["rows"] / MILLION, run["rows"] / run["seconds"] / MILLION
+        label = f"{millions:g} million rows: {rate:.1f} million rows/s, peak {run['peak']:.0f} MiB"
         axes.plot(
             rows / MILLION, sizes, dash, color=colour, marker=marker, markevery=max(1, len(rows) // 12), label=label
         )
     rows, sizes = np.array(held["samples"]).T
-    axes.plot(rows / MILLION, sizes, ":", color="#111111", label="1 million rows, every chunk kept, for comparison")
+    label = f"{held['rows'] / MILLION:g} million rows, every chunk kept, for comparison"
+    axes.plot(rows / MILLION, sizes, ":", color="#111111", label=label)
     axes.set(xlabel="rows read (million)", ylabel="resident memory (MiB)", ylim=(0, None))
     axes.set_title("Reading a teacher-score file takes the same memory whatever its length")
     axes.legend(loc="upper right", frameon=False)
     figure.savefig(path, dpi=150)
 
 
+def benchmark(folder: Path, size: str) -> dict[str, list[dict]]:
+    """Make the files and read them: case -> its runs."""
+    few, many, lists = SIZES[size]
+    paths = {name: folder / name for name in ("few.tsv", "many.tsv", "few.tsv.gz", "few.jsonl", "many.jsonl")}
+    make_pairs(paths["few.tsv"], few)
+    make_pairs(paths["many.tsv"], many)
+    make_lists(paths["few.jsonl"], lists // 10)
+    make_lists(paths["many.jsonl"], lists)
+    with paths["few.tsv"].open("rb") as plain, gzip.open(paths["few.tsv.gz"], "wb", compresslevel=6) as file:
+        shutil.copyfileobj(plain, file)
+    cases = {
+        "pairs, few rows": (paths["few.tsv"], "read"), "pairs, many rows": (paths["many.tsv"], "read"),
+        "pairs, every chunk kept": (paths["few.tsv"], "keep"),
+        "pairs, 80,000 pairs looked up": (paths["few.tsv"], "look-up"), "pairs, gzip": (paths["few.tsv.gz"], "read"),
+        "lists of 32, JSON lines, few rows": (paths["few.jsonl"], "read"),
+        "lists of 32, JSON lines, many rows": (paths["many.jsonl"], "read"),
+    }  # fmt: skip
+    if size == "full":  # nine million ids are a gigabyte, and take seconds to make
+        cases["pairs, ids checked against MS MARCO's numbers"] = paths["few.tsv"], "known"
+    return in_turns(cases)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=ROOT / "figures")
+    parser.add_argument("--size", choices=SIZES, default="full")
+    parser.add_argument("--out", type=Path, help="folder of the results; default: benchmarks in the data folder")
+    parser.add_argument("--publish", action="store_true", help="write into figures/ instead")
     parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--what", default="read", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.read:
         measure_reading(given.read, given.what)
         return
-    runs, table = {}, []
-
-    def note(name: str, run: dict, scores: int) -> None:
-        rate = run["rows"] / run["seconds"]
-        table.append({"what": name, "rows": run["rows"], "rows_per_s": round(rate), "scores_per_s": round(rate * scores),
-                      "start_mib": round(run["before"]), "peak_mib": round(run["peak"])})  # fmt: skip
-        print(
-            f"{name:42} {run['rows']:>10} rows {rate:>10.0f} rows/s, {run['before']:.0f} MiB at start, peak {run['peak']:.0f} MiB"
-        )
-
     with tempfile.TemporaryDirectory() as folder:
-        for millions in STYLE:
-            path = Path(folder) / f"{millions}.tsv"
-            make_pairs(path, millions * MILLION)
-            runs[millions] = measured(path)
-            note(f"pairs, {path.stat().st_size / 1e6:.0f} MB", runs[millions], 2)
-        small, packed, lists = (Path(folder) / name for name in ("1.tsv", "1.tsv.gz", "lists.jsonl"))
-        note("pairs, every chunk kept", held := measured(small, "keep"), 2)
-        note("pairs, ids checked against MS MARCO's numbers", measured(small, "known"), 2)
-        note("pairs, 80,000 pairs looked up", measured(small, "look-up"), 2)
-        with small.open("rb") as plain, gzip.open(packed, "wb", compresslevel=6) as file:
-            shutil.copyfileobj(plain, file)
-        note("pairs, gzip", measured(packed), 2)
-        for rows in (30_000, 300_000):
-            make_lists(lists, rows)
-            note("lists of 32, JSON lines", measured(lists), 32)
-    given.out.mkdir(parents=True, exist_ok=True)
-    draw(runs, held, given.out / "bench_score_files.png")
-    with (given.out / "bench_score_files.csv").open("w", newline="") as file:
+        runs = benchmark(Path(folder), given.size)
+    out = ROOT / "figures" if given.publish else given.out or store.data_folder() / "benchmarks"
+    out.mkdir(parents=True, exist_ok=True)
+    draw(*(runs[f"pairs, {name}"][0] for name in ("few rows", "many rows", "every chunk kept")),
+         out / "bench_score_files.png")  # fmt: skip
+    with (out / "bench_score_files.csv").open("w", newline="") as file:
+        table = [row(name, some) for name, some in runs.items()]
         writer = csv.DictWriter(file, table[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(table)
+    for one in table:
+        print(f"{one['what']:46} {one['rows']:>10} rows {one['rows_per_s']:>9} rows/s, peak {one['peak_mib']} MiB")
+    print(f"written to {out}")
 
 
 if __name__ == "__main__":

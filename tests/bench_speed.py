@@ -1,87 +1,158 @@
 """Pairs a second in training and scoring, the kit beside sentence-transformers: same model, same pairs, one run.
 
-Both take turns, so that a machine whose speed drifts treats them alike. Run it with `make bench` on an idle machine.
+Both take turns, so that a machine whose speed drifts treats them alike, and a ratio is the median of the rounds' own
+ratios. `make bench` on an idle machine; `python -m tests.bench_speed --size tiny` only shows that everything runs.
 """
 
-import statistics
+import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import datasets
+import numpy as np
 import pandas as pd
 import sentence_transformers
 import torch
 from sentence_transformers.cross_encoder import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments, losses
 from torch import nn
 
-from lib import collections, groups, hardware, profiles, scoring, strategies, study, training
+from lib import collections, groups, hardware, models, scoring, store, strategies, study, training
+from lib.groups import Groups
 from lib.models import backbone, cross_encoder
+from lib.tokens import PairTokens
 
-GROUPS, DOCS, ROUNDS = 160, 4, 3
+ROOT = Path(__file__).parents[1]
+BATCH, ROUNDS, RATE = 8, 3, 1e-4
 
 
-def main() -> None:
-    settings = profiles.named("laptop")
+@dataclass(frozen=True)
+class Size:
+    """How much there is to do."""
+
+    groups: int
+    docs: int
+    max_length: int
+    layers: tuple[int, ...] | None  # of the backbone; None: all
+
+
+SIZES = {"full": Size(160, 4, 96, None), "tiny": Size(8, 2, 96, (0,))}
+
+
+@dataclass(frozen=True)
+class Material:
+    """One model on disk, and the same pairs as either side reads them."""
+
+    folder: Path
+    made: Groups
+    pairs: PairTokens
+    texts: list[tuple[str, str]]
+    size: Size
+
+    @property
+    def rows(self) -> datasets.Dataset:
+        """The pairs with their labels, as sentence-transformers' trainer reads them."""
+        queries, documents = zip(*self.texts, strict=True)
+        labels = self.made.targets["labels"].ravel().tolist()
+        return datasets.Dataset.from_dict({"query": queries, "text": documents, "label": labels})
+
+
+def material(folder: Path, size: Size) -> Material:
     collection = collections.load("pydocs")
-    made = groups.build(collection, count=GROUPS, docs=DOCS)
-    pairs = study.pair_tokens(settings.teacher, collection)
+    made = groups.build(collection, count=size.groups, docs=size.docs)
+    ranker = cross_encoder.build(backbone.MINILM, size.layers, 0)
+    ranker.save(folder, backbone.tokenizer(backbone.MINILM), size.max_length)
     texts = [
         (collection.queries[query], collection.documents[document])
         for query, row in zip(made.queries, made.documents, strict=True) for document in row
     ]  # fmt: skip
-    labels = made.targets["labels"].ravel().tolist()
-    rows = datasets.Dataset.from_dict({"query": [q for q, _ in texts], "text": [d for _, d in texts], "label": labels})
+    return Material(folder, made, study.layout(ranker, collection, backbone.MINILM, size.max_length), texts, size)
 
-    def ours_training(dropout: float) -> Callable[[], None]:
-        def run() -> None:
-            ranker = cross_encoder.build(backbone.MINILM, None, 0, dropout=dropout, embeddings=dropout > 0)
-            ranker.transformer.set_attn_implementation(hardware.attention(training=True))
-            training.train(ranker, made, pairs, strategies.named("bce"), learning_rate=1e-4, batch_size=8)
 
-        return run
+def our_training(given: Material, dropout: float) -> None:
+    ranker = models.load(given.folder, dropout=dropout, embeddings=dropout > 0)
+    ranker.set_attention(hardware.attention(training=True))
+    training.train(ranker, given.made, given.pairs, strategies.named("bce"), learning_rate=RATE, batch_size=BATCH)
 
-    def theirs() -> CrossEncoder:
-        return CrossEncoder(
-            str(backbone.folder(backbone.MINILM)), num_labels=1, max_length=96, device=str(hardware.device())
-        )
 
-    def their_training() -> None:
-        ranker = theirs()
-        with tempfile.TemporaryDirectory() as folder:
-            arguments = CrossEncoderTrainingArguments(
-                folder, per_device_train_batch_size=32, num_train_epochs=1, learning_rate=1e-4, save_strategy="no",
-                bf16=hardware.precision() == "bf16", report_to="none", disable_tqdm=True, logging_strategy="no",
-            )  # fmt: skip
-            CrossEncoderTrainer(ranker, arguments, rows, loss=losses.BinaryCrossEntropyLoss(ranker)).train()
+def theirs(given: Material) -> CrossEncoder:
+    return CrossEncoder(
+        str(given.folder), num_labels=1, max_length=given.size.max_length, device=str(hardware.device())
+    )
 
-    ranker, their_ranker = cross_encoder.build(backbone.MINILM, None, 0), theirs()
 
-    def their_scoring() -> None:
-        with torch.autocast(hardware.device().type, torch.bfloat16, enabled=hardware.precision() == "bf16"):
-            their_ranker.predict(texts, batch_size=64, show_progress_bar=False, activation_fn=nn.Identity())
+def their_training(given: Material) -> None:
+    ranker = theirs(given)
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = CrossEncoderTrainingArguments(
+            folder, per_device_train_batch_size=BATCH * given.size.docs, num_train_epochs=1, learning_rate=RATE,
+            bf16=hardware.precision() == "bf16", use_cpu=hardware.device().type == "cpu", save_strategy="no",
+            report_to="none", disable_tqdm=True, logging_strategy="no",
+        )  # fmt: skip
+        CrossEncoderTrainer(ranker, arguments, given.rows, loss=losses.BinaryCrossEntropyLoss(ranker)).train()
 
-    work = {
-        "training, the kit as it trains (no dropout, embeddings kept)": ours_training(0.0),
-        "training, the kit with dropout 0.1 and embeddings trained": ours_training(0.1),
-        "training, sentence-transformers": their_training,
-        "scoring, the kit": lambda: scoring.score(ranker, pairs, made.queries[:, None], made.documents),
-        "scoring, sentence-transformers": their_scoring,
-    }
-    rates: dict[str, list[float]] = {name: [] for name in work}
-    for number in range(ROUNDS + 1):  # the first round warms up
+
+def our_scoring(given: Material, ranker: nn.Module) -> None:
+    scoring.score(ranker, given.pairs, given.made.queries[:, None], given.made.documents)
+
+
+def their_scoring(given: Material, ranker: CrossEncoder) -> None:
+    with torch.autocast(hardware.device().type, torch.bfloat16, enabled=hardware.precision() == "bf16"):
+        ranker.predict(given.texts, batch_size=64, show_progress_bar=False, activation_fn=nn.Identity())
+
+
+def measure(work: dict[str, Callable[[], None]], pairs: int) -> dict[str, np.ndarray]:
+    """Pairs a second of each work in each round, after a round that warms up."""
+    rates = {name: [] for name in work}
+    for number in range(ROUNDS + 1):
         for name, run in work.items():
             start = time.perf_counter()
             run()
             if number:
-                rates[name].append(GROUPS * DOCS / (time.perf_counter() - start))
-    table = pd.DataFrame({
-        name: {"pairs a second": statistics.median(some), "least": min(some), "most": max(some)}
-        for name, some in rates.items()
-    }).T  # fmt: skip
-    print(table.round(0).to_string())
-    print(f"{ROUNDS} rounds in turn, {GROUPS * DOCS} pairs, six layers; {hardware.description()}, "
-          f"sentence-transformers {sentence_transformers.__version__}, commit {study.commit()}")  # fmt: skip
+                rates[name].append(pairs / (time.perf_counter() - start))
+    return {name: np.array(some) for name, some in rates.items()}
+
+
+def summary(rates: dict[str, np.ndarray]) -> pd.DataFrame:
+    """One row per work; the last column compares it with sentence-transformers at the same task, round by round."""
+    rows = []
+    for name, some in rates.items():
+        ratios = some / rates[f"{name.split(',')[0]}, sentence-transformers"]
+        rows.append({
+            "work": name, "pairs_per_second": np.median(some), "least": some.min(), "most": some.max(),
+            "ratio": np.median(ratios), "least_ratio": ratios.min(), "most_ratio": ratios.max(),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", choices=SIZES, default="full")
+    parser.add_argument("--out", type=Path, help="folder of the table; default: benchmarks in the data folder")
+    parser.add_argument("--publish", action="store_true", help="write into figures/ instead")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        given = material(Path(folder) / "model", SIZES[chosen.size])
+        work = {
+            "training, the kit as it trains (no dropout, embeddings kept)": partial(our_training, given, 0.0),
+            "training, the kit with dropout 0.1 and embeddings trained": partial(our_training, given, 0.1),
+            "training, sentence-transformers": partial(their_training, given),
+            "scoring, the kit": partial(our_scoring, given, models.load(given.folder)),
+            "scoring, sentence-transformers": partial(their_scoring, given, theirs(given)),
+        }
+        table = summary(measure(work, len(given.texts)))
+    layers = "all" if given.size.layers is None else len(given.size.layers)
+    conditions = (
+        f"{ROUNDS} rounds in turn, {len(given.texts)} pairs, {given.size.max_length} tokens, {layers} layers of MiniLM; "
+        f"{hardware.description()}, sentence-transformers {sentence_transformers.__version__}, commit {study.commit()}"
+    )
+    out = ROOT / "figures" if chosen.publish else chosen.out or store.data_folder() / "benchmarks"
+    out.mkdir(parents=True, exist_ok=True)
+    table.round(2).assign(conditions=conditions).to_csv(out / "bench_speed.csv", index=False)
+    print(table.round(2).to_string(index=False), conditions, f"written to {out / 'bench_speed.csv'}", sep="\n")
 
 
 if __name__ == "__main__":

@@ -2,11 +2,12 @@
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
 
-from lib import collections, groups, retrieval
+from lib import collections, digest, groups, retrieval, store
 
 
 @pytest.fixture
@@ -23,9 +24,9 @@ def test_a_beir_folder_is_read(tiny_collection):
 
 
 def test_the_fingerprint_follows_every_file(copy):
-    before = collections.read_beir(copy).fingerprint
+    before = collections.load(str(copy)).fingerprint
     (copy / "qrels" / "dev.tsv").write_text("query-id\tcorpus-id\tscore\nq0\td0\t1\n")
-    assert collections.read_beir(copy).fingerprint != before
+    assert collections.load(str(copy)).fingerprint != before
 
 
 def test_an_unknown_name_is_refused():
@@ -37,8 +38,25 @@ def test_an_unknown_name_is_refused():
     ("file", "line", "says"),
     [
         ("corpus.jsonl", "{broken", "corpus.jsonl, line 41"),
-        ("corpus.jsonl", '{"_id": "d0", "text": "again"}', "line 41: the id 'd0' stands twice"),
+        ("corpus.jsonl", '{"_id": "d0", "text": "again"}', "line 41: the id 'd0' appears twice"),
         ("queries.jsonl", '{"_id": "q99"}', "queries.jsonl, line 25"),
+        ("corpus.jsonl", '{"_id": "d99", "text": null}', "line 41: text of 'd99' is null; it must be a text"),
+        ("corpus.jsonl", '{"_id": "d99", "text": NaN}', "line 41: text of 'd99' is NaN"),
+        ("corpus.jsonl", '{"_id": "d99", "text": ["a"]}', "line 41: text of 'd99'"),
+        ("corpus.jsonl", '{"_id": "d99", "title": 3, "text": "a"}', "line 41: title of 'd99' is 3"),
+        ("corpus.jsonl", '{"_id": null, "text": "a"}', "line 41: _id None"),
+        ("corpus.jsonl", '{"_id": "", "text": "a"}', "line 41: _id ''"),
+        ("corpus.jsonl", '{"_id": true, "text": "a"}', "line 41: _id True"),
+        ("corpus.jsonl", '{"_id": 1.5, "text": "a"}', "line 41: _id 1.5"),
+        ("corpus.jsonl", '{"_id": "a\\tb", "text": "a"}', "line 41: _id 'a"),
+        ("corpus.jsonl", '["d99", "a"]', "line 41: expected"),
+        ("corpus.jsonl", "[" * 100_000, "line 41: expected"),
+        ("corpus.jsonl", '{"_id": "d99", "text": "\\ud800"}', "line 41: half of a surrogate pair"),
+        ("corpus.jsonl", b'{"_id": "d99", "text": "caf\xe9"}', "line 41: byte 28 is not UTF-8"),
+        ("qrels/test.tsv", b"q0\td\xe9\t1", "test.tsv, line 10: byte 5 is not UTF-8"),
+        ("qrels/test.tsv", "q0 0 d1 1", "line 10: expected.*TREC's four columns"),
+        ("qrels/test.tsv", "q0\td1\t1.0", "test.tsv, line 10: expected"),
+        ("qrels/test.tsv", "query-id\tcorpus-id\tscore", "test.tsv, line 10: expected"),
         ("qrels/test.tsv", "q0\td1", "test.tsv, line 10: expected query-id"),
         ("qrels/test.tsv", "q0\td1\tyes", "test.tsv, line 10: expected"),
         ("qrels/test.tsv", "q77\td1\t1", "query 'q77' is not in queries.jsonl"),
@@ -46,21 +64,21 @@ def test_an_unknown_name_is_refused():
     ],
 )
 def test_a_broken_row_is_named(copy, file, line, says):
-    with (copy / file).open("a") as opened:
-        opened.write(line + "\n")
+    with (copy / file).open("ab") as opened:
+        opened.write((line if isinstance(line, bytes) else line.encode()) + b"\n")
     with pytest.raises(collections.CollectionError, match=says):
-        collections.read_beir(copy)
+        collections.load(str(copy))
 
 
 def test_missing_parts_are_named(copy):
     with pytest.raises(collections.CollectionError, match="no split 'dev'"):
-        collections.read_beir(copy).split("dev")
+        collections.load(str(copy)).split("dev")
     shutil.rmtree(copy / "qrels")
     with pytest.raises(collections.CollectionError, match="no judgements"):
-        collections.read_beir(copy)
+        collections.load(str(copy))
     (copy / "corpus.jsonl").unlink()
     with pytest.raises(collections.CollectionError, match=r"corpus\.jsonl: missing"):
-        collections.read_beir(copy)
+        collections.load(str(copy))
 
 
 def test_hub_layout_is_read_from_a_local_copy(tmp_path, tiny_collection):
@@ -82,7 +100,7 @@ def test_hub_layout_is_read_from_a_local_copy(tmp_path, tiny_collection):
 
 
 def test_a_missing_network_is_one_clear_error(monkeypatch):
-    monkeypatch.setattr("datasets.load_dataset", lambda *_: (_ for _ in ()).throw(ConnectionError("unreachable")))
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: (_ for _ in ()).throw(ConnectionError("unreachable")))
     with pytest.raises(ConnectionError, match="'BeIR/none'.*network"):
         collections.load("hub:BeIR/none")
 
@@ -100,13 +118,13 @@ def test_bm25_prefers_the_document_that_repeats_the_query(tiny_collection):
 
 def test_groups_hold_one_positive_and_no_other_relevant_document(tiny_collection):
     found = collections.load(tiny_collection)
-    made = groups.build(found, count=16, docs=4, depth=10)
+    made = groups.build(found, count=16, docs=4)
     relevant = found.relevant("train")
     for query, documents, labels in zip(made.queries, made.documents, made.targets["labels"], strict=True):
         assert labels.tolist() == [1, 0, 0, 0]
         assert documents[0] in relevant[query]
         assert not set(documents[1:]) & set(relevant[query]) and len(set(documents)) == 4
-    fewer = groups.build(found, count=8, docs=4, depth=10)
+    fewer = groups.build(found, count=8, docs=4)
     assert (fewer.documents == made.documents[:8]).all()
 
 
@@ -133,3 +151,99 @@ def test_cropped_queries_are_words_of_their_document_in_order(tiny_collection):
         rest = iter(found.documents[document].split())
         assert all(word in rest for word in found.queries[query].split())
         assert 3 <= len(found.queries[query].split()) <= 8
+
+
+def test_no_file_in_a_folder_is_believed_about_its_content(copy, tiny_collection):
+    (copy / "fingerprint.json").write_text(json.dumps({"fingerprint": collections.fingerprint(tiny_collection)}))
+    assert collections.fingerprint(str(copy)) == collections.fingerprint(tiny_collection)
+    text = (copy / "corpus.jsonl").read_text()
+    (copy / "corpus.jsonl").write_text(text.replace("alpha", "omega"))
+    assert collections.fingerprint(str(copy)) != collections.fingerprint(tiny_collection)
+
+
+def test_an_edit_is_noticed_within_a_session(copy):
+    first = collections.load(str(copy))
+    assert collections.load(str(copy)) is first
+    text = (copy / "corpus.jsonl").read_text()
+    (copy / "corpus.jsonl").write_text(text.replace("alpha", "omega"))
+    again = collections.load(str(copy))
+    assert again.fingerprint != first.fingerprint and again.documents != first.documents
+    assert again.documents_digest != first.documents_digest and again.queries_digest == first.queries_digest
+
+
+def test_a_fingerprint_is_computed_without_reading_a_text(copy, monkeypatch):
+    expected = collections.load(f"cropped:{copy}").fingerprint
+    monkeypatch.setattr(collections.json, "loads", lambda _: pytest.fail("it was parsed"))
+    assert collections.fingerprint(f"cropped:{copy}") == expected
+    monkeypatch.setattr(digest, "_read", lambda *_: pytest.fail("it was read again"))
+
+
+def test_files_of_other_systems_are_read(copy, tiny_collection):
+    for path in (copy / "corpus.jsonl", copy / "queries.jsonl", copy / "qrels" / "test.tsv"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    there, here = collections.load(tiny_collection), collections.load(str(copy))
+    assert there.documents == here.documents and there.queries == here.queries
+    assert there.judgements["test"].equals(here.judgements["test"])
+
+
+def test_whole_numbers_are_ids_and_grades_may_be_negative(copy):
+    with (copy / "corpus.jsonl").open("a") as opened:
+        opened.write('{"_id": 7, "title": null, "text": "alpha"}\n')
+    with (copy / "qrels" / "test.tsv").open("a") as opened:
+        opened.write("q0\t7\t-1\n")
+    found = collections.load(str(copy))
+    assert found.documents["7"] == "alpha" and "q0" not in found.relevant("test")
+
+
+def test_judged_documents_without_a_text_are_counted_and_never_positives(copy):
+    with (copy / "qrels" / "train.tsv").open("a") as opened:
+        opened.write("q0\tgone\t1\nq1\tlost\t1\n")
+    with pytest.warns(collections.CollectionWarning, match=r"train.tsv: 2 of 18 judgements name documents that corpus"):
+        found = collections.load(str(copy))
+    assert found.relevant("train")["q0"] == {"d0": 1}
+    assert "gone" in set(found.judgements["train"]["document"])  # the measures know it
+    made = groups.build(found, count=16, docs=4)
+    assert set(made.documents.ravel()) <= set(found.documents)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        collections.load(str(copy))  # it is said once
+
+
+def test_the_grade_that_counts_is_part_of_the_collection(copy):
+    with (copy / "qrels" / "train.tsv").open("a") as opened:
+        opened.write("q0\td1\t2\n")
+    plain, named = collections.load(str(copy)), collections.load(f"{copy}?relevant_grade=2")
+    assert (plain.relevant_grade, named.relevant_grade) == (1, 2) and plain.fingerprint != named.fingerprint
+    assert plain.relevant("train")["q0"] == {"d0": 1, "d1": 2} and named.relevant("train") == {"q0": {"d1": 2}}
+    made = groups.build(named, count=1, docs=4)
+    assert made.documents[0, 0] == "d1" and "d0" not in made.documents[0]  # grade 1: neither positive nor negative
+    (copy / "collection.json").write_text('{"relevant_grade": 2}')
+    assert collections.fingerprint(str(copy)) == named.fingerprint
+
+
+@pytest.mark.parametrize("card", ["{", "[]", "{}", '{"relevant_grade": 0}', '{"relevant_grade": "two"}', '{"grade": 2}',
+                                  '{"relevant_grade": 2, "other": 1}', '{"relevant_grade": 1.5}'])  # fmt: skip
+def test_a_wrong_card_is_named(card, copy):
+    (copy / "collection.json").write_text(card)
+    with pytest.raises(collections.CollectionError, match=r"collection\.json"):
+        collections.load(str(copy))
+    with pytest.raises(collections.CollectionError, match="relevant_grade='x'"):
+        collections.load(f"{copy}?relevant_grade=x")
+
+
+def test_an_edited_local_hub_dataset_is_copied_anew(tmp_path, tiny_collection):
+    test_hub_layout_is_read_from_a_local_copy(tmp_path, tiny_collection)
+    hub = tmp_path / "hub" / "tiny"
+    before = collections.load(f"hub:{hub}")
+    path = hub / "corpus" / "corpus.jsonl"
+    path.write_text(path.read_text().replace("alpha", "omega"))
+    after = collections.load(f"hub:{hub}")
+    assert after.fingerprint != before.fingerprint and after.documents != before.documents
+
+
+def test_a_hub_dataset_of_another_layout_is_refused_and_not_kept(tmp_path, data_folder):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "data.jsonl").write_text('{"question": "a", "answer": "b"}\n')
+    with pytest.raises(collections.CollectionError, match="BEIR's layout"):
+        collections.load(f"hub:{tmp_path / 'other'}")
+    assert not [path for path in (data_folder / "collections").iterdir() if store.is_whole(path)]

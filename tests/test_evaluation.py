@@ -1,6 +1,7 @@
 """Measures against hand-worked rankings, and the tie rule."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -83,3 +84,21 @@ def test_a_document_ranked_twice_is_named():
     run = pd.DataFrame({"query": ["q", "q"], "document": ["a", "a"], "score": [1.0, 2.0]})
     with pytest.raises(ValueError, match="document 'a' is ranked twice"):
         evaluation.rank(run)
+
+
+def test_the_grade_that_counts_is_part_of_the_measures_name():
+    graded = replace(collection({"q": {"a": 1, "b": 0, "c": 2}}), relevant_grade=2)
+    run = pd.DataFrame({"query": "q", "document": ["a", "b", "c"], "score": [3.0, 2.0, 1.0]})
+    found = evaluation.measure(run, graded, "test", ["q"]).set_index("measure")["value"]
+    assert list(found.index) == ["nDCG@10", "RR(rel=2)@10", "R(rel=2)@10"]
+    assert found["RR(rel=2)@10"] == pytest.approx(1 / 3) and found["R(rel=2)@10"] == 1
+    assert found["nDCG@10"] == pytest.approx(values(["a", "b", "c"], {"a": 1, "b": 0, "c": 2})["nDCG@10"])
+
+
+def test_a_measure_is_named_with_or_without_its_grade_and_never_misspelt():
+    assert evaluation.named("RR@10", ["nDCG@10", "RR@10"]) == "RR@10"
+    assert evaluation.named("RR@10", ["RR(rel=2)@10"]) == evaluation.named("RR(rel=2)@10", ["RR(rel=2)@10"])
+    assert evaluation.named("RR@10", ["RR@10", "RR(rel=2)@10"]) == "RR@10"
+    for wrong, names in (("RR@1", ["RR@10"]), ("rr@10", ["RR@10"]), ("RR@10", ["RR(rel=2)@10", "RR(rel=3)@10"])):
+        with pytest.raises(ValueError, match="there are RR"):
+            evaluation.named(wrong, names)

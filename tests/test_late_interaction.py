@@ -103,6 +103,20 @@ def test_masked_query_tokens_do_not_count():
     torch.testing.assert_close(cut, maxsim(query[:2], torch.ones(2, dtype=torch.bool), documents, whole))
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_tokens_that_are_not_finite_are_refused_where_they_count(store, value):
+    values, mask = queries()
+    index = opened(store)
+    values[~mask] = value
+    scores, _ = late_interaction.search(store, index, values, mask, neighbours=20, depth=3)
+    assert np.isfinite(scores).all()
+    values[4, 0, 1] = value
+    with pytest.raises(ValueError, match="queries: the vector in row 4 is not finite"):
+        late_interaction.search(store, index, values, mask, neighbours=20, depth=3)
+    with pytest.raises(ValueError, match="is not finite"):
+        late_interaction.score(store, values[4], mask[4], np.arange(3))
+
+
 def test_fewer_candidates_than_asked(store):
     values, mask = queries(2)
     mask[1] = False  # a query without tokens

@@ -9,23 +9,23 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lib import batch, profiles
+from lib import notebooks, profiles
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 
 # From the bottom up: a module may import those before it.
 ORDER = [
-    "lib.progress", "lib.digest", "lib.store", "lib.losses.signature", "lib.losses.pointwise", "lib.losses.pairwise", "lib.losses.listwise",
+    "lib.processes", "lib.progress", "lib.digest", "lib.store", "lib.losses.signature", "lib.losses.pointwise", "lib.losses.pairwise", "lib.losses.listwise",
     "lib.losses.distillation", "lib.losses.in_batch", "lib.losses.margins", "lib.losses.descent", "lib.losses", "lib.pydocs",
     "lib.collections", "lib.retrieval", "lib.vectors", "lib.nearest", "lib.tokens", "lib.groups",
     "lib.score_files.faults", "lib.score_files.blocks", "lib.score_files.rows", "lib.score_files.tabbed",
     "lib.score_files.columns", "lib.score_files.objects", "lib.score_files.reading", "lib.score_files.lookup",
     "lib.score_files.writing", "lib.score_files", "lib.models.weights", "lib.models.backbone", "lib.models.ranker", "lib.models.cross_encoder",
-    "lib.models.bi_encoder", "lib.models.colbert", "lib.models.prettr", "lib.models.tk", "lib.models.momentum", "lib.models.adapters", "lib.models",
+    "lib.models.bi_encoder", "lib.models.colbert", "lib.models.prettr", "lib.models.tk", "lib.models.momentum", "lib.models.adapters", "lib.models", "lib.models.changes",
     "lib.late_interaction", "lib.strategies",
-    "lib.hardware", "lib.grad_cache", "lib.training", "lib.scoring", "lib.efficiency", "lib.evaluation", "lib.statistics", "lib.distributions",
-    "lib.experiment", "lib.study", "lib.profiles", "lib.plots", "lib.batch",
+    "lib.hardware", "lib.provenance", "lib.grad_cache", "lib.training", "lib.scoring", "lib.efficiency", "lib.evaluation", "lib.statistics",
+    "lib.distributions", "lib.identity", "lib.experiment", "lib.checks", "lib.study", "lib.space", "lib.profiles", "lib.plots", "lib.notebooks", "lib.batch",
 ]  # fmt: skip
 
 
@@ -89,7 +89,7 @@ def test_notebooks_keep_their_form(path):
     assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith(f"# {path.stem[:2]} ")
     assert "?" in notebook.cells[0].source.splitlines()[0]  # each asks one question
     assert not any(cell.outputs or cell.execution_count for cell in code)
-    assert batch.defaults(path)["profile"] == "laptop"
+    assert notebooks.defaults(path)["profile"] == "laptop"
     assert "assert " in code[-1].source
     for cell in code:
         assert len(cell.source.splitlines()) <= 15, cell.source

@@ -249,6 +249,18 @@ def test_searches_that_make_no_sense_are_refused(folder):
         nearest.recall(np.zeros((1, 2)), np.zeros((1, 9)), 3)
 
 
+@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e39])
+def test_queries_that_are_not_finite_are_refused(folder, kind, value):
+    queries = torch.from_numpy(clustered(5, seed=1).astype(np.float64))
+    queries[3, 2] = value
+    index = opened(folder, SMALL[kind])
+    with pytest.raises(ValueError, match="queries: the vector in row 3 is not finite"):
+        nearest.search(index, queries, 2)
+    with pytest.raises(ValueError, match="queries: the vector in row 3 is not finite"):
+        nearest.rescore(VectorStore(folder), queries, np.zeros((5, 2), np.int64))
+
+
 def test_recall_by_hand():
     exact = np.array([[1, 2, 3, 4], [5, 6, -1, -1]])
     found = np.array([[4, 2, 9, 1], [6, -1, 5, -1]])

@@ -1,7 +1,13 @@
-"""Every notebook executed with the smoke profile, and parameters that must be refused."""
+"""Every notebook executed with the smoke profile, and the commands and snippets of the README around them.
 
+STUDY_EXECUTED names a data folder in which the smoke study was just run (`.ci/run`); without it, it is run here.
+"""
+
+import ast
 import itertools
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,39 +15,58 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lib import batch, profiles
+from lib import losses, notebooks, plots, profiles
+from lib.strategies import Term
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+README = (ROOT / "README.md").read_text()
+USAGE = README.split("## Using it")[1].split("\n## ")[0]
 
 
-def command(*arguments, folder, module="lib.batch"):
+def python(*arguments, folder):
+    """Run Python as a user of the project's folder does, with that data folder."""
     # One thread suits the small tests (see the Makefile); the notebooks run as their users run them.
     threads = {"OMP_NUM_THREADS": str(os.cpu_count())}
     environment = {**os.environ, **threads, "STUDY_DATA": str(folder), "PYTHONPATH": str(ROOT)}
-    return subprocess.run([sys.executable, "-W", "ignore", "-m", module, *map(str, arguments)], cwd=ROOT, env=environment,
+    return subprocess.run([sys.executable, "-W", "ignore", *map(str, arguments)], cwd=ROOT, env=environment,
                           capture_output=True, text=True, check=False)  # fmt: skip
+
+
+def tracked_figures():
+    return {path.name: path.read_bytes() for path in (ROOT / "figures").iterdir()}
 
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
-    """All notebooks, run by the batch command in one data folder."""
-    folder = tmp_path_factory.mktemp("study")
-    return command(*NOTEBOOKS, "-p", "profile", "smoke", folder=folder), folder
+    """A data folder in which all notebooks were executed, and the executed copies."""
+    if handed := os.environ.get("STUDY_EXECUTED"):
+        folder = Path(handed).absolute()
+    else:
+        folder, before = tmp_path_factory.mktemp("study"), tracked_figures()
+        done = python("-m", "lib.batch", *NOTEBOOKS, "-p", "profile", "smoke", folder=folder)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert tracked_figures() == before, "running notebooks changed the figures that the README shows"
+    copies = sorted((folder / "executed" / "smoke").glob("*.ipynb"))
+    return folder, {path.name: nbformat.read(path, as_version=4) for path in copies}
 
 
-def test_every_notebook_runs_with_the_smoke_profile(executed):
-    done, folder = executed
-    assert done.returncode == 0, done.stdout + done.stderr
-    copies = sorted((folder / "executed" / "smoke").glob("*"))
-    assert [path.name for path in copies] == [path.name for path in NOTEBOOKS]
+@pytest.mark.notebooks
+def test_every_notebook_was_executed_as_it_is(executed):
+    _, copies = executed
+    assert list(copies) == [path.name for path in NOTEBOOKS]
+    for path in NOTEBOOKS:
+        code = [cell for cell in copies[path.name].cells if cell.cell_type == "code"]
+        run = [cell.source for cell in code if "injected-parameters" not in cell.metadata.tags]
+        wanted = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+        assert run == wanted, path.name
+        assert all(cell.execution_count for cell in code), path.name
 
 
-def test_progress_is_in_the_terminal_and_not_in_the_notebooks(executed):
-    done, folder = executed
-    assert "training 1 of " in done.stdout and "about" in done.stdout
-    for path in (folder / "executed" / "smoke").glob("*.ipynb"):
-        for cell in nbformat.read(path, as_version=4).cells:
+@pytest.mark.notebooks
+def test_no_progress_and_no_warning_is_in_an_executed_notebook(executed):
+    for notebook in executed[1].values():
+        for cell in notebook.cells:
             for output in cell.get("outputs", []):
                 assert output.output_type != "stream" or output.name == "stdout", output
                 assert "training 1 of" not in str(output)
@@ -50,72 +75,85 @@ def test_progress_is_in_the_terminal_and_not_in_the_notebooks(executed):
             assert len(kinds) <= 2
 
 
+@pytest.mark.notebooks
 def test_every_notebook_writes_its_figures(executed):
-    _, folder = executed
+    folder, _ = executed
     figures = sorted(path.name for path in (folder / "figures" / "smoke").glob("*.png"))
     assert {name[:2] for name in figures} == {path.name[:2] for path in NOTEBOOKS}
-    shown = (ROOT / "README.md").read_text()
-    assert all(f"figures/{name}" in shown or (ROOT / "figures" / name).exists() for name in figures)
+    # `make figures` copies all of them: those of the README are these, and none is left over
+    assert set(figures) == {name for name in tracked_figures() if re.match(r"\d\d_", name)}
 
 
-def test_a_notebook_runs_by_itself_under_plain_papermill(executed):
-    _, folder = executed  # its runs are there already: what is tested is papermill
-    notebook = next(path for path in NOTEBOOKS if path.name.startswith("04"))
-    out = folder / "04.ipynb"
-    done = command(
-        notebook, out, "-p", "profile", "smoke", "--cwd", ROOT / "notebooks", folder=folder, module="papermill"
-    )
+@pytest.mark.notebooks
+@pytest.mark.slow
+def test_the_commands_of_the_readme_run_a_notebook(executed, tmp_path):
+    """Their runs are there already: what is tested is the command."""
+    folder, _ = executed
+    lines = [line.split("#")[0].strip() for line in USAGE.splitlines()]
+    (batch,) = (line for line in lines if line.startswith("python -m lib.batch "))
+    (papermill,) = (line for line in lines if line.startswith("papermill "))
+    out = tmp_path / "out.ipynb"
+    assert " out.ipynb " in papermill
+    done = python(*shlex.split(batch)[1:], "--out", tmp_path / "batch", folder=folder)
     assert done.returncode == 0, done.stderr
-    for cell in nbformat.read(out, as_version=4).cells:
-        assert not any("training" in str(output.get("text", "")) for output in cell.get("outputs", []))
+    (copy,) = (tmp_path / "batch").iterdir()
+    done = python("-m", *shlex.split(papermill.replace(" out.ipynb ", f" '{out}' ")), folder=folder)
+    assert done.returncode == 0, done.stderr
+    for path in (copy, out):
+        for cell in nbformat.read(path, as_version=4).cells:
+            assert not any("training" in str(output.get("text", "")) for output in cell.get("outputs", []))
+
+
+@pytest.mark.notebooks
+@pytest.mark.slow
+def test_the_experiment_of_the_readme_trains_and_opens(executed, tmp_path):
+    folder, _ = executed
+    (snippet,) = (one for one in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "study.results(" in one)
+    script = snippet.replace('profiles.named("laptop")', 'profiles.named("smoke")')
+    assert script != snippet
+    script += """
+from sentence_transformers import CrossEncoder
+assert set(table["strategy"]) == {"kl"} and set(table["seed"]) == {3}
+assert CrossEncoder(str(study.model_folder(mine))).predict([("a query", "a document")]).shape == (1,)
+"""
+    done = python("-c", script, folder=folder)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_strategy_of_the_readme_is_the_kits():
+    (snippet,) = (one for one in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if one.startswith("Strategy("))
+    from lib import strategies
+
+    written = eval(snippet, {"Strategy": strategies.Strategy, "Term": Term, "losses": losses})
+    assert written == strategies.named(written.name)
 
 
 @pytest.mark.parametrize(("value", "says"), [("smok", "'profile': 'smok' is unknown"), ("3", "'profile': 3 is int")])
 def test_plain_papermill_refuses_a_wrong_profile(value, says, tmp_path):
-    done = command(NOTEBOOKS[0], tmp_path / "out.ipynb", "-p", "profile", value, folder=tmp_path, module="papermill")
+    done = python("-m", "papermill", NOTEBOOKS[0], tmp_path / "out.ipynb", "-p", "profile", value, folder=tmp_path)
     assert done.returncode != 0 and says in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["-p", "profle", "smoke"], "'profle': .* has none of that name"),
-        (["-p", "profile", "smok"], "'profile': 'smok' is unknown"),
-        (["-p", "profile", "3"], "'profile': 3 is int"),
-        (["-p", "measure", "RR@10", "-p", "profile", "smoke"], "'measure': 01_data.ipynb has none"),
-        (["nowhere.ipynb"], "nowhere.ipynb: no such notebook"),
-    ],
-)
-def test_the_batch_command_refuses_before_it_runs(arguments, says, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(batch, "_run_all", lambda *_: pytest.fail("it ran"))
-    assert batch.main([str(NOTEBOOKS[0]), *arguments]) == 2
-    assert pytest.importorskip("re").search(says, capsys.readouterr().err)
+@pytest.mark.parametrize("profile", sorted(profiles.PROFILES))
+def test_no_figure_of_a_run_is_one_that_the_readme_shows(profile, monkeypatch):
+    monkeypatch.delenv("STUDY_DATA")  # the project's own data folder
+    plain, other = plots.folder(profile), plots.folder(profile, measure="nDCG@10")
+    assert plain == ROOT / "data" / "figures" / profile and other == plain / "measure=nDCG@10"
 
 
-def test_a_failing_notebook_is_marked_and_named(tmp_path):
-    notebook = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell("profile = 'smoke'"), nbformat.v4.new_code_cell("1 / 0")]
-    )
-    notebook.cells[0].metadata["tags"] = ["parameters"]
-    nbformat.write(notebook, tmp_path / "broken.ipynb")
-    done = command(tmp_path / "broken.ipynb", "--out", tmp_path / "out", folder=tmp_path)
-    assert done.returncode == 1 and "broken.ipynb" in done.stderr and "ZeroDivisionError" in done.stderr
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["broken.failed.ipynb"]
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_defaults_are_those_that_figures_are_filed_by(path):
+    own = {name: value for name, value in notebooks.defaults(path).items() if name != "profile"}
+    assert own.items() <= profiles.DEFAULTS.items()
 
 
-def test_only_literals_are_parameters(tmp_path):
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("a = len('x')")])
-    with pytest.raises(batch.ParameterError, match="0 cells are tagged"):
-        nbformat.write(notebook, tmp_path / "a.ipynb")
-        batch.defaults(tmp_path / "a.ipynb")
-    notebook.cells[0].metadata["tags"] = ["parameters"]
-    nbformat.write(notebook, tmp_path / "a.ipynb")
-    with pytest.raises(batch.ParameterError, match="line 1 of its parameters"):
-        batch.defaults(tmp_path / "a.ipynb")
-
-
-def test_parameters_of_a_notebook_are_checked_by_name():
-    with pytest.raises(TypeError, match="'measure': 3 is int, not str"):
-        profiles.parameter("measure", 3, str)
-    with pytest.raises(ValueError, match="'measure': 'MAP' is unknown; give one of RR"):
-        profiles.parameter("measure", "MAP", str, among=("RR",))
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_figure_is_filed_by_the_parameters_of_its_cell(path):
+    names = {name for name in notebooks.defaults(path) if name != "profile"}
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code" and "plots.save(" in cell.source:
+            nodes = list(ast.walk(ast.parse(cell.source)))
+            (save,) = (node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func) == "plots.save")
+            used = {node.id for node in nodes if isinstance(node, ast.Name)} & names
+            assert used == {keyword.arg for keyword in save.keywords} & used, cell.source
+            assert {keyword.arg for keyword in save.keywords} <= names

@@ -1,7 +1,6 @@
 """PyDocs on the installed packages: no leak, no duplicate, one build."""
 
 import ast
-import json
 import sys
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from lib import collections, pydocs
 def domains(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pydocs")
     pydocs.build(folder)
-    return {name: collections.read_beir(folder / name) for name in pydocs.DOMAINS}
+    return {name: collections.load(str(folder / name)) for name in pydocs.DOMAINS}
 
 
 def test_every_domain_has_enough_to_measure_on(domains):
@@ -83,18 +82,25 @@ def test_sources_are_parsed_not_imported():
     }
 
 
-def test_the_fingerprint_follows_the_text(tmp_path):
-    some = [("a.f", "Return the sum", "f: one two three four five six seven eight nine ten eleven twelve thirteen")]
-    prints = []
-    for number, extra in enumerate(
-        ([], [("a.g", "Return a list", "g: other words that stand in another passage of text")])
-    ):
-        pydocs._write(tmp_path / str(number), "sympy", some + extra, {"sympy": "1"})
-        prints.append(json.loads((tmp_path / str(number) / "fingerprint.json").read_text())["fingerprint"])
-    assert prints[0] != prints[1]
+def test_workers_import_nothing_of_the_callers_folder(tmp_path, monkeypatch):
+    """A foreign lib/, a module of the standard library's name, and the kit's own lib/statistics.py."""
+    (tmp_path / "lib").mkdir()
+    for name in ("lib/__init__.py", "lib/pydocs.py", "json.py", "ast.py"):
+        (tmp_path / name).write_text("raise SystemExit('imported from the wrong place')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pydocs, "DOMAINS", {"pydocs": {"seaborn": "seaborn"}})
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    assert len(pydocs._parse_in_parallel()["pydocs"]) > 100
+
+
+def test_a_worker_that_fails_says_why(monkeypatch, tmp_path):
+    monkeypatch.setattr(pydocs, "__file__", str(tmp_path / "nowhere.py"))
+    with pytest.raises(RuntimeError, match=r"parsing the installed packages failed.*nowhere\.py"):
+        pydocs._parse_in_parallel()
 
 
 def test_a_missing_source_package_is_named(monkeypatch):
     monkeypatch.setitem(pydocs.DOMAINS, "web", {"nothing": "no-such-distribution"})
+    pydocs.versions.cache_clear()
     with pytest.raises(ModuleNotFoundError, match="no-such-distribution"):
         pydocs.versions()

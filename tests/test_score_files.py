@@ -369,7 +369,7 @@ def test_a_file_without_rows_is_an_error(tmp_path):
     for missing in (tmp_path / "none", tmp_path):
         with pytest.raises(ScoreFileError, match="cannot be read"):
             score_files.read(missing)
-        with pytest.raises(ScoreFileError, match="cannot be read"):
+        with pytest.raises(ScoreFileError, match="there is no file"):
             score_files.fingerprint(missing)
     for options in ({"layout": "pear"}, {"rows_at_once": 0}):
         with pytest.raises(ValueError, match=next(iter(options))):

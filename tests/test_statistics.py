@@ -58,8 +58,9 @@ def test_seeds_are_averaged_before_queries():
         (seed, f"q{query}", value) for seed, some in enumerate([[0, 1], [1, 1]]) for query, value in enumerate(some)
     ]
     table = pd.DataFrame(rows, columns=["seed", "query", "value"]).assign(
-        strategy="kl", measure="RR@10", collection="c"
+        ranker="kl", configuration="k", measure="RR@10", collection="c"
     )
+    table["run"] = "run " + table["seed"].astype(str)
     assert statistics.per_query(table, "RR@10", "c")["kl"].tolist() == [0.5, 1.0]
     row = statistics.over_seeds(table, "RR@10", "c").iloc[0]
     assert (row["RR@10"], row["seeds"], row["queries"]) == (0.75, 2, 2)
@@ -69,3 +70,42 @@ def test_seeds_are_averaged_before_queries():
 def test_a_set_weighs_the_same_whatever_its_size():
     difference, low, high = statistics.stratified([np.ones(10), np.zeros(1000)])
     assert (difference, low, high) == (0.5, 0.5, 0.5)
+
+
+def two_runs(**second):
+    about = {"ranker": "kl", "configuration": "one", "run": "a", "measure": "RR@10", "collection": "c"}
+    tables = [pd.DataFrame({"query": ["q1", "q2"], "value": [0.0, 1.0]}).assign(**about),
+              pd.DataFrame({"query": ["q1", "q2"], "value": [1.0, 1.0]}).assign(**about | {"run": "b"} | second)]  # fmt: skip
+    return pd.concat(tables)
+
+
+def test_runs_that_differ_in_more_than_the_seed_have_no_common_mean():
+    assert statistics.per_query(two_runs(), "RR@10", "c")["kl"].tolist() == [0.5, 1.0]
+    mixed = two_runs(configuration="another")
+    for average in (statistics.per_query, statistics.over_seeds):
+        with pytest.raises(ValueError, match="ranker 'kl': its runs differ in more than the seed"):
+            average(mixed, "RR@10", "c")
+    apart = statistics.per_query(two_runs(configuration="another", ranker="kl [layers=(0,)]"), "RR@10", "c")
+    assert apart["kl"].tolist() == [0.0, 1.0] and apart["kl [layers=(0,)]"].tolist() == [1.0, 1.0]
+
+
+def test_one_run_in_two_tables_counts_once():
+    twice = pd.concat([two_runs(), two_runs()])
+    assert statistics.over_seeds(twice, "RR@10", "c").iloc[0]["seeds"] == 2
+    assert statistics.per_query(pd.concat([twice, two_runs().iloc[:2]]), "RR@10", "c")["kl"].tolist() == [0.5, 1.0]
+
+
+@pytest.mark.parametrize("average", [statistics.per_query, statistics.over_seeds])
+def test_a_misspelt_measure_or_collection_is_an_error(average):
+    with pytest.raises(ValueError, match=r"'RR@1'.*RR@10"):
+        average(two_runs(), "RR@1", "c")
+    with pytest.raises(ValueError, match="collection='d': these results have c"):
+        average(two_runs(), "RR@10", "d")
+
+
+def test_the_grade_that_counts_is_part_of_a_measures_name():
+    graded = two_runs().assign(measure="RR(rel=2)@10")
+    assert statistics.per_query(graded, "RR@10", "c")["kl"].tolist() == [0.5, 1.0]
+    assert statistics.per_query(graded, "RR(rel=2)@10", "c")["kl"].tolist() == [0.5, 1.0]
+    with pytest.raises(ValueError):
+        statistics.per_query(graded, "RR(rel=3)@10", "c")

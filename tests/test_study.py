@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import safetensors
 
-from lib import scoring, store, study
+from lib import models, provenance, scoring, statistics, store, study
 from lib.study import Experiment, TestSet
 
 
@@ -80,23 +81,109 @@ def test_a_start_gives_its_weights_and_must_fit(experiment, test_set, tiny_colle
         replace(warm, layers=(0,))
 
 
-def test_every_field_tells_runs_apart(experiment):
-    teacher = replace(experiment, seed=9)
-    changes = {
-        "strategy": "bce", "seed": 1, "layers": (0,), "max_length": 40, "group_count": 12, "docs": 4, "batch_size": 2,
-        "epochs": 2, "learning_rate": 2e-3, "warm_up": 0.2, "dropout": 0.1, "embeddings": True,
-    }  # fmt: skip
-    keys = {replace(experiment, **{name: value}).key for name, value in changes.items()}
-    distilled = replace(experiment, strategy="kl", teacher=teacher)
-    keys |= {experiment.key, distilled.key, replace(distilled, teacher=replace(teacher, seed=8)).key,
-             replace(experiment, start=teacher).key}  # fmt: skip
-    assert len(keys) == len(changes) + 4
-
-
-def test_a_model_folder_is_in_the_hubs_layout(experiment):
-    names = {path.name for path in study.model_folder(experiment).iterdir()}
+def test_a_model_is_exported_in_the_hubs_layout_and_scores_the_same(experiment, test_set, tmp_path):
+    folder = study.export(experiment, tmp_path / "model")
+    names = {path.name for path in folder.iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl"))]
+    collection, _, run = test_set.candidates()
+    read = study.pair_tokens(experiment, collection)
+    asked, given = run["query"].to_numpy(), run["document"].to_numpy()
+    ours, opened = study.model(experiment), models.load(folder)
+    for name, value in ours.state_dict().items():
+        assert value.equal(opened.state_dict()[name]), name
+    np.testing.assert_allclose(
+        scoring.score(ours, read, asked, given), scoring.score(opened, read, asked, given), atol=1e-2
+    )  # bfloat16 where the processor has it
+    with pytest.raises(FileExistsError, match="not an empty folder"):
+        study.export(experiment, tmp_path / "model")
+
+
+def test_a_run_keeps_no_weight_that_the_backbone_has(experiment):
+    with safetensors.safe_open(study._run(experiment) / study.WEIGHTS, "pt") as file:
+        names = list(file.keys())
+    assert names and not [name for name in names if "embeddings" in name]
+
+
+def test_runs_of_one_strategy_are_kept_apart_by_what_they_differ_in(experiment, test_set):
+    faster = replace(experiment, learning_rate=2e-3)
+    table = study.results([experiment, replace(experiment, seed=1), faster], [test_set])
+    values = statistics.per_query(table, "RR@10", test_set.collection)
+    assert list(values) == ["info_nce [learning_rate=0.001]", "info_nce [learning_rate=0.002]"]
+    np.testing.assert_allclose(
+        values.iloc[:, 0], study.values([experiment, replace(experiment, seed=1)], test_set, "RR@10")
+    )
+    with pytest.raises(ValueError, match=r"differ in nothing but the seed.*learning_rate=0.001.*learning_rate=0.002"):
+        study.values([experiment, faster], test_set, "RR@10")
+    with pytest.raises(ValueError, match=r"'RR@100'.*RR@10"):
+        study.values(experiment, test_set, "RR@100")
+
+
+def test_a_finished_training_is_kept_without_git(experiment, test_set, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    table = study.results([experiment], [test_set])
+    assert set(table.loc[table["measure"] == "commit", "text"]) == {"unknown"}
+
+
+def test_a_table_says_that_it_mixes_conditions(experiment, test_set, monkeypatch):
+    study.results([experiment], [test_set])
+    monkeypatch.setattr("lib.hardware.features", lambda: "AVX7")
+    with pytest.warns(provenance.MixedConditions, match=r"features: .*AVX7"):
+        study.results([experiment, replace(experiment, seed=1)], [test_set])
+
+
+def test_a_start_with_a_prefix_trains_all_weights_and_keeps_the_prefix(experiment, test_set):
+    start = replace(experiment, adapter="prefix", adapter_size=2)
+    warm = replace(experiment, start=start, seed=1)
+    begun = study.untrained(warm)
+    trained = {name for name, value in begun.named_parameters() if value.requires_grad}
+    plain = {name for name, value in study.untrained(experiment).named_parameters() if value.requires_grad}
+    assert plain < trained and {name for name in trained - plain if "adapter" not in name} == set()
+    for name, value in study.model(start).state_dict().items():
+        assert value.equal(begun.state_dict()[name])
+    ended = study.model(warm).state_dict()
+    moved = [name for name, value in begun.state_dict().items() if not value.equal(ended[name])]
+    assert any("layer" in name for name in moved) and any("adapter" in name for name in moved)
+    assert not np.allclose(study.scores(warm, test_set)["score"], study.scores(start, test_set)["score"])
+
+
+REFUSED = {
+    "layers": ({"layers": (0, 5)}, "layers=(0, 5)"),
+    "length": ({"max_length": 65}, "max_length=65"),
+    "groups": ({"group_count": 17}, "group_count=17: .* has 16 training groups"),
+    "backbone": ({"backbone": "nowhere/there/is/none"}, "nowhere"),
+    "collection": ({"collection": "nowhere"}, "nowhere"),
+    "file": ({"strategy": "kl", "teacher": "scores.tsv"}, "there is no file .*scores.tsv"),
+    "file in a tuple": ({"strategy": "kl", "teacher": ("a/b.jsonl",)}, "there is no file .*b.jsonl"),
+}
+
+
+@pytest.mark.parametrize(("change", "says"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_finished_is_refused_before_anything_trains(change, says, experiment, test_set, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("lib.training.train", lambda *_, **__: pytest.fail("it trained"))
+    with pytest.raises((ValueError, ConnectionError, RuntimeError), match=says.replace("(", r"\(").replace(")", r"\)")):
+        study.results([experiment, replace(experiment, **change)], [test_set])
+
+
+def test_a_teacher_without_a_scoring_head_is_refused_before_anything_trains(experiment, test_set, monkeypatch):
+    monkeypatch.setattr("lib.training.train", lambda *_, **__: pytest.fail("it trained"))
+    taught = replace(experiment, strategy="kl", teacher=experiment.backbone)
+    with pytest.raises(models.backbone.WeightsError, match="classifier"):
+        study.results([experiment, taught], [test_set])
+
+
+@pytest.mark.parametrize("change", [{"split": "validation"}, {"collection": "nowhere"}])
+def test_a_test_set_that_is_not_there_is_refused_before_anything_trains(change, experiment, test_set, monkeypatch):
+    monkeypatch.setattr("lib.training.train", lambda *_, **__: pytest.fail("it trained"))
+    with pytest.raises(ValueError, match="validation|nowhere"):
+        study.results([experiment], [test_set, replace(test_set, **change)])
+
+
+def test_a_run_whose_loss_is_not_finite_is_not_kept(experiment):
+    with pytest.raises(FloatingPointError, match="info_nce"):
+        study.history(replace(experiment, learning_rate=1e38))
+    assert not [path for path in (store.data_folder() / "runs").iterdir() if store.is_whole(path)]
 
 
 SCRIPT = """
@@ -108,9 +195,9 @@ test = study.TestSet(fields["collection"], queries=8, depth=10)
 if len(sys.argv) > 2:  # die in the middle of training, or while the run is being written
     def die(*_, **__): os.kill(os.getpid(), 9)
     if sys.argv[2] == "training":
-        training._history = die
+        training._History.table = die
     else:
-        study.Ranker.save = die
+        study.changes.save = die
 trained = []
 train = training.train
 training.train = lambda *a, **k: (trained.append(1), train(*a, **k))[1]
@@ -133,7 +220,7 @@ def test_a_killed_run_leaves_nothing_that_counts(experiment, moment):
     killed.communicate()
     assert killed.returncode == -signal.SIGKILL
     runs = store.data_folder() / "runs"
-    assert not [path for path in runs.iterdir() if not path.name.startswith(".")]
+    assert not [path for path in runs.iterdir() if store.is_whole(path)]
     assert list(runs.glob(".*.partial"))  # it was killed in the middle: that is what is being tested
     output, errors = start(experiment).communicate()
     assert json.loads(output)["trained"] == 1, errors
@@ -152,48 +239,6 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(experiment, tmp_path
     monkeypatch.setenv("STUDY_DATA", str(tmp_path / "file"))
     with pytest.raises(store.StoreError, match=r"folder .*file.*cannot be written.*STUDY_DATA"):
         study.history(experiment)
-
-
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("IoError: os error 28")])
-def test_a_full_disk_is_one_clear_error_and_leaves_nothing(error, data_folder):
-    def build(folder):
-        (folder / "half").write_text("half")
-        raise error
-
-    with pytest.raises(store.StoreError, match="no space is left.*STUDY_DATA"):
-        store.keep("runs", "full", build)
-    assert not [path for path in (data_folder / "runs").iterdir() if path.suffix != ".lock"]
-
-
-def test_an_error_elsewhere_is_not_blamed_on_the_folder(tmp_path):
-    with pytest.raises(PermissionError), store.clear_write_errors(tmp_path / "data"):
-        raise PermissionError(13, "denied", str(tmp_path / "weights"))
-    for place in (tmp_path / "data" / "runs" / "x", tmp_path):
-        with pytest.raises(store.StoreError), store.clear_write_errors(tmp_path / "data"):
-            raise PermissionError(13, "denied", str(place))
-
-
-def test_an_error_of_the_work_itself_is_not_blamed_on_the_folder():
-    def build(_):
-        raise ConnectionRefusedError(111, "refused")
-
-    with pytest.raises(ConnectionRefusedError):
-        store.keep("runs", "x", build)
-
-
-def test_a_file_is_replaced_whole(tmp_path):
-    path = tmp_path / "figure.png"
-    path.write_text("old")
-
-    def fail(file):
-        file.write_text("ha")
-        raise RuntimeError("in the middle")
-
-    with pytest.raises(RuntimeError):
-        store.replace_file(path, fail)
-    assert path.read_text() == "old" and [path] == list(tmp_path.glob("*.png"))
-    store.replace_file(path, lambda file: file.write_text("new"))
-    assert path.read_text() == "new" and len(list(tmp_path.iterdir())) <= 2
 
 
 def test_progress_says_what_and_how_long(experiment, test_set, capsys):

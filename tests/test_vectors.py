@@ -114,15 +114,26 @@ def test_what_does_not_fit_is_refused(tmp_path):
         writer.put([1], torch.zeros(1, 2, 2), torch.tensor([[True, False]]))
     with pytest.raises(ValueError, match="store has 2"):
         writer.put([0], torch.zeros(1, 3))
-    with pytest.raises(ValueError, match="not finite in float16"):
+    with pytest.raises(ValueError, match="document 'a': a vector is not finite in float16; give dtype='float32'"):
         writer.put([0], torch.full((1, 2), 1e5))
-    with pytest.raises(ValueError, match="not finite"):
-        writer.put([0], torch.full((1, 2), torch.nan))
+    with pytest.raises(ValueError, match="document 'b': a vector is not finite in float16; mend the model"):
+        writer.put([0, 1], torch.tensor([[[1.0, 1], [0, 0]], [[1, 1], [torch.nan, 1]]]), torch.tensor([[1, 0], [1, 1]]))
     writer.put([0], torch.ones(1, 2))
     with pytest.raises(ValueError, match="1 of 2 documents"):
         writer.close()
     with pytest.raises(ValueError, match="2 names, but vectors of 1"):
         vectors.write(tmp_path, ["a", "b"], [[np.zeros((1, 2))]], 2, "float16", IDENTITY)
+    with pytest.raises(ValueError, match="1 names, but vectors of 2"):
+        vectors.write(tmp_path, ["a"], [np.zeros((2, 2))], 2, "float16", IDENTITY)
+    with pytest.raises(ValueError, match="document 'c': a vector is not finite in float16; give dtype='float32'"):
+        vectors.write(
+            tmp_path,
+            ["a", "b", "c"],
+            [[np.ones((1, 2))], [np.ones((0, 2)), np.full((3, 2), 1e6)]],
+            2,
+            "float16",
+            IDENTITY,
+        )
 
 
 @pytest.mark.parametrize("name", ["vectors.npy", "starts.npy", "names.json", "about.json"])

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from lib.models import backbone, weights
 from lib.models.ranker import LateRanker, drawn_from, float32
-from lib.tokens import Pattern, SeparateTokens, Side, TokenStore
 
 PROJECTION = "projection.safetensors"
 SIMILARITY = ("dot", "cosine")
@@ -84,17 +83,18 @@ class ColBERT(LateRanker):
         with torch.autocast(queries.device.type, enabled=False):
             return max_sim(queries, query_mask, documents, document_mask)
 
-    def layout(
-        self, queries: TokenStore, documents: TokenStore, tokenizer: transformers.PreTrainedTokenizerFast,
-        max_length: int, max_query: int = 64,
-    ) -> SeparateTokens:  # fmt: skip
-        """[CLS] query [SEP] [MASK] ... and [CLS] document [SEP]."""
-        alone, masks = Pattern.of_single(tokenizer), self.options["masks"]
-        after = alone.after + (tokenizer.mask_token_id,) * masks
-        return SeparateTokens(
-            Side(queries, alone.before, after, alone.pad, max_query + masks),
-            Side(documents, alone.before, alone.after, alone.pad, max_length),
-        )
+    def expansion(self, tokenizer: transformers.PreTrainedTokenizerFast) -> tuple[int, ...]:
+        """[MASK] tokens, `masks` of them.
+
+        Raises:
+            ValueError: the tokenizer has no [MASK].
+        """
+        masks = self.options["masks"]
+        if masks and tokenizer.mask_token_id is None:
+            raise ValueError(
+                f"masks={masks}: the tokenizer {tokenizer.name_or_path!r} has no [MASK] token; give masks=0"
+            )
+        return (tokenizer.mask_token_id,) * masks
 
     def _save_weights(self, folder: Path, max_length: int) -> None:
         with weights.quiet():

@@ -12,7 +12,7 @@ import transformers
 from torch import nn
 
 from lib.models import backbone, weights
-from lib.models.ranker import Ranker, drawn_from
+from lib.models.ranker import Ranker, check_length, drawn_from
 from lib.tokens import PairTokens, Pattern, TokenStore
 
 
@@ -48,9 +48,11 @@ class CrossEncoder(Ranker):
         documents: TokenStore,
         tokenizer: transformers.PreTrainedTokenizerFast,
         max_length: int,
+        max_query: int | None = 64,
     ) -> PairTokens:
-        """One sequence a pair."""
-        return PairTokens(queries, documents, Pattern.of(tokenizer), max_length)
+        """One sequence per pair; `max_query` counts a query's own tokens, as `PairTokens` has it."""
+        check_length(self.transformer.config, max_length)
+        return PairTokens(queries, documents, Pattern.of(tokenizer), max_length, max_query)
 
     def _save_weights(self, folder: Path, max_length: int) -> None:
         save_classifier(self.transformer, folder)

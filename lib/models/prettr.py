@@ -17,8 +17,8 @@ from transformers.masking_utils import create_bidirectional_mask
 
 from lib.models import backbone, weights
 from lib.models.cross_encoder import classifier, keep_float32, save_classifier
-from lib.models.ranker import LateRanker, drawn_from, float32
-from lib.tokens import Pattern, SeparateTokens, Side, TokenStore
+from lib.models.ranker import LateRanker, check_length, drawn_from, float32
+from lib.tokens import Pattern, SeparateTokens, Side, TokenStore, check_room
 
 COMPRESSION = "compression.safetensors"
 
@@ -113,13 +113,23 @@ class PreTTR(LateRanker):
         documents: TokenStore,
         tokenizer: transformers.PreTrainedTokenizerFast,
         max_length: int,
+        max_query: int | None = 64,
     ) -> SeparateTokens:
-        """[CLS] query [SEP], and document [SEP] without a [CLS] of its own."""
+        """[CLS] query [SEP], and document [SEP] without a [CLS] of its own.
+
+        A query has at most `offset` tokens, special tokens included, and `max_query` of its own (None: no such limit).
+        """
         pair, offset = Pattern.of(tokenizer), self.options["offset"]
-        room = self.transformer.config.max_position_embeddings - offset
+        special = len(pair.before) + len(pair.between)
+        check_room("offset", offset, special)
+        limit = offset
+        if max_query is not None:
+            check_room("max_query", max_query, 0)
+            limit = min(offset, max_query + special)
+        check_length(self.transformer.config, offset + max_length, f"offset={offset} and max_length={max_length}")
         return SeparateTokens(
-            Side(queries, pair.before, pair.between, pair.pad, offset),
-            Side(documents, (), pair.after, pair.pad, min(max_length, room)),
+            Side(queries, pair.before, pair.between, pair.pad, limit),
+            Side(documents, (), pair.after, pair.pad, max_length),
         )
 
     def _save_weights(self, folder: Path, max_length: int) -> None:

@@ -17,10 +17,16 @@ import transformers
 from torch import Tensor, nn
 
 from lib.losses.margins import Similarities
-from lib.tokens import PairTokens, Pattern, SeparateTokens, Side, TokenStore
+from lib.tokens import PairTokens, Pattern, SeparateTokens, Side, TokenStore, check_room
 
 SETTINGS = "ranker.json"  # architecture and options, beside the weights
 ADAPTER = "adapter"  # a folder, for what `lib.models.adapters` keeps apart from the weights
+
+# transformers' models whose first position is padding_idx + 1, so that their table holds fewer than its rows.
+AFTER_PADDING = {
+    "camembert", "data2vec-text", "ibert", "lilt", "longformer", "luke", "markuplm", "mpnet", "roberta",
+    "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
+}  # fmt: skip
 
 
 class Ranker(nn.Module):
@@ -48,8 +54,17 @@ class Ranker(nn.Module):
         documents: TokenStore,
         tokenizer: transformers.PreTrainedTokenizerFast,
         max_length: int,
+        max_query: int | None = 64,
     ) -> PairTokens | SeparateTokens:
-        """How this architecture reads texts: one sequence a pair, or one a text."""
+        """How this architecture reads texts: one sequence per pair, or one per text.
+
+        `max_length`: tokens of a pair, or of a text that is encoded by itself. `max_query`: tokens of a query; None is
+        sentence-transformers' cut of a pair, and `max_length` for a query that is encoded by itself.
+
+        Raises:
+            ValueError: a length is too short for the special tokens and a token of each text, or longer than the
+                model's positions.
+        """
 
     def save(self, folder: Path, tokenizer: transformers.PreTrainedTokenizerFast, max_length: int) -> None:
         """Write weights (safetensors), options and tokenizer; `lib.models.load` opens the folder."""
@@ -114,15 +129,45 @@ class LateRanker(Ranker):
             self.late(documents[:, 0], document_mask[:, 0], *everything).view(batch, batch, docs),
         )
 
+    def expansion(self, tokenizer: transformers.PreTrainedTokenizerFast) -> tuple[int, ...]:
+        """Tokens that this architecture puts after a query and its special tokens."""
+        return ()
+
     def layout(
         self, queries: TokenStore, documents: TokenStore, tokenizer: transformers.PreTrainedTokenizerFast,
-        max_length: int, max_query: int = 64,
+        max_length: int, max_query: int | None = 64,
     ) -> SeparateTokens:  # fmt: skip
-        """[CLS] query [SEP] and [CLS] document [SEP], or what the tokenizer puts around a text."""
-        alone = Pattern.of_single(tokenizer)
-        return SeparateTokens(
-            Side(queries, alone.before, alone.after, alone.pad, max_query),
-            Side(documents, alone.before, alone.after, alone.pad, max_length),
+        """[CLS] query [SEP] and [CLS] document [SEP], or what the tokenizer puts around a text.
+
+        Both lengths count the special tokens; what `expansion` adds comes on top.
+        """
+        alone, added = Pattern.of_single(tokenizer), self.expansion(tokenizer)
+        name, limit = ("max_length", max_length) if max_query is None else ("max_query", max_query)
+        check_room(name, limit, alone.size)
+        asked = Side(queries, alone.before, alone.after + added, alone.pad, limit + len(added))
+        if hasattr(self, "transformer"):  # TK computes its positions, however many
+            check_length(self.transformer.config, max_length)
+            more = f" and {len(added)} tokens after each query" if added else ""
+            check_length(self.transformer.config, asked.longest, f"{name}={limit}{more}")
+        return SeparateTokens(asked, Side(documents, alone.before, alone.after, alone.pad, max_length))
+
+
+def check_length(config: transformers.PretrainedConfig, length: int, said: str | None = None) -> None:
+    """Refuse a sequence longer than a transformer's positions; `said` is how the caller's parameters made it so long.
+
+    Relative positions alone (DeBERTa v3, XLNet, T5) have no end.
+
+    Raises:
+        ValueError: it names the parameters and the longest that will do.
+    """
+    rows = getattr(config, "max_position_embeddings", None) or 0
+    if rows <= 0 or not getattr(config, "position_biased_input", True):
+        return
+    most = rows - (config.pad_token_id + 1 if config.model_type in AFTER_PADDING else 0)
+    if length > most:
+        raise ValueError(
+            f"{said or f'max_length={length}'}: a sequence of {length} tokens, but {config.model_type} has {most}"
+            f" positions; give a smaller one, so that the sequence is {most} tokens or fewer"
         )
 
 

@@ -16,10 +16,11 @@ import transformers
 from torch import Tensor, nn
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"  # the index where the weights are in several files
+LOCAL = {"local_files_only": True, "trust_remote_code": False}  # a folder's own code is never executed
 AGAIN = "Download or save the model again."
 SCORING = (
-    "To score, give a trained ranker with one label (a cross-encoder with num_labels=1, or what Ranker.save wrote) "
-    "and no backbone; if it was one, download or save it again."
+    "To score, give a trained ranker with one label (a cross-encoder with num_labels=1, or what Ranker.save wrote) and "
+    "not a backbone; if it was one, download or save it again."
 )
 
 
@@ -35,7 +36,7 @@ def config(folder: Path) -> transformers.PreTrainedConfig:
     """
     try:
         with quiet():
-            return transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            return transformers.AutoConfig.from_pretrained(folder, **LOCAL)
     except Exception as error:
         raise WeightsError(
             f"{folder / 'config.json'} cannot be read: {first_line(error)} Give a folder in the hub's layout, of a "
@@ -58,8 +59,8 @@ def pretrained(auto: type, folder: Path, *, whole: bool, **settings: object) -> 
     try:
         with quiet():
             model, report = auto.from_pretrained(
-                folder, use_safetensors=True, local_files_only=True, trust_remote_code=False, dtype=torch.float32,
-                output_loading_info=True, ignore_mismatched_sizes=True, **settings,
+                folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True,
+                ignore_mismatched_sizes=True, **LOCAL, **settings,
             )  # fmt: skip
     except Exception as error:
         raise WeightsError(f"{folder} cannot be loaded: {first_line(error)} {AGAIN}") from error

@@ -24,7 +24,7 @@ a row each, with the same negatives. But for `lists`, column 0 is the positive, 
 margins alone (sentence-transformers/msmarco, bert-ensemble-margin-mse) hold no score of a document and are not read.
 """
 
-from lib.score_files.blocks import fingerprint
+from lib.score_files.blocks import fingerprint, is_file_name
 from lib.score_files.faults import ScoreFileError
 from lib.score_files.lookup import scores_of
 from lib.score_files.reading import ROWS_AT_ONCE, layout_of, read
@@ -32,6 +32,6 @@ from lib.score_files.rows import ID_LAYOUTS, LAYOUTS, Chunk, Known, Report
 from lib.score_files.writing import write
 
 __all__ = [
-    "ID_LAYOUTS", "LAYOUTS", "ROWS_AT_ONCE", "Chunk", "Known", "Report", "ScoreFileError", "fingerprint", "layout_of",
-    "read", "scores_of", "write",
+    "ID_LAYOUTS", "LAYOUTS", "ROWS_AT_ONCE", "Chunk", "Known", "Report", "ScoreFileError", "fingerprint",
+    "is_file_name", "layout_of", "read", "scores_of", "write",
 ]  # fmt: skip

@@ -2,7 +2,6 @@
 
 import contextlib
 import gzip
-import hashlib
 import re
 import zlib
 from collections.abc import Iterator
@@ -11,9 +10,11 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
+from lib import digest
 from lib.score_files.faults import Fault, ScoreFileError
 
 BLOCK = 1 << 21  # bytes: larger ones are not faster, and Python strings of a block take several times its size
+ENDINGS = {".tsv", ".csv", ".txt", ".json", ".jsonl", ".parquet", ".gz", ".trec", ".run"}
 LONGEST = 1 << 26  # bytes of a line; beyond, the file is not one of lines
 MARK = b"\xef\xbb\xbf"  # of UTF-8, put at the start of files by some editors
 HALF_PAIR = re.compile("[\ud800-\udfff]")  # surrogates; UTF-8 cannot hold one
@@ -78,5 +79,17 @@ def fingerprint(path: Path | str) -> str:
     Raises:
         ScoreFileError: the file is missing.
     """
-    with clear_read_errors(Path(path)), Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    path = Path(path)
+    if not path.is_file():
+        raise ScoreFileError(
+            f"{path}: there is no file {path.absolute()}; give the path of a score file (as a teacher, a folder in the "
+            "hub's layout or a model's name on the hub will do too)"
+        )
+    with clear_read_errors(path):
+        return digest.of_file(path)
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a teacher's name means a file of scores, there or not; else it is a model's folder or name on the hub."""
+    path = Path(name)
+    return path.is_file() or (not path.is_dir() and not ENDINGS.isdisjoint(path.suffixes[-2:]))

@@ -1,0 +1,31 @@
+"""The processes of one `accelerate launch`: which of them this one is, and what the main one says.
+
+The launcher tells each process its number in environment variables; without a launcher there is one process.
+"""
+
+import os
+
+COUNTS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # torchrun's, then those of MPI
+NUMBERS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
+
+
+def count() -> int:
+    """How many processes were launched together."""
+    return _first(COUNTS, 1)
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes, prints and builds; the others wait for what it builds."""
+    return count() == 1 or _first(NUMBERS, 0) == 0
+
+
+def from_main(value: object) -> object:
+    """The main process's value, in every process; each of them has to call this."""
+    import accelerate
+
+    accelerate.PartialState()  # starts the process group where there is none yet
+    return accelerate.utils.broadcast_object_list([value])[0]
+
+
+def _first(names: tuple[str, ...], otherwise: int) -> int:
+    return next((int(os.environ[name]) for name in names if os.environ.get(name)), otherwise)

@@ -1,0 +1,174 @@
+"""What decides a number is in its name: every field, every constant, every input's content, and nothing else."""
+
+import ast
+import dataclasses
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lib import evaluation, identity, retrieval, store
+from lib.experiment import Experiment, TestSet
+
+LIB = Path(identity.__file__).parent
+
+
+@pytest.fixture
+def experiment(tiny_backbone, tiny_collection):
+    return Experiment("info_nce", backbone=tiny_backbone, collection=tiny_collection, group_count=16, batch_size=4,
+                      docs=3, max_length=48, learning_rate=1e-3)  # fmt: skip
+
+
+def evaluation_key(experiment, test, **how):
+    return store.key(identity.of_evaluation(experiment, test, **{"trained": True} | how))
+
+
+def test_every_field_of_an_experiment_tells_runs_apart(experiment, tiny_backbone):
+    bi_encoder = replace(experiment, architecture="dot")
+    cosine = replace(bi_encoder, options=(("similarity", "cosine"),))
+    distilled = replace(experiment, strategy="kl", teacher=experiment)
+    changes = {
+        "strategy": (experiment, "bce"), "teacher": (distilled, replace(experiment, seed=1)),
+        "start": (experiment, experiment), "seed": (experiment, 1), "architecture": (experiment, "dot"),
+        "options": (bi_encoder, cosine.options), "backbone": (experiment, None), "layers": (experiment, (0,)),
+        "max_length": (experiment, 40), "max_query": (experiment, None), "collection": (experiment, None),
+        "group_count": (experiment, 12), "docs": (experiment, 4), "negatives": (experiment, bi_encoder),
+        "batch_size": (experiment, 2), "epochs": (experiment, 2), "learning_rate": (experiment, 2e-3),
+        "warm_up": (experiment, 0.2), "dropout": (experiment, 0.1), "embeddings": (experiment, True),
+        "adapter": (experiment, "lora"), "adapter_size": (experiment, 4), "chunk": (bi_encoder, 2),
+        "queue": (bi_encoder, 8), "momentum": (experiment, 0.9),
+    }  # fmt: skip
+    assert set(changes) == {field.name for field in dataclasses.fields(Experiment)}
+    changes["backbone"] = experiment, "minilm"
+    changes["collection"] = experiment, f"cropped:{experiment.collection}"
+    for name, (run, value) in changes.items():
+        assert replace(run, **{name: value}).key != run.key, name
+
+
+def test_every_field_of_a_test_set_tells_evaluations_apart(experiment, tiny_collection):
+    test = TestSet(tiny_collection, queries=8, depth=10)
+    changes = {"collection": f"cropped:{tiny_collection}", "split": "train", "queries": None, "depth": 9}
+    assert set(changes) == {field.name for field in dataclasses.fields(TestSet)}
+    keys = {evaluation_key(experiment, replace(test, **{name: value})) for name, value in changes.items()}
+    keys |= {evaluation_key(experiment, test), evaluation_key(experiment, test, trained=False)}
+    assert len(keys) == len(changes) + 2
+
+
+def test_equal_numbers_and_spellings_are_one_experiment(experiment):
+    assert replace(experiment, dropout=0).key == replace(experiment, dropout=0.0).key
+    assert replace(experiment, learning_rate=1).key == replace(experiment, learning_rate=1.0).key
+    distilled = replace(experiment, strategy="kl", teacher=experiment)
+    spelt = ["kl(temperature=2)", "kl(temperature=2.0)", "kl( temperature = 2 )"]
+    assert len({replace(distilled, strategy=name).key for name in spelt}) == 1
+    assert replace(distilled, strategy="kl(temperature=1)").key == distilled.key
+    dot = replace(experiment, architecture="dot")
+    orders = [(("similarity", "cosine"), ("pooling", "cls")), (("pooling", "cls"), ("similarity", "cosine"))]
+    assert len({replace(dot, options=order).key for order in orders}) == 1
+
+
+@pytest.mark.parametrize("name", identity.CONSTANTS)
+def test_every_constant_tells_runs_apart(name, experiment, monkeypatch):
+    before = experiment.key
+    value = identity.constants()[name]
+    monkeypatch.setattr(f"lib.{name}", [*value, 1.0] if isinstance(value, tuple) else value + 1)
+    assert experiment.key != before
+
+
+def test_recipe_precision_and_first_stage_tell_runs_apart(experiment, monkeypatch):
+    test = TestSet(experiment.collection, queries=8, depth=10)
+    changes = [
+        (identity, "RECIPE", 99), (identity.hardware, "precision", lambda: "other"), (retrieval, "K1", 1.2),
+        (retrieval, "B", 0.75), (retrieval.bm25s, "__version__", "9.9"),
+    ]  # fmt: skip
+    keys = [(experiment.key, evaluation_key(experiment, test))]
+    for module, name, value in changes:
+        with monkeypatch.context() as patched:
+            patched.setattr(module, name, value)
+            keys.append((experiment.key, evaluation_key(experiment, test)))
+    assert all(len(set(column)) == len(changes) + 1 for column in zip(*keys, strict=True))
+    assert (experiment.key, evaluation_key(experiment, test)) == keys[0]
+    monkeypatch.setattr(evaluation, "MEASURES", (*evaluation.MEASURES, "AP"))
+    assert evaluation_key(experiment, test) != keys[0][1] and experiment.key == keys[0][0]
+
+
+# Numbers at the top of a module that decide no result, or that a fingerprint or a field holds already.
+ELSEWHERE = {
+    "collections.CROPPED_WORDS": "in the fingerprint of a cropped collection",
+    "pydocs": "in the texts, whose content is the fingerprint",
+    "retrieval": "in retrieval.identity",
+    "identity": "the description itself",
+    "tokens.PAD_TO": "padding, which every model masks",
+    "scoring.AT_ONCE": "how much is in memory at a time",
+    "training.READ_EVERY": "how often an accelerator is waited for",
+    "statistics.RESAMPLES": "of intervals and tests, which are computed from the table and kept nowhere",
+}
+DECIDING = [
+    "tokens", "groups", "training", "strategies", "scoring", "evaluation", "retrieval", "collections", "grad_cache",
+    "identity", "models.cross_encoder", "models.bi_encoder", "models.colbert", "models.prettr", "models.tk",
+    "models.momentum", "models.adapters", "models.ranker", "losses.margins", "losses.listwise", "losses.pairwise",
+    "losses.pointwise", "losses.distillation",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("module", DECIDING)
+def test_no_number_at_the_top_of_a_deciding_module_is_forgotten(module):
+    tree = ast.parse((LIB / f"{module.replace('.', '/')}.py").read_text())
+    numbers = []
+    for node in tree.body:
+        try:
+            value = ast.literal_eval(node.value) if isinstance(node, ast.Assign) else None
+        except ValueError:  # made of functions: code, which the recipe stands for (strategies are described in full)
+            continue
+        parts = value if isinstance(value, tuple | list) else [value]
+        if any(type(part) in (int, float) for part in parts):
+            targets = [one for target in node.targets for one in getattr(target, "elts", [target])]
+            numbers += [f"{module}.{target.id}" for target in targets]
+    known = {*identity.CONSTANTS, *ELSEWHERE}
+    assert [name for name in numbers if name not in known and name.partition(".")[0] not in known] == []
+
+
+FILES = {
+    "config.json": lambda path: path.write_text(json.dumps({**json.loads(path.read_text()), "hidden_act": "relu"})),
+    "tokenizer.json": lambda path: path.write_text(path.read_text() + " "),
+    "tokenizer_config.json": lambda path: path.write_text(path.read_text() + " "),
+    "model.safetensors": lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\x07"),
+}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_file_of_a_backbone_decides_and_an_edit_is_noticed_at_once(file, experiment, tmp_path):
+    shutil.copytree(experiment.backbone, tmp_path / "copy")
+    run = replace(experiment, backbone=str(tmp_path / "copy"))
+    assert run.key == experiment.key  # where it lies does not matter
+    FILES[file](tmp_path / "copy" / file)
+    assert run.key != experiment.key
+
+
+def test_an_edited_collection_is_another_one_at_once(experiment, tmp_path):
+    shutil.copytree(experiment.collection, tmp_path / "tiny")
+    run = replace(experiment, collection=str(tmp_path / "tiny"))
+    cropped = replace(run, collection=f"cropped:{run.collection}")
+    assert run.key == experiment.key != cropped.key
+    before = cropped.key
+    text = (tmp_path / "tiny" / "corpus.jsonl").read_text()
+    (tmp_path / "tiny" / "corpus.jsonl").write_text(text.replace("alpha", "omega", 1))
+    assert run.key != experiment.key and cropped.key != before
+
+
+def test_a_score_file_decides_by_its_content_and_a_missing_one_is_named(experiment, tmp_path):
+    path = tmp_path / "scores.tsv"
+    path.write_text("1\t0\tq0\td0\td1\n")
+    run = replace(experiment, strategy="kl", teacher=str(path))
+    first = run.key
+    path.write_text("2\t0\tq0\td0\td1\n")
+    assert run.key != first
+    path.unlink()
+    with pytest.raises(ValueError, match=r"scores.tsv: there is no file .*scores.tsv; give the path"):
+        assert run.key
+
+
+def test_a_key_reads_no_collection(experiment, monkeypatch):
+    monkeypatch.setattr("lib.collections.load", lambda _: pytest.fail("the collection was loaded"))
+    assert experiment.key and experiment.configuration

@@ -1,0 +1,77 @@
+"""The command that says what takes space removes what nothing refers to, and nothing else."""
+
+from dataclasses import replace
+
+import pytest
+
+from lib import identity, space, store, study
+from lib.experiment import Experiment, TestSet
+
+
+@pytest.fixture
+def experiment(tiny_backbone, tiny_collection):
+    return Experiment("info_nce", backbone=tiny_backbone, collection=tiny_collection, group_count=16, batch_size=4,
+                      docs=3, max_length=48, learning_rate=1e-3)  # fmt: skip
+
+
+def names(paths):
+    return sorted(f"{path.parent.name}/{path.name}" for path in paths)
+
+
+def test_what_todays_code_reads_stays(experiment, tiny_collection, capsys):
+    student = replace(experiment, strategy="kl", teacher=experiment)
+    study.results([student], [TestSet(tiny_collection, queries=8, depth=10)])
+    assert space.unreferenced() == []
+    before = names(space.folders())
+    assert space.main(["--remove"]) == 0 and names(space.folders()) == before
+    said = capsys.readouterr().out
+    assert "runs" in said and "removed 0 folders" in said
+    caches = {path.parent.name for path in space.unreferenced(caches=True)}
+    assert caches and caches <= set(space.CACHES)
+
+
+def test_what_another_recipe_made_goes_with_all_that_was_made_from_it(experiment, tiny_collection, monkeypatch):
+    test = TestSet(tiny_collection, queries=8, depth=10)
+    student = replace(experiment, strategy="kl", teacher=experiment)
+    study.results([student], [test])
+    monkeypatch.setattr(identity, "RECIPE", identity.RECIPE + 1)
+    study.results([student], [test])
+    now = {student.key, experiment.key}
+    old = space.unreferenced()
+    kinds = [path.parent.name for path in old]
+    assert kinds.count("runs") == 2 and kinds.count("evaluations") == 1 and kinds.count("teacher_scores") == 1
+    assert space.main(["--remove"]) == 0
+    assert {path.name for path in space.folders() if path.parent.name == "runs"} == now
+    assert len([path for path in space.folders() if path.parent.name == "evaluations"]) == 1
+
+
+def test_what_killed_builders_left_is_removed_and_what_is_being_built_is_not(data_folder):
+    (data_folder / "runs" / ".a.xyz.partial").mkdir(parents=True)
+    (data_folder / "runs" / ".a.lock").touch()
+    seen = []
+
+    def build(folder):
+        seen.append(names(space.unreferenced()))
+        assert space.main(["--remove"]) == 0 and folder.is_dir()
+        (folder / "x").write_text("x")
+
+    store.keep("tokens", "b", build)
+    assert seen == [["runs/.a.xyz.partial"]]
+    assert not list((data_folder / "runs").iterdir())
+
+
+def test_damage_is_found_in_files_of_any_size(experiment, capsys, monkeypatch):
+    study.history(experiment)
+    assert space.main(["--check"]) == 0
+    path = next((store.data_folder() / "runs").glob("*/weights.safetensors"))
+    path.write_bytes(path.read_bytes()[:-1] + b"\x07")
+    monkeypatch.setattr(store, "CHECKED_BYTES", 10)
+    assert space.main(["--check"]) == 1
+    assert "weights.safetensors is altered" in capsys.readouterr().out
+
+
+def test_files_of_others_in_the_data_folder_are_left_alone(data_folder):
+    (data_folder / "collections" / "mine").mkdir(parents=True)
+    (data_folder / "figures" / "laptop").mkdir(parents=True)
+    (data_folder / "figures" / "laptop" / "a.png").touch()
+    assert space.unreferenced(caches=True) == []
