@@ -2,6 +2,7 @@
 
 import json
 
+import accelerate
 import numpy as np
 import pytest
 import torch
@@ -83,8 +84,11 @@ def tiny_collection(tmp_path_factory):
 
 @pytest.fixture
 def float32(monkeypatch):
-    """Scores without autocast."""
+    """Scores and training without autocast, whatever the processor; Accelerate would keep the precision it began with."""
     monkeypatch.setattr("lib.hardware.precision", lambda: "no")
+    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture

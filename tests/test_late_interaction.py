@@ -71,9 +71,12 @@ def test_with_every_neighbour_it_is_brute_force(store, budget, monkeypatch):
     monkeypatch.setattr(late_interaction, "BATCH_QUERIES", 4)
     values, mask = queries()
     scores, rows = late_interaction.search(store, opened(store), values, mask, neighbours=store.total, depth=20)
-    expected_scores, expected_rows = brute_force(store, values, mask, 20)
-    np.testing.assert_allclose(scores, expected_scores, atol=1e-5)
-    np.testing.assert_array_equal(rows, expected_rows)
+    every, places = brute_force(store, values, mask, len(store))
+    np.testing.assert_allclose(scores, every[:, :20], atol=1e-5)
+    # Which row, up to scores that a processor may round to another order
+    of_row = np.take_along_axis(every, np.argsort(places, axis=1), 1)
+    np.testing.assert_allclose(np.take_along_axis(of_row, rows, 1), every[:, :20], atol=1e-5)
+    assert all(len(set(row)) == 20 for row in rows)
 
 
 @pytest.mark.parametrize(

@@ -51,24 +51,29 @@ def test_a_second_study_trains_nothing(experiment, test_set, monkeypatch):
     pd.testing.assert_frame_equal(study.results([experiment], [test_set]), first)
 
 
-def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(experiment, test_set, monkeypatch, tmp_path):
-    first, history = quality(study.results([experiment], [test_set])), study.history(experiment)
-    scores = study.scores(experiment, test_set)
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(
+    experiment, test_set, monkeypatch, tmp_path, float32
+):
+    history, scores = study.history(experiment), study.scores(experiment, test_set).set_index(["query", "document"])
     monkeypatch.setenv("STUDY_DATA", str(tmp_path / "again"))
-    pd.testing.assert_frame_equal(quality(study.results([experiment], [test_set])), first)
-    pd.testing.assert_frame_equal(study.history(experiment), history)
-    other = study.scores(replace(experiment, seed=1), test_set)
-    assert not scores["score"].equals(other["score"])
+    near = {"rtol": 1e-3, "atol": 1e-5}  # trained twice: kernels depend on how memory happens to be aligned
+    pd.testing.assert_frame_equal(study.history(experiment), history, **near)
+    again, other = (
+        study.scores(run, test_set).set_index(["query", "document"])["score"].reindex(scores.index)
+        for run in (experiment, replace(experiment, seed=1))
+    )
+    np.testing.assert_allclose(again, scores["score"], **near)
+    assert not np.allclose(other, scores["score"], rtol=1e-2, atol=1e-3)
 
 
-def test_a_teacher_is_trained_first_and_its_scores_are_the_targets(experiment, test_set):
+def test_a_teacher_is_trained_first_and_its_scores_are_the_targets(experiment, test_set, float32):
     student = replace(experiment, strategy="margin_mse", teacher=replace(experiment, seed=7))
     assert set(study.results([student], [test_set])["paradigm"]) == {"distillation"}
     assert len(list((store.data_folder() / "runs").glob("[0-9a-f]*"))) == 2
     made = study.training_groups(student)
     ranker, pairs = study.model(student.teacher), study.pair_tokens(student, study.collections.load(student.collection))
     row = study.scoring.score(ranker, pairs, made.queries[:2, None], made.documents[:2])
-    assert row == pytest.approx(made.targets["teacher"][:2], abs=0.02)
+    assert row == pytest.approx(made.targets["teacher"][:2], abs=1e-5)
 
 
 def test_a_start_gives_its_weights_and_must_fit(experiment, test_set, tiny_collection):
@@ -231,7 +236,8 @@ def test_two_studies_at_once_train_a_run_once(experiment):
     both = [start(experiment), start(experiment)]
     outputs = [json.loads(process.communicate()[0]) for process in both]
     assert sum(output["trained"] for output in outputs) == 1
-    assert outputs[0]["value"] == outputs[1]["value"] and outputs[0]["rows"] == outputs[1]["rows"]
+    assert outputs[0]["value"] == pytest.approx(outputs[1]["value"], rel=1e-9)
+    assert outputs[0]["rows"] == outputs[1]["rows"]
 
 
 def test_a_folder_that_cannot_be_written_is_one_clear_error(experiment, tmp_path, monkeypatch):
@@ -243,13 +249,13 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(experiment, tmp_path
 
 def test_progress_says_what_and_how_long(experiment, test_set, capsys):
     study.results([experiment, replace(experiment, seed=1)], [test_set])
-    lines = capsys.readouterr().err.splitlines()
+    lines = [line for line in capsys.readouterr().err.splitlines() if line[0] != " "]  # a slow machine says more
     assert lines[0] == "training 1 of 2: cat info_nce, 2 layers, seed 0"
     assert lines[1].startswith("training 2 of 2: cat info_nce, 2 layers, seed 1, about ") and lines[1].endswith(" left")
     assert sum(line.startswith("scoring") for line in lines) == 2
 
 
-def test_values_and_scores_of_the_start_are_the_untrained_models(experiment, test_set):
+def test_values_and_scores_of_the_start_are_the_untrained_models(experiment, test_set, float32):
     trained, start = study.scores(experiment, test_set), study.scores(experiment, test_set, trained=False)
     assert list(trained["document"]) == list(start["document"])
     assert not np.allclose(trained["score"], start["score"])
@@ -257,7 +263,7 @@ def test_values_and_scores_of_the_start_are_the_untrained_models(experiment, tes
     read = study.pair_tokens(experiment, collection)
     asked, given = candidates["query"].to_numpy(), candidates["document"].to_numpy()
     expected = scoring.score(study.untrained(experiment), read, asked, given)
-    np.testing.assert_allclose(start["score"], expected, atol=1e-3)
+    np.testing.assert_allclose(start["score"], expected, atol=1e-5)
     assert study.values(experiment, test_set, "RR@10", trained=False).between(0, 1).all()
 
 

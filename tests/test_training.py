@@ -56,10 +56,10 @@ def test_every_strategy_overfits_a_small_batch(material, name):
     assert history["loss"].iloc[-5:].mean() < history["loss"].iloc[:5].mean()
 
 
-def test_a_seed_reproduces_and_another_differs(material):
+def test_a_seed_reproduces_and_another_differs(material, float32):
     first, same, other = (fit(material, "info_nce", batch_size=2, seed=seed) for seed in (0, 0, 1))
-    pd.testing.assert_frame_equal(first, same)
-    assert not np.allclose(first["loss"], other["loss"])
+    pd.testing.assert_frame_equal(first, same, rtol=1e-3, atol=1e-5)
+    assert not np.allclose(first["loss"], other["loss"], rtol=1e-2, atol=1e-4)
 
 
 def test_the_history_has_a_row_a_step_and_the_rate_rises_and_falls(material):
