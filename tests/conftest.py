@@ -35,6 +35,7 @@ WORDS = [
 
 
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.get_closest_marker("notebooks") is None)  # they take longest: begin with them
     for item in items:
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs an accelerator, and this machine has none"))

@@ -1,0 +1,127 @@
+"""Every command that README and Makefile offer is run: in `.ci/run`, or here."""
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
+BIN = Path(sys.executable).parent
+RUN_HERE = {"lab", "clean", "figures"}
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A project whose folder has a space in its name: Makefile, notebooks and data/README.md."""
+    folder = tmp_path / "a copy"
+    (folder / "data").mkdir(parents=True)
+    for name in ("Makefile", "data/README.md"):
+        shutil.copy(ROOT / name, folder / name)
+    shutil.copytree(ROOT / "notebooks", folder / "notebooks")
+    return folder
+
+
+def make(folder, *arguments):
+    """`make` with this environment's programs instead of .venv."""
+    return ["make", "--no-print-directory", "-C", str(folder), "--assume-old=.venv/ready", f"BIN={BIN}", *arguments]
+
+
+def said(folder, *arguments):
+    done = subprocess.run(make(folder, *arguments), capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def offered():
+    targets = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    return targets | set(re.findall(r"\bmake ([a-z]+)\b(?! sure)", _code((ROOT / "README.md").read_text())))
+
+
+def _code(markdown):
+    """What a text has between backticks."""
+    return "\n".join(re.findall(r"```.*?```|`[^`]+`", markdown, re.DOTALL))
+
+
+def test_every_command_that_is_offered_is_run():
+    script = (ROOT / ".ci" / "run").read_text()
+    run = {word for line in re.findall(r"\bmake (.*)", script) for word in re.findall(r"(?<!\S)[a-z]+(?!\S)", line)}
+    assert offered() == run | RUN_HERE, "run each in .ci/run, or in this file"
+    assert {"study", "test", "lab"} <= offered()
+
+
+def test_help_lists_every_target(copy):
+    code, text = said(copy, "help")
+    assert code == 0 and {line.split()[0] for line in text.splitlines()} == offered()
+
+
+def test_clean_removes_everything_but_the_readme(copy):
+    (copy / "data" / "runs" / "a run").mkdir(parents=True)
+    for name in ("runs/a run/README.md", "runs/.hidden", "x.tsv"):
+        (copy / "data" / name).write_text("x")
+    assert said(copy, "clean")[0] == 0
+    assert [path.name for path in (copy / "data").iterdir()] == ["README.md"]
+    assert (copy / "notebooks").is_dir()
+
+
+@pytest.mark.parametrize("given", ["my data", "/tmp/my data", ""])
+def test_a_relative_data_folder_is_made_absolute(given, copy):
+    """Notebooks work in a folder of their own, the shell's commands in the project's."""
+    (copy / "show.mk").write_text('include Makefile\nshow:\n\t@echo "$$STUDY_DATA|$(DATA)"\n')
+    _, text = said(copy, "-f", "show.mk", "show", f"STUDY_DATA={given}")
+    absolute = str(copy / given) if given else ""
+    assert text.strip().splitlines()[-1] == f"{absolute}|{absolute or 'data'}"
+
+
+def test_figures_are_copied_from_the_data_folder(copy):
+    source = copy / "my data" / "figures" / "laptop"
+    (source / "measure=nDCG@10").mkdir(parents=True)
+    for path in (source / "03_gain.png", source / "measure=nDCG@10" / "03_gain.png"):
+        path.write_text(path.parent.name)
+    (copy / "study.mk").write_text("include Makefile\nstudy: ;\n")
+    code, text = said(copy, "-f", "study.mk", "figures", "STUDY_DATA=my data")
+    assert code == 0, text
+    assert [path.name for path in (copy / "figures").iterdir()] == ["03_gain.png"]
+    assert (copy / "figures" / "03_gain.png").read_text() == "laptop"
+
+
+def test_only_the_laptop_profile_writes_the_figures_of_the_readme(copy):
+    code, text = said(copy, "figures", "PROFILE=smoke")
+    assert code != 0 and "error: figures/ shows the laptop profile" in text
+    assert not (copy / "figures").exists()
+
+
+@pytest.mark.slow
+def test_lab_serves_the_notebooks(copy):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = f"LAB=--no-browser --allow-root --ip=127.0.0.1 --port={port} --IdentityProvider.token=abc"
+    with (copy / "log").open("w") as log:
+        process = subprocess.Popen(make(copy, "lab", options), stdout=log, stderr=log, start_new_session=True)
+    ask = urllib.request.Request(f"http://127.0.0.1:{port}/api/contents", headers={"Authorization": "token abc"})
+    try:
+        for _ in range(600):
+            assert process.poll() is None, (copy / "log").read_text()
+            try:
+                with urllib.request.urlopen(ask, timeout=5) as answer:
+                    found = json.load(answer)
+                break
+            except OSError:
+                time.sleep(0.1)
+        assert sorted(one["name"] for one in found["content"] if one["type"] == "notebook") == NOTEBOOKS
+    finally:
+        stop = urllib.request.Request(
+            f"http://127.0.0.1:{port}/api/shutdown", method="POST", headers={"Authorization": "token abc"}
+        )
+        try:
+            urllib.request.urlopen(stop, timeout=5).close()
+        except OSError:
+            process.terminate()
+        process.wait(timeout=30)
