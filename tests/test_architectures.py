@@ -6,7 +6,7 @@ import torch
 import transformers
 
 from lib import models, scoring, study, tokens
-from lib.models import backbone, colbert, prettr, ranker, tk
+from lib.models import backbone, colbert, ranker, tk
 
 ARCHITECTURES = sorted(models.ARCHITECTURES)
 LATE = [name for name in ARCHITECTURES if issubclass(models.ARCHITECTURES[name], models.LateRanker)]
@@ -225,28 +225,6 @@ def test_below_the_split_no_side_sees_the_other(tiny_backbone, found):
     with torch.no_grad():
         first, second = (model.encode_documents(batch["documents"])[0] for batch in (one, other))
     torch.testing.assert_close(first, second, atol=1e-6, rtol=0)
-
-
-@pytest.mark.parametrize("kind", ["distilbert", "roberta"])
-def test_prettr_takes_other_encoders(kind, tmp_path):
-    configs = {
-        "distilbert": transformers.DistilBertConfig(vocab_size=30, dim=32, n_layers=2, n_heads=2, hidden_dim=64,
-                                                    max_position_embeddings=64, initializer_range=0.2),
-        "roberta": transformers.RobertaConfig(vocab_size=30, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-                                              intermediate_size=64, max_position_embeddings=64, initializer_range=0.2,
-                                              type_vocab_size=1),
-    }  # fmt: skip
-    torch.manual_seed(0)
-    encoder = transformers.AutoModelForSequenceClassification.from_config(configs[kind], attn_implementation="sdpa")
-    encoder.config.num_labels = 1
-    model = prettr.PreTTR(
-        transformers.AutoModelForSequenceClassification.from_config(encoder.config), split=1, offset=8
-    ).eval()
-    ids = torch.randint(5, 30, (4, 8))
-    tokens = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    with torch.no_grad():
-        scores = model({"queries": {name: part[:2] for name, part in tokens.items()}, "documents": tokens}, 2)
-    assert scores.shape == (2, 2) and scores.std() > 0
 
 
 # --- DOT

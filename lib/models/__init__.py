@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 
 from lib.models import adapters, bi_encoder, colbert, cross_encoder, prettr, tk
-from lib.models.ranker import SETTINGS, LateRanker, Ranker
+from lib.models.ranker import ADAPTER, SETTINGS, LateRanker, Ranker
+from lib.models.weights import AGAIN, WeightsError
 
 MODULES = {"cat": cross_encoder, "dot": bi_encoder, "colbert": colbert, "prettr": prettr, "tk": tk}
 ARCHITECTURES: dict[str, type[Ranker]] = {
@@ -38,14 +39,38 @@ def build(
 
 
 def load(folder: Path, *, dropout: float | None = None, embeddings: bool = True) -> Ranker:
-    """A ranker as it was saved, its prefix on, ready to score; a folder without `ranker.json` is a cross-encoder."""
-    about = {"architecture": "cat", "options": {}}
-    if (Path(folder) / SETTINGS).exists():
-        about = json.loads((Path(folder) / SETTINGS).read_text())
-    module, options = MODULES[about["architecture"]], about["options"]
-    ranker = module.load(Path(folder), dropout=dropout, embeddings=embeddings, **options)
-    adapters.reopen(ranker, Path(folder))
+    """A ranker as it was saved, its prefix on, ready to score; a folder without `ranker.json` is a cross-encoder.
+
+    Raises:
+        WeightsError: a file is missing or damaged, or does not hold what the ranker needs and nothing else.
+    """
+    folder = Path(folder).resolve()
+    if not folder.is_dir():
+        raise WeightsError(f"there is no folder {folder}: give one that Ranker.save wrote, or one in the hub's layout")
+    architecture, options, prefix = _settings(folder)
+    try:
+        ranker = MODULES[architecture].load(folder, dropout=dropout, embeddings=embeddings, **options)
+        if prefix:
+            adapters.reopen(ranker, folder)
+    except (ValueError, TypeError) as error:  # an option's value, or a backbone that the architecture does not take
+        raise WeightsError(f"{folder} holds no {architecture} that can be: {error}. {AGAIN}") from error
     return ranker
+
+
+def _settings(folder: Path) -> tuple[str, dict, bool]:
+    """Architecture, options and whether there is a prefix, of a saved ranker."""
+    path = folder / SETTINGS
+    if not path.exists():
+        return "cat", {}, (folder / ADAPTER).exists()
+    try:
+        about = json.loads(path.read_text())
+        architecture, options, prefix = (about[name] for name in ("architecture", "options", "prefix"))
+        check(architecture, dict(options))
+        if lacking := set(_options(architecture)) - options.keys():
+            raise ValueError(f"options without {', '.join(sorted(lacking))}")
+    except (AttributeError, KeyError, ValueError, TypeError) as error:
+        raise WeightsError(f"{path} is not as Ranker.save writes it ({error!r}). {AGAIN}") from error
+    return architecture, options, prefix
 
 
 def _options(architecture: str) -> list[str]:

@@ -19,11 +19,12 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from lib.models import backbone, weights
 from lib.models.ranker import ADAPTER, Ranker, drawn_from
 
 FITS = {"lora": ("cat", "dot", "colbert", "prettr"), "prefix": ("cat", "dot", "colbert")}  # architectures by kind
 KINDS = tuple(FITS)
-WEIGHTS = "adapter_model.safetensors"  # as peft names it
+WEIGHTS, PROMPT = "adapter_model.safetensors", "prompt_embeddings"  # as peft names the file and what is in it
 
 
 class Lora:
@@ -59,7 +60,7 @@ class Prefix(nn.Module):
         """What the encoder is called with -> the same with the prefix, and a mask (batch, size + width)."""
         mask = named["attention_mask"]
         batch, width = mask.shape
-        first = getattr(encoder.embeddings, "padding_idx", -1) + 1  # RoBERTa's positions begin after its padding
+        first = backbone.first_position(encoder)
         size = self.model.active_peft_config.num_virtual_tokens
         return arguments, named | {
             "past_key_values": self.model.get_prompt(batch),
@@ -74,8 +75,7 @@ class Prefix(nn.Module):
         folder.mkdir(exist_ok=True)
         # Without the place where the backbone lay on this machine.
         dataclasses.replace(self.model.active_peft_config, base_model_name_or_path=None).save_pretrained(folder)
-        weights = peft.get_peft_model_state_dict(self.model)
-        safetensors.torch.save_file(weights, str(folder / WEIGHTS))
+        safetensors.torch.save_file(peft.get_peft_model_state_dict(self.model), str(folder / WEIGHTS))
 
 
 def check(architecture: str, kind: str, size: int) -> None:
@@ -109,7 +109,8 @@ def attach(ranker: Ranker, kind: str, size: int, seed: int) -> None:
 
     base = ranker.transformer.base_model
     if kind == "prefix":
-        if "past_key_values" not in inspect.signature(type(base).forward).parameters:
+        # Rotary positions would count the prefix; where positions are tables, they can be given.
+        if not {"past_key_values", "position_ids"} <= inspect.signature(type(base).forward).parameters.keys():
             raise ValueError(f"backbone {type(base).__name__} takes no prefix: give one like BERT, RoBERTa or ELECTRA")
         config = peft.PrefixTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=size)
     else:
@@ -135,14 +136,15 @@ def finish(ranker: Ranker) -> None:
 
 
 def reopen(ranker: Ranker, folder: Path) -> None:
-    """Put on the prefix that `Ranker.save` wrote beside the weights; without one nothing happens."""
-    if not (folder / ADAPTER).exists():
-        return
-    weights = safetensors.torch.load_file(folder / ADAPTER / WEIGHTS)
-    attach(ranker, "prefix", len(weights["prompt_embeddings"]), 0)
-    import peft
+    """Put on the prefix that `Ranker.save` wrote beside the weights.
 
-    peft.set_peft_model_state_dict(ranker.adapter.model, weights)
+    Raises:
+        WeightsError: its file is missing or damaged, or holds no prefix, or one of another width.
+    """
+    path = folder / ADAPTER / WEIGHTS
+    found = weights.tensors(path, PROMPT)[PROMPT]
+    attach(ranker, "prefix", len(found), 0)
+    weights.fill(ranker.adapter.encoder["default"].embedding, path, {"weight": PROMPT})
 
 
 def _quietly(make, *given, **named):

@@ -20,6 +20,11 @@ DECIDING = (
     "config_sentence_transformers.json", "[0-9]*_*/*.json", "[0-9]*_*/*.safetensors", "ranker.json", "adapter/*.json",
     "adapter/*.safetensors",
 )  # fmt: skip
+# transformers' models whose first position is padding_idx + 1, so that their table holds fewer than its rows.
+AFTER_PADDING = {
+    "camembert", "data2vec-text", "ibert", "lilt", "longformer", "luke", "markuplm", "mpnet", "roberta",
+    "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
+}  # fmt: skip
 # Before the first layer: tables, and ELECTRA's and ALBERT's way from the tables' width to the layers'.
 EMBEDDINGS = ("embeddings", "embeddings_project", "encoder.embedding_hidden_mapping_in")
 
@@ -89,22 +94,19 @@ def layer_count(name: str) -> int:
 
 def positions(name: str) -> int | None:
     """The most tokens a backbone can read, special tokens included; None: its positions are relative."""
-    place = folder(name)
-    return _positions(place, digest.of_file(place / "config.json"))
+    return limit(config(folder(name)))
 
 
-@lru_cache(maxsize=64)
-def _positions(place: Path, _: str) -> int | None:
-    settings = config(place)
-    limit = getattr(settings, "max_position_embeddings", None) or 0
-    if limit < 1 or not getattr(settings, "position_biased_input", True):  # XLNet says -1; the latter is DeBERTa's
+def limit(config: transformers.PreTrainedConfig) -> int | None:
+    """`positions` of a model with this configuration."""
+    rows = getattr(config, "max_position_embeddings", None) or 0  # T5 has none
+    if rows < 1 or not getattr(config, "position_biased_input", True):  # XLNet says -1; the latter is DeBERTa's
         return None
-    with quiet(), torch.device("meta"):  # without weights
-        return limit - first_position(transformers.AutoModel.from_config(settings, trust_remote_code=False))
+    return rows - (config.pad_token_id + 1 if config.model_type in AFTER_PADDING else 0)
 
 
 def first_position(encoder: nn.Module) -> int:
-    """The position of a text's first token: RoBERTa and its like count from after the one that padding has."""
+    """The position of a text's first token: models of `AFTER_PADDING` count from after the one that padding has."""
     table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
     padding = getattr(table, "padding_idx", None)
     return 0 if padding is None else padding + 1

@@ -21,10 +21,13 @@ from lib.models.ranker import LateRanker, check_length, drawn_from, float32
 from lib.tokens import Pattern, SeparateTokens, Side, TokenStore, check_room
 
 COMPRESSION = "compression.safetensors"
+# Whose layers can be run one by one: absolute positions, and no state between the layers (as MPNet's and DeBERTa's
+# relative positions would be). For each a test finds the cross-encoder's scores at split 0.
+FAMILIES = ("bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta")
 
 
 class PreTTR(LateRanker):
-    """`split`: how many layers run apart. `offset`: a document's first position, and the longest query.
+    """`split`: how many layers run apart. `offset`: tokens before a document's first place, and of the longest query.
 
     `compression`: dimensions in which a document token is stored (None: all); a linear layer in, GELU, one out, and a
     layer norm, trained with the rest.
@@ -33,22 +36,27 @@ class PreTTR(LateRanker):
     architecture = "prettr"
 
     def __init__(
-        self, transformer: transformers.PreTrainedModel, *, split: int, offset: int = 32, compression: int | None = None
-    ):
+        self, transformer: transformers.PreTrainedModel, tokenizer: transformers.PreTrainedTokenizerFast, *,
+        split: int, offset: int = 32, compression: int | None = None,
+    ):  # fmt: skip
         super().__init__({"split": split, "offset": offset, "compression": compression})
+        config = transformer.config
+        if config.model_type not in FAMILIES or getattr(config, "is_decoder", False):
+            raise ValueError(
+                f"PreTTR cannot run a {config.model_type} backbone layer by layer: give one of {', '.join(FAMILIES)}"
+            )
         self.transformer = transformer
         keep_float32(transformer)
-        base = transformer.base_model
-        stack = getattr(base, "encoder", None) or getattr(base, "transformer", None)
-        if not hasattr(stack, "layer") or not hasattr(base, "embeddings"):
-            raise ValueError(
-                f"backbone {type(base).__name__}: PreTTR needs embeddings and a list of layers, as BERT has"
-            )
-        if not 0 <= split < len(stack.layer):
-            raise ValueError(f"split={split}: the model has {len(stack.layer)} layers, and one must see both sides")
-        if not 1 <= offset < base.config.max_position_embeddings:
-            raise ValueError(f"offset={offset}: positions end at {base.config.max_position_embeddings}")
-        width = base.config.hidden_size
+        count, most = config.num_hidden_layers, backbone.limit(config)
+        if not 0 <= split < count:
+            raise ValueError(f"split={split}: the model has {count} layers, and one must see both sides")
+        if not 1 <= offset < most:
+            raise ValueError(f"offset={offset}: the model has {most} positions, and a document needs some")
+        if compression is not None and compression < 1:
+            raise ValueError(f"compression={compression}: give 1 or more dimensions, or None")
+        types = "token_type_ids" in tokenizer.model_input_names and getattr(config, "type_vocab_size", 0) > 1
+        self._second_type = 1 if types else 0  # of a document's tokens, as the cross-encoder's tokenizer has it
+        width = config.hidden_size
         self.compression = None if compression is None else nn.Sequential(
             nn.Linear(width, compression), nn.GELU(), nn.Linear(compression, width), nn.LayerNorm(width)
         )  # fmt: skip
@@ -69,10 +77,13 @@ class PreTTR(LateRanker):
     def _lower(self, tokens: dict[str, Tensor], first: int, kind: int) -> tuple[Tensor, Tensor]:
         ids, mask = tokens["input_ids"], tokens["attention_mask"].bool()
         base = self.transformer.base_model
+        first += backbone.first_position(base)
         places = {"position_ids": (first + torch.arange(ids.shape[1], device=ids.device)).expand_as(ids)}
         if getattr(base.config, "type_vocab_size", 0) > 1:
             places["token_type_ids"] = torch.full_like(ids, kind)
         hidden = base.embeddings(input_ids=ids, **places)
+        if hasattr(base, "embeddings_project"):  # ELECTRA
+            hidden = base.embeddings_project(hidden)
         return self._run(hidden, mask, self._layers[: self.options["split"]]), mask
 
     def encode_queries(self, tokens: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -81,7 +92,7 @@ class PreTTR(LateRanker):
 
     def encode_documents(self, tokens: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """document [SEP] up to the split: what is stored, (batch, width, dim or compression), and its mask."""
-        hidden, mask = self._lower(tokens, first=self.options["offset"], kind=1)
+        hidden, mask = self._lower(tokens, first=self.options["offset"], kind=self._second_type)
         return (hidden if self.compression is None else self.compression[:2](hidden)), mask
 
     def late(self, queries: Tensor, query_mask: Tensor, documents: Tensor, document_mask: Tensor) -> Tensor:
@@ -102,9 +113,9 @@ class PreTTR(LateRanker):
         model = self.transformer
         pooler = getattr(model.base_model, "pooler", None)
         if pooler is not None:  # BERT
-            return model.classifier(pooler(hidden))
+            return model.classifier(model.dropout(pooler(hidden)))
         if hasattr(model, "pre_classifier"):  # DistilBERT
-            return model.classifier(torch.relu(model.pre_classifier(hidden[:, 0])))
+            return model.classifier(model.dropout(torch.relu(model.pre_classifier(hidden[:, 0]))))
         return model.classifier(hidden)  # RoBERTa, ELECTRA: the head takes the first token itself
 
     def layout(
@@ -146,14 +157,14 @@ def build(
     transformer = classifier(backbone.folder(name), layers, seed, dropout=dropout, embeddings=embeddings)
     split = transformer.config.num_hidden_layers // 2 if split is None else split
     with drawn_from(seed):
-        return PreTTR(transformer, split=split, **options).eval()
+        return PreTTR(transformer, backbone.tokenizer(name), split=split, **options).eval()
 
 
 def load(folder: Path, *, dropout: float | None = None, embeddings: bool = True, **options: object) -> PreTTR:
     """A trained PreTTR as it was saved, ready to score."""
     transformer = classifier(folder, None, 0, dropout=dropout, embeddings=embeddings, whole=True)
     with drawn_from(0):
-        ranker = PreTTR(transformer, **options)
+        ranker = PreTTR(transformer, backbone.tokenizer(str(folder)), **options)
     if ranker.compression is not None:
         weights.fill(ranker.compression, folder / COMPRESSION)
     return ranker.eval()

@@ -17,16 +17,11 @@ import transformers
 from torch import Tensor, nn
 
 from lib.losses.margins import Similarities
+from lib.models import backbone
 from lib.tokens import PairTokens, Pattern, SeparateTokens, Side, TokenStore, check_room
 
-SETTINGS = "ranker.json"  # architecture and options, beside the weights
+SETTINGS = "ranker.json"  # architecture, options and whether there is a prefix, beside the weights
 ADAPTER = "adapter"  # a folder, for what `lib.models.adapters` keeps apart from the weights
-
-# transformers' models whose first position is padding_idx + 1, so that their table holds fewer than its rows.
-AFTER_PADDING = {
-    "camembert", "data2vec-text", "ibert", "lilt", "longformer", "luke", "markuplm", "mpnet", "roberta",
-    "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
-}  # fmt: skip
 
 
 class Ranker(nn.Module):
@@ -74,7 +69,7 @@ class Ranker(nn.Module):
         self._save_weights(folder, max_length)
         tokenizer.model_max_length = max_length
         tokenizer.save_pretrained(folder)
-        about = {"architecture": self.architecture, "options": self.options}
+        about = {"architecture": self.architecture, "options": self.options, "prefix": self.adapter is not None}
         (folder / SETTINGS).write_text(json.dumps(about, indent=1))
 
     @abstractmethod
@@ -155,16 +150,11 @@ class LateRanker(Ranker):
 def check_length(config: transformers.PretrainedConfig, length: int, said: str | None = None) -> None:
     """Refuse a sequence longer than a transformer's positions; `said` is how the caller's parameters made it so long.
 
-    Relative positions alone (DeBERTa v3, XLNet, T5) have no end.
-
     Raises:
         ValueError: it names the parameters and the longest that will do.
     """
-    rows = getattr(config, "max_position_embeddings", None) or 0
-    if rows <= 0 or not getattr(config, "position_biased_input", True):
-        return
-    most = rows - (config.pad_token_id + 1 if config.model_type in AFTER_PADDING else 0)
-    if length > most:
+    most = backbone.limit(config)
+    if most is not None and length > most:
         raise ValueError(
             f"{said or f'max_length={length}'}: a sequence of {length} tokens, but {config.model_type} has {most}"
             f" positions; give a smaller one, so that the sequence is {most} tokens or fewer"

@@ -87,19 +87,24 @@ def _differences(model: transformers.PreTrainedModel, report: dict, whole: bool)
     return missing, [name for name in report["unexpected_keys"] if beyond(name)], shapes
 
 
-def fill(module: nn.Module, path: Path) -> None:
+def fill(module: nn.Module, path: Path, called: dict[str, str] | None = None) -> None:
     """Load a module's weights from a safetensors file that holds these and no others.
+
+    `called`: the module's names -> the file's, where these differ.
 
     Raises:
         WeightsError: the file is missing or damaged, or other weights are in it.
     """
-    found, wanted = tensors(path), module.state_dict()
+    wanted = {(called or {}).get(name, name): value for name, value in module.state_dict().items()}
+    found = tensors(path)
     shapes = [
         (name, found[name].shape, wanted[name].shape) for name in wanted.keys() & found.keys()
         if found[name].shape != wanted[name].shape
     ]  # fmt: skip
     _refuse(path, wanted.keys() - found.keys(), found.keys() - wanted.keys(), shapes, AGAIN)
-    module.load_state_dict(found)
+    with torch.no_grad():
+        for name, value in wanted.items():
+            value.copy_(found[name])
 
 
 def tensors(path: Path, *needed: str) -> dict[str, Tensor]:
