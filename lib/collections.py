@@ -4,6 +4,7 @@ Every source ends in the BEIR layout (corpus.jsonl, queries.jsonl, qrels/<split>
 collection is, is decided by the content of these files and by nothing that a file says about them.
 """
 
+import errno
 import hashlib
 import json
 import re
@@ -61,6 +62,7 @@ class Collection:
 
     def relevant(self, split: str) -> dict[str, dict[str, int]]:
         """Query id -> {document id: grade} for the relevant documents that the collection has."""
+        self.split(split, 0)  # refuses one that is not there
         rows = self.judgements[split]
         rows = rows[rows["grade"] >= self.relevant_grade]
         found: dict[str, dict[str, int]] = {}
@@ -271,9 +273,8 @@ def _judgements(path: Path, queries: dict[str, str], documents: dict[str, str]) 
 
 def _hub_name(dataset: str) -> str:
     """The store's name for a hub dataset; one that lies in a local folder is told by its content, too."""
-    folders = [Path(dataset), Path(f"{dataset}-qrels")]
-    files = [[path for path in folder.rglob("*") if path.is_file()] for folder in folders if folder.is_dir()]
-    content = [digest.of_files(folder, paths) for folder, paths in zip(folders, files, strict=False)]
+    folders = [folder for folder in (Path(dataset), Path(f"{dataset}-qrels")) if folder.is_dir()]
+    content = [digest.of_files(folder, filter(Path.is_file, folder.rglob("*"))) for folder in folders]
     return f"hub-{store.key(dataset, content)}"
 
 
@@ -285,12 +286,14 @@ def _from_hub(dataset: str, folder: Path) -> None:
         try:
             # A cache of its own: datasets' takes a local file that was edited within a second for the old one.
             return datasets.load_dataset(name, configuration, cache_dir=str(cache))
-        except (OSError, datasets.exceptions.DatasetNotFoundError) as error:  # requests' errors are OSErrors
-            raise ConnectionError(
-                f"hub dataset {name!r} cannot be loaded: {error}. "
-                "Check the name and the network, or give a local folder."
-            ) from error
-        except ValueError as error:
+        except Exception as error:  # scripts are RuntimeErrors, broken files are errors of datasets' own
+            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            if isinstance(error, OSError) and not Path(dataset).is_dir():  # requests' errors are OSErrors
+                raise ConnectionError(
+                    f"hub dataset {name!r} cannot be loaded: {error}. "
+                    f"Check the name and the network, or give a local folder: {Path(name).absolute()} is none."
+                ) from error
             raise CollectionError(f"hub dataset {name!r} is not in BEIR's layout: {error}") from error
 
     cache = folder / "cache"

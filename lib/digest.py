@@ -1,14 +1,20 @@
 """Hashes of files' content, each file read once for as long as it stays as it is."""
 
 import hashlib
+import time
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
 
 def of_file(path: Path) -> str:
-    """SHA-256 of a file; read again only when the system says that the file was changed or replaced."""
+    """SHA-256 of a file; read again only when the system says that the file was changed or replaced.
+
+    One that was changed a moment ago is read in any case: a further change may fall into the same tick of the clock.
+    """
     status = path.stat()
+    if time.time() - max(status.st_mtime, status.st_ctime) < 2:
+        return _read.__wrapped__(str(path))
     return _read(str(path.absolute()), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 

@@ -257,6 +257,8 @@ def _finish(folder: Path, place: Path, of: tuple[str, ...]) -> None:
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files = {path.relative_to(folder).as_posix(): [path.stat().st_size, _sha256(path)] for path in paths}
     (folder / MANIFEST).write_text(json.dumps({"of": sorted(of), "files": files}, indent=1))
+    for path in paths:
+        path.chmod(0o644)  # safetensors writes private files; a shared data folder should stay readable
     for path in (*paths, folder / MANIFEST, *(path for path in folder.rglob("*") if path.is_dir()), folder):
         _sync(path)
     if place.exists() and not is_whole(place):
