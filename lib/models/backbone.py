@@ -44,6 +44,8 @@ def folder(name: str) -> Path:
         if not (place / "config.json").exists():
             raise WeightsError(f"backbone folder {place}: no config.json; give a folder in the hub's layout")
         return place
+    if place.is_file():
+        raise WeightsError(f"backbone {str(name)!r}: {place} is a file; give the model's folder")
     import huggingface_hub
 
     try:
