@@ -62,9 +62,7 @@ def fit(experiment, relatives, strategy, **changes):
 
 
 @pytest.mark.parametrize("strategy", ["in_batch", "adaptive_margin_in_batch", "distributed_margin(reading='literal')"])
-def test_a_positive_that_another_group_has_as_a_negative_is_none(
-    experiment, relatives, strategy, float32, monkeypatch
-):
+def test_a_positive_that_another_group_has_as_a_negative_is_none(experiment, relatives, strategy, float32, monkeypatch):
     masked = fit(experiment, relatives, strategy)
     pd.testing.assert_frame_equal(masked, fit(experiment, relatives, strategy, chunk=3), rtol=1e-3, atol=1e-5)
     assert np.isfinite(masked[["negative", "wanted", "alike"]]).all(None)

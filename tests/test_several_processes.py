@@ -6,9 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import accelerate
 import numpy as np
-import pytest
 
 from lib import store
 from tests import several_processes
@@ -16,15 +14,7 @@ from tests import several_processes
 SECONDS = 120  # a deadlock fails the test; it takes about 15
 
 
-@pytest.fixture
-def one_process(float32):
-    """Accelerate keeps its settings for the whole process unless they are cleared."""
-    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
-
-
-def test_two_processes_train_as_one(tiny_backbone, tiny_collection, tmp_path, one_process):
+def test_two_processes_train_as_one(tiny_backbone, tiny_collection, tmp_path, float32):
     alone = several_processes.histories(tiny_backbone, tiny_collection)  # first: what is cached is then made
     launched = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     process = subprocess.Popen(
