@@ -29,6 +29,11 @@ def clustered(count, dim=32, seed=0):
     return (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
 
 
+def coarse(values):
+    """Multiples of 1/16, whose inner products are exact in any order: equal vectors tie on every processor."""
+    return np.round(values * 16) / np.float32(16)
+
+
 def stored(folder, values, identity=IDENTITY, dtype="float32"):
     folder.mkdir(parents=True)
     names = [f"d{number}" for number in range(len(values))]
@@ -62,9 +67,9 @@ def test_flat_is_exact(folder, passages):
     scores, rows = nearest.search(opened(folder, Flat()), torch.from_numpy(queries), 20)
     expected_scores, expected_rows = brute_force(queries, passages, 20)
     np.testing.assert_allclose(scores, expected_scores, atol=1e-6)
-    # Which row, up to scores that a processor may round to another order
-    np.testing.assert_allclose(np.einsum("nd,nkd->nk", queries, passages[rows]), expected_scores, atol=1e-6)
-    assert nearest.recall(rows, expected_rows, 20) > 0.99 and all(len(set(row)) == 20 for row in rows)
+    own = np.einsum("nd,nkd->nk", queries, passages[rows])  # scores nearer than rounding may change places
+    np.testing.assert_allclose(own, expected_scores, atol=1e-6)
+    assert all(len(set(row)) == 20 for row in rows) and (rows == expected_rows).mean() > 0.99
     assert scores.dtype == np.float32 and rows.dtype == np.int64
 
 
@@ -110,9 +115,9 @@ def test_scores_are_inner_products(folder, passages, kind):
 
 @pytest.mark.parametrize("kind", SMALL)
 def test_equal_scores_are_ordered_by_row(tmp_path, kind):
-    folder = stored(tmp_path / "vectors", np.tile(clustered(20), (4, 1)))
+    folder = stored(tmp_path / "vectors", np.tile(coarse(clustered(20)), (4, 1)))
     scores, rows = nearest.search(
-        opened(folder, SMALL[kind] if kind != "ivf_pq" else IVFPQ(m=8)), clustered(5, seed=1), 30
+        opened(folder, SMALL[kind] if kind != "ivf_pq" else IVFPQ(m=8)), coarse(clustered(5, seed=1)), 30
     )
     same = np.diff(scores, axis=1) == 0
     assert same.sum() > 50 and (np.diff(rows, axis=1)[same] > 0).all()
@@ -126,7 +131,6 @@ class LastFirst:
 
     def search(self, queries, depth, params=None):
         scores, rows = brute_force(queries, self.values[::-1], depth)
-        scores = np.round(scores, 4)  # a kernel may round some columns otherwise than others
         return scores, self.ntotal - 1 - rows
 
 
@@ -134,26 +138,29 @@ class LastFirst:
 @pytest.mark.parametrize("searcher", [LastFirst, None])
 def test_flat_looks_for_ties_behind_the_last_place(tmp_path, depth, searcher):
     """500 equal vectors: the first ones by row are found, whichever the search has kept."""
-    values = np.tile(clustered(1), (500, 1))
+    values = np.tile(coarse(clustered(1)), (500, 1))
     index = opened(stored(tmp_path / "vectors", values), Flat())
     if searcher:
         index = replace(index, searcher=searcher(values))
-    rows = nearest.search(index, clustered(3, seed=1), depth)[1]
+    rows = nearest.search(index, coarse(clustered(3, seed=1)), depth)[1]
     np.testing.assert_array_equal(rows, np.tile(np.arange(depth), (3, 1)))
 
 
 @pytest.mark.parametrize("kind", SMALL)
-def test_equal_builds_are_equal(folder, kind, monkeypatch, tmp_path):
+def test_equal_builds_find_the_same(folder, kind, monkeypatch, tmp_path):
+    """To rounding: a product may be summed in another order where its numbers lie elsewhere in memory."""
     first = nearest.build(folder, IDENTITY, SMALL[kind])
     assert nearest.build(folder, IDENTITY, SMALL[kind]) == first
     monkeypatch.setenv("STUDY_DATA", str(tmp_path / "elsewhere"))
     second = nearest.build(folder, IDENTITY, SMALL[kind])
-    one, other = (nearest.load(built, model="model", collection="collection") for built in (first, second))
-    assert first != second and one.parameters == other.parameters
-    scores, rows = nearest.search(one, clustered(50, seed=1), 20)
-    # Two builds in one process differ by how kernels round, which moves a centroid or an edge at most here and there
-    np.testing.assert_allclose(nearest.search(other, clustered(50, seed=1), 20)[0], scores, atol=1e-2)
-    assert nearest.recall(nearest.search(other, clustered(50, seed=1), 20)[1], rows, 20) > 0.95
+    assert first != second
+    queries = clustered(100, seed=1)
+    (scores, rows), (other_scores, other_rows) = (
+        nearest.search(nearest.load(built, model="model", collection="collection"), queries, 10)
+        for built in (first, second)
+    )
+    assert (rows == other_rows).mean() > 0.99
+    np.testing.assert_allclose(scores[rows == other_rows], other_scores[rows == other_rows], atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", SMALL)
@@ -255,18 +262,6 @@ def test_searches_that_make_no_sense_are_refused(folder):
     assert nearest.search(index, np.zeros((0, 32)), 3)[1].shape == (0, 3)
     with pytest.raises(ValueError, match="places"):
         nearest.recall(np.zeros((1, 2)), np.zeros((1, 9)), 3)
-
-
-@pytest.mark.parametrize("kind", SMALL)
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e39])
-def test_queries_that_are_not_finite_are_refused(folder, kind, value):
-    queries = torch.from_numpy(clustered(5, seed=1).astype(np.float64))
-    queries[3, 2] = value
-    index = opened(folder, SMALL[kind])
-    with pytest.raises(ValueError, match="queries: the vector in row 3 is not finite"):
-        nearest.search(index, queries, 2)
-    with pytest.raises(ValueError, match="queries: the vector in row 3 is not finite"):
-        nearest.rescore(VectorStore(folder), queries, np.zeros((5, 2), np.int64))
 
 
 def test_recall_by_hand():
