@@ -191,6 +191,14 @@ def test_a_backbone_whose_positions_cannot_be_given_takes_no_prefix(kind):
         adapters.attach(BiEncoder(made(kind)), "prefix", 3, 0)
 
 
+@pytest.mark.parametrize("kind", ["distilbert", "camembert", "mpnet", "albert"])
+def test_a_backbone_whose_projections_are_unknown_takes_no_lora(kind):
+    ranker = BiEncoder(made(kind))
+    with pytest.raises(ValueError, match=f"backbone {type(ranker.transformer).__name__}: peft does not know"):
+        adapters.attach(ranker, "lora", 3, 0)
+    assert all(weight.requires_grad for weight in ranker.parameters())
+
+
 # --- Layers and embeddings
 
 

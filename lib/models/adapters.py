@@ -114,6 +114,10 @@ def attach(ranker: Ranker, kind: str, size: int, seed: int) -> None:
             raise ValueError(f"backbone {type(base).__name__} takes no prefix: give one like BERT, RoBERTa or ELECTRA")
         config = peft.PrefixTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=size)
     else:
+        if base.config.model_type not in peft.utils.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING:
+            raise ValueError(
+                f"backbone {type(base).__name__}: peft does not know its projections; give one like BERT or RoBERTa"
+            )
         config = peft.LoraConfig(r=size, lora_alpha=2 * size, lora_dropout=0.0)
     base.requires_grad_(False)
     with drawn_from(seed):
