@@ -185,7 +185,7 @@ def _restored(experiment: Experiment, trained: Experiment) -> Ranker:
         adapters.attach(ranker, "prefix", trained.prefix, trained.seed)
         if experiment is not trained:  # a run that starts from one with a prefix trains all weights, the prefix too
             ranker.transformer.base_model.requires_grad_(True)
-            ranker.transformer.base_model.embeddings.requires_grad_(experiment.embeddings)
+            backbone.prepare(ranker.transformer, embeddings=experiment.embeddings)
     changes.restore(ranker, _run(trained) / WEIGHTS)
     return ranker
 

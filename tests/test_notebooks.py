@@ -110,11 +110,13 @@ def test_the_experiment_of_the_readme_trains_and_opens(executed, tmp_path):
     folder, _ = executed
     (snippet,) = (one for one in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "study.results(" in one)
     script = snippet.replace('profiles.named("laptop")', 'profiles.named("smoke")')
-    assert script != snippet
-    script += """
+    assert script != snippet and '"my-ranker"' in snippet
+    exported = str(tmp_path / "my-ranker")
+    script = script.replace('"my-ranker"', repr(exported))
+    script += f"""
 from sentence_transformers import CrossEncoder
-assert set(table["strategy"]) == {"kl"} and set(table["seed"]) == {3}
-assert CrossEncoder(str(study.model_folder(mine))).predict([("a query", "a document")]).shape == (1,)
+assert set(table["strategy"]) == {{"kl"}} and set(table["seed"]) == {{3}}
+assert CrossEncoder({exported!r}).predict([("a query", "a document")]).shape == (1,)
 """
     done = python("-c", script, folder=folder)
     assert done.returncode == 0, done.stderr
