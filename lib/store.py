@@ -35,8 +35,19 @@ class StoreError(RuntimeError):
 
 
 def data_folder() -> Path:
-    """Where everything is kept: the environment variable STUDY_DATA, else the project's `data/`."""
-    return Path(os.environ.get("STUDY_DATA") or Path(__file__).parents[1] / "data").absolute()
+    """Where everything is kept: the environment variable STUDY_DATA, else the project's `data/`.
+
+    A relative STUDY_DATA means the caller's folder. A notebook's kernel works in the notebook's folder, so there it is
+    the folder of the process that started the kernel (papermill, or Jupyter's server).
+    """
+    given = os.environ.get("STUDY_DATA")
+    if not given:
+        return Path(__file__).parents[1] / "data"
+    try:
+        caller = os.readlink(f"/proc/{os.environ.get('JPY_PARENT_PID') or 'self'}/cwd")
+    except OSError:  # not Linux, or that process is gone
+        caller = os.getcwd()
+    return Path(caller, given).absolute()
 
 
 def key(*parts: object) -> str:

@@ -18,16 +18,16 @@ import math
 
 import pytest
 import torch
+from sentence_transformers import CrossEncoder
+from sentence_transformers.cross_encoder import losses as peers
 
 from lib import losses
-
-peers = pytest.importorskip("sentence_transformers.cross_encoder.losses", reason="the peer is optional")
 
 SCORES = torch.tensor([[2.0, 1.0, 0.3, -1.0], [0.5, 0.1, 0.9, 1.0]])
 GRADES = torch.tensor([[3.0, 0.0, 1.0, 2.0], [0.0, 2.0, 1.0, 3.0]])
 
 
-class Stub(pytest.importorskip("sentence_transformers").CrossEncoder):
+class Stub(CrossEncoder):
     """A model whose scores are given: the losses are compared, not the models."""
 
     num_labels, device = 1, torch.device("cpu")

@@ -237,3 +237,21 @@ def test_the_other_processes_of_a_launch_wait_for_the_main_one(monkeypatch):
     place = store.keep("tokens", "a", write("x"))
     other.join(5)
     assert got == [place]
+
+
+def test_a_relative_data_folder_is_the_callers_in_a_kernel_too(tmp_path, monkeypatch):
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.setenv("STUDY_DATA", "my data")
+    monkeypatch.chdir(tmp_path / "notebooks")
+    monkeypatch.delenv("JPY_PARENT_PID", raising=False)
+    assert store.data_folder() == tmp_path / "notebooks" / "my data"
+    starter = python("input()", cwd=tmp_path, stdin=subprocess.PIPE)
+    try:
+        monkeypatch.setenv("JPY_PARENT_PID", str(starter.pid))  # as jupyter_client tells a kernel
+        expected = tmp_path if Path("/proc/self/cwd").exists() else tmp_path / "notebooks"
+        assert store.data_folder() == expected / "my data"
+    finally:
+        starter.communicate("done\n")
+    assert store.data_folder() == tmp_path / "notebooks" / "my data"  # it has gone
+    monkeypatch.setenv("STUDY_DATA", str(tmp_path / "absolute"))
+    assert store.data_folder() == tmp_path / "absolute"
