@@ -1,6 +1,6 @@
 """Profiles: functions that return a grid of experiments. Every notebook takes one by name.
 
-smoke        every notebook in about three minutes: does everything run?
+smoke        every notebook in about six minutes: does everything run?
 laptop       two cores, no accelerator, no network, real text: the default, whose figures the README shows
 workstation  one accelerator: all training groups, longer lists, five seeds, every test query
 """
