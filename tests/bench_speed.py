@@ -20,7 +20,7 @@ import torch
 from sentence_transformers.cross_encoder import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments, losses
 from torch import nn
 
-from lib import collections, groups, hardware, models, scoring, store, strategies, study, training
+from lib import collections, groups, hardware, models, provenance, scoring, store, strategies, study, training
 from lib.groups import Groups
 from lib.models import backbone, cross_encoder
 from lib.tokens import PairTokens
@@ -147,7 +147,8 @@ def main() -> None:
     layers = "all" if given.size.layers is None else len(given.size.layers)
     conditions = (
         f"{ROUNDS} rounds in turn, {len(given.texts)} pairs, {given.size.max_length} tokens, {layers} layers of MiniLM; "
-        f"{hardware.description()}, sentence-transformers {sentence_transformers.__version__}, commit {study.commit()}"
+        f"{hardware.description()}, sentence-transformers {sentence_transformers.__version__}, "
+        f"commit {provenance.commit()}"
     )
     out = ROOT / "figures" if chosen.publish else chosen.out or store.data_folder() / "benchmarks"
     out.mkdir(parents=True, exist_ok=True)
