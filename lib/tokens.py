@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -127,11 +128,18 @@ def tokenise(texts: dict[str, str], tokenizer, identity: str) -> TokenStore:
     `identity` names the texts' content, such as a collection's `documents_digest`. How the tokenizer is set to cut and
     to pad at the moment decides nothing here.
     """
-    cut = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())  # the caller's stays as it is set
+    cut, whose = _uncut(tokenizer.backend_tokenizer.to_str())
+    name = store.key("tokens", identity, whose)
+    return TokenStore(store.keep("tokens", name, lambda folder: _write(texts, cut, folder)))
+
+
+@lru_cache(maxsize=8)
+def _uncut(written: str) -> tuple[tokenizers.Tokenizer, str]:
+    """A tokenizer of its own from another's description, without cutting and padding, and the hash of what is left."""
+    cut = tokenizers.Tokenizer.from_str(written)
     cut.no_truncation()
     cut.no_padding()
-    name = store.key("tokens", identity, hashlib.sha256(cut.to_str().encode()).hexdigest())
-    return TokenStore(store.keep("tokens", name, lambda folder: _write(texts, cut, folder)))
+    return cut, hashlib.sha256(cut.to_str().encode()).hexdigest()
 
 
 def _write(texts: dict[str, str], cut: tokenizers.Tokenizer, folder: Path) -> None:
