@@ -14,8 +14,8 @@ def of_file(path: Path) -> str:
     """
     status = path.stat()
     if time.time() - max(status.st_mtime, status.st_ctime) < 2:
-        return _read.__wrapped__(str(path))
-    return _read(str(path.absolute()), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        return read(path)
+    return _known(str(path.absolute()), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def of_files(folder: Path, paths: Iterable[Path]) -> str:
@@ -24,7 +24,12 @@ def of_files(folder: Path, paths: Iterable[Path]) -> str:
     return hashlib.sha256(repr(names).encode()).hexdigest()
 
 
-@lru_cache(maxsize=4096)
-def _read(path: str, *_: int) -> str:
-    with open(path, "rb") as file:
+def read(path: Path) -> str:
+    """SHA-256 of a file, read now."""
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@lru_cache(maxsize=4096)
+def _known(path: str, *_: int) -> str:
+    return read(Path(path))

@@ -9,9 +9,7 @@ These are recorded beside each run, and a table that mixes them says so (`lib.pr
 
 import dataclasses
 import importlib
-import inspect
 from collections.abc import Callable
-from functools import partial
 
 from lib import collections, evaluation, hardware, retrieval, score_files, strategies
 from lib.models import backbone
@@ -83,11 +81,5 @@ def _constant(name: str) -> object:
 
 def _of_function(function: Callable) -> list[object]:
     """A function's name and its keyword parameters, given or default."""
-    given = {}
-    inner = function
-    while isinstance(inner, partial):
-        given = inner.keywords | given
-        inner = inner.func
-    known = inspect.signature(inner).parameters.values()
-    defaults = {one.name: one.default for one in known if one.kind is one.KEYWORD_ONLY and one.default is not one.empty}
-    return [f"{inner.__module__}.{inner.__qualname__}", defaults | given]
+    inner = getattr(function, "func", function)
+    return [f"{inner.__module__}.{inner.__qualname__}", strategies.values_of(function)]

@@ -20,7 +20,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from lib import processes, progress
+from lib import digest, processes, progress
 
 MANIFEST = "manifest.json"
 CHECKED_BYTES = 2**26  # a larger file is compared by its size alone when it is opened; `python -m lib.space` reads all
@@ -109,13 +109,13 @@ def damage(place: Path, *, up_to: float = float("inf")) -> list[str]:
     Files above `up_to` bytes are compared by size alone.
     """
     found = []
-    for name, (size, digest) in manifest(place)["files"].items():
+    for name, (size, noted) in manifest(place)["files"].items():
         path = place / name
         if not path.is_file():
             found.append(f"{path} is missing")
         elif path.stat().st_size != size:
             found.append(f"{path} has {path.stat().st_size} bytes and should have {size}")
-        elif size <= up_to and _sha256(path) != digest:
+        elif size <= up_to and digest.read(path) != noted:
             found.append(f"{path} is altered: its SHA-256 is not the one noted when it was written")
     return found
 
@@ -266,7 +266,7 @@ def remove_free_lock(path: Path) -> None:
 def _finish(folder: Path, place: Path, of: tuple[str, ...]) -> None:
     """Write the manifest, make sure that everything is on the disk, and rename the folder to its place."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    files = {path.relative_to(folder).as_posix(): [path.stat().st_size, _sha256(path)] for path in paths}
+    files = {path.relative_to(folder).as_posix(): [path.stat().st_size, digest.read(path)] for path in paths}
     (folder / MANIFEST).write_text(json.dumps({"of": sorted(of), "files": files}, indent=1))
     for path in paths:
         path.chmod(0o644)  # safetensors writes private files; a shared data folder should stay readable
@@ -302,11 +302,6 @@ def _verify(place: Path) -> None:
     if found := damage(place, up_to=CHECKED_BYTES):
         raise StoreError(f"{found[0]}. Delete the folder {place}: it is made again.")
     _verified.add(mark)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

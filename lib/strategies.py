@@ -145,26 +145,6 @@ def named(name: str) -> Strategy:
     return changed
 
 
-@lru_cache
-def canonical(name: str) -> str:
-    """The one spelling of a strategy: equal for all names under which the same is minimised.
-
-    Parameters in alphabetical order, without those that have their default value; where another strategy is the same
-    with fewer of them, that one: "kl( temperature=2 )" is "kl(temperature=2.0)", "hinge(margin=0.3)" is "triplet".
-
-    Raises:
-        ValueError: as in `named`.
-    """
-    wanted = _content(named(name))
-    spellings = []
-    for base, strategy in STRATEGIES.items():
-        changes = _changes(strategy, named(name))
-        if _content(_changed(strategy, changes)) == wanted:
-            written = ", ".join(f"{one}={changes[one]!r}" for one in sorted(changes))
-            spellings.append((len(changes), f"{base}({written})" if written else base))
-    return min(spellings, key=lambda spelling: spelling[0])[1]
-
-
 def base_name(name: str) -> str:
     """The strategy's name without what stands in brackets."""
     return name.split("(")[0].strip()
@@ -240,19 +220,6 @@ def _changed(strategy: Strategy, values: dict[str, object]) -> Strategy:
     return replace(strategy, terms=terms, columns=strategy.columns and with_values(strategy.columns))
 
 
-def _changes(strategy: Strategy, other: Strategy) -> dict[str, object]:
-    """The parameters that have another value in the other strategy."""
-    pairs = zip(_functions(strategy), _functions(other), strict=False)
-    values = [(_values(mine), _values(theirs)) for mine, theirs in pairs]
-    return {one: theirs[one] for mine, theirs in values for one in mine if one in theirs and theirs[one] != mine[one]}
-
-
-def _content(strategy: Strategy) -> list:
-    """What is minimised: every function with all its values, and what each term learns from."""
-    functions = [(getattr(one, "func", one), _values(one)) for one in _functions(strategy)]
-    return [strategy.paradigm, functions, [(term.source, term.weight) for term in strategy.terms]]
-
-
 def _functions(strategy: Strategy) -> list[Callable]:
     return [*(term.loss for term in strategy.terms), *([strategy.columns] if strategy.columns else [])]
 
@@ -268,6 +235,6 @@ def _parameters(function: Callable) -> dict[str, tuple[type, ...]]:
     return {name: get_args(one.annotation) or (one.annotation,) for name, one in _keywords(function).items()}
 
 
-def _values(function: Callable) -> dict[str, object]:
-    """Name -> value, given or default."""
+def values_of(function: Callable) -> dict[str, object]:
+    """The keyword parameters of a loss or of a function of similarities: name -> value, given or default."""
     return {name: one.default for name, one in _keywords(function).items()}
