@@ -48,7 +48,7 @@ laptop-only:
 	  { echo "error: figures/ shows the laptop profile; give another folder: make figures PROFILE=$(PROFILE) FIGURES=..."; exit 1; }
 
 bench: $(READY) ## pairs a second in training and scoring, beside sentence-transformers
-	$(BIN)/python -m tests.bench_speed $(addprefix --size ,$(SIZE))
+	$(BIN)/python -m benchmarks.speed $(addprefix --size ,$(SIZE))
 
 clean: ## remove everything the kit has built in data/, trained runs included
 	find data -mindepth 1 -not -path data/README.md -delete

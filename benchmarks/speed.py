@@ -1,7 +1,7 @@
 """Pairs a second in training and scoring, the kit beside sentence-transformers: same model, same pairs, one run.
 
 Both take turns, so that a machine whose speed drifts treats them alike, and a ratio is the median of the rounds' own
-ratios. `make bench` on an idle machine; `python -m tests.bench_speed --size tiny` only shows that everything runs.
+ratios. `make bench` on an idle machine; `python -m benchmarks.speed --size tiny` only shows that everything runs.
 """
 
 import argparse

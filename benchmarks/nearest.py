@@ -1,4 +1,4 @@
-"""Recall, latency, memory and build time of nearest neighbours over many passages: `python -m tests.bench_nearest`.
+"""Recall, latency, memory and build time of nearest neighbours over many passages: `python -m benchmarks.nearest`.
 
 `--size tiny` only shows that everything runs.
 
@@ -116,7 +116,7 @@ def timed(look: Callable[[np.ndarray], np.ndarray], batches: list[np.ndarray]) -
 
 def in_a_process(folder: Path, *step: object) -> dict:
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.bench_nearest", "--folder", folder, "--step", json.dumps(step)],
+        [sys.executable, "-W", "ignore", "-m", "benchmarks.nearest", "--folder", folder, "--step", json.dumps(step)],
         env=os.environ | {"STUDY_DATA": str(folder / "data")}, stdout=subprocess.PIPE, text=True, check=True,
     )  # fmt: skip
     return json.loads(done.stdout.splitlines()[-1])

@@ -1,6 +1,6 @@
 """Rows a second and memory of reading score files, on made files of 1 and 10 million rows.
 
-`python -m tests.bench_score_files` on an idle machine (Linux: memory is read from /proc); `--size tiny` only shows that
+`python -m benchmarks.score_files` on an idle machine (Linux: memory is read from /proc); `--size tiny` only shows that
 everything runs. Every file is read by a process of its own, on one thread, and the files take turns: a rate is the
 median of `ROUNDS`. Writes bench_score_files.png and .csv.
 """
@@ -85,7 +85,7 @@ def measure_reading(path: Path, what: str) -> None:
 
 def measured(path: Path, what: str = "read") -> dict:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tests.bench_score_files", "--read", str(path), "--what", what]
+    command = [sys.executable, "-m", "benchmarks.score_files", "--read", str(path), "--what", what]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 

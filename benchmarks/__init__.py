@@ -1,0 +1,1 @@
+"""Measurements that no test asserts: speed, memory, recall, and equal histories before and after a change."""
