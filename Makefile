@@ -24,7 +24,7 @@ help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
 
 study: $(READY) ## run every notebook headless (PROFILE=laptop); what was trained before is read
-	$(BIN)/python -m lib.batch $(NOTEBOOKS) -p profile $(PROFILE)
+	$(BIN)/python -m lib.study.batch $(NOTEBOOKS) -p profile $(PROFILE)
 
 test: $(READY) ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(TESTS)

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import store, study
-from lib.experiment import Experiment, TestSet
+from lib.machine import store
+from lib.study import runs as study
+from lib.study.experiment import Experiment, TestSet
 
 TEST = TestSet(queries=12, depth=6)
 

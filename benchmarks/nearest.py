@@ -25,8 +25,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import hardware, nearest, store, vectors
-from lib.vectors import Identity, VectorStore
+from lib.machine import hardware, store
+from lib.models import vectors
+from lib.models.vectors import Identity, VectorStore
+from lib.search import nearest
 
 IDENTITY = Identity("synthetic", "synthetic")
 DIM, LATENT, CENTRES, CHUNK = 384, 64, 2_000, 50_000

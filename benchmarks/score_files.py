@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lib import score_files, store
+from lib.data import score_files
+from lib.machine import store
 
 ROOT = Path(__file__).parents[1]
 MILLION = 1_000_000

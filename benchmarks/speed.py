@@ -20,10 +20,14 @@ import torch
 from sentence_transformers.cross_encoder import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments, losses
 from torch import nn
 
-from lib import collections, groups, hardware, models, provenance, scoring, store, strategies, study, training
-from lib.groups import Groups
+from lib import models
+from lib.data import collections, groups
+from lib.data.groups import Groups
+from lib.machine import hardware, provenance, store
 from lib.models import backbone, cross_encoder
-from lib.tokens import PairTokens
+from lib.models.tokens import PairTokens
+from lib.study import runs as study
+from lib.training import loop, scoring, strategies
 
 ROOT = Path(__file__).parents[1]
 BATCH, ROUNDS, RATE = 8, 3, 1e-4
@@ -75,7 +79,7 @@ def material(folder: Path, size: Size) -> Material:
 def our_training(given: Material, dropout: float) -> None:
     ranker = models.load(given.folder, dropout=dropout, embeddings=dropout > 0)
     ranker.set_attention(hardware.attention(training=True))
-    training.train(ranker, given.made, given.pairs, strategies.named("bce"), learning_rate=RATE, batch_size=BATCH)
+    loop.train(ranker, given.made, given.pairs, strategies.named("bce"), learning_rate=RATE, batch_size=BATCH)
 
 
 def theirs(given: Material) -> CrossEncoder:

@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 
-from lib import collections
+from lib.data import collections
 
 WORDS = [
     "alpha",
@@ -86,7 +86,7 @@ def tiny_collection(tmp_path_factory):
 @pytest.fixture
 def float32(monkeypatch):
     """Scores and training without autocast, whatever the processor; Accelerate would keep the precision it began with."""
-    monkeypatch.setattr("lib.hardware.precision", lambda: "no")
+    monkeypatch.setattr("lib.machine.hardware.precision", lambda: "no")
     accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
     yield
     accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)

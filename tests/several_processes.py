@@ -7,8 +7,12 @@ from pathlib import Path
 import accelerate
 import torch
 
-from lib import collections, groups, hardware, models, strategies, study, training
+from lib import models
+from lib.data import collections, groups
+from lib.machine import hardware
 from lib.models.momentum import Momentum
+from lib.study import runs as study
+from lib.training import loop, strategies
 
 COSINE = {"similarity": "cosine"}
 # name -> architecture, its options, strategy
@@ -32,7 +36,7 @@ def histories(backbone: str, collection: str) -> dict[str, dict]:
         model = models.build(architecture, backbone, None, 0, dropout=0.0, **options)
         read = study.layout(model, found, backbone, 32)
         start = weights(model)
-        history = training.train(model, made, read, strategies.named(strategy), **SETTINGS)
+        history = loop.train(model, made, read, strategies.named(strategy), **SETTINGS)
         results[name] = history.to_dict("list") | {"weights": weights(model), "start": start}
     return results
 
@@ -53,7 +57,7 @@ def refusals(backbone: str, collection: str) -> list[str]:
     said = []
     for ranker, changes in ((model, {"chunk": 2}), (Momentum(model, 4), {}), (model, {"batch_size": 3})):
         try:
-            training.train(ranker, made, read, strategies.named("info_nce"), **SETTINGS | changes)
+            loop.train(ranker, made, read, strategies.named("info_nce"), **SETTINGS | changes)
         except ValueError as error:
             said.append(str(error))
     return said

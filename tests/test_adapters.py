@@ -10,9 +10,11 @@ import pytest
 import torch
 import transformers
 
-from lib import models, scoring, study
+from lib import models
 from lib.models import adapters, backbone
 from lib.models.bi_encoder import BiEncoder
+from lib.study import runs as study
+from lib.training import scoring
 
 OPTIONS = {"cat": {}, "dot": {}, "colbert": {"dim": 16, "masks": 4}, "prettr": {"offset": 16}}
 NEW = {

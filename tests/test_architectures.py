@@ -5,8 +5,10 @@ import pytest
 import torch
 import transformers
 
-from lib import models, scoring, study, tokens
-from lib.models import backbone, colbert, ranker, tk
+from lib import models
+from lib.models import backbone, colbert, ranker, tk, tokens
+from lib.study import runs as study
+from lib.training import scoring
 
 ARCHITECTURES = sorted(models.ARCHITECTURES)
 LATE = [name for name in ARCHITECTURES if issubclass(models.ARCHITECTURES[name], models.LateRanker)]

@@ -8,7 +8,8 @@ import pytest
 import torch
 import transformers
 
-from lib import digest, models
+from lib import models
+from lib.machine import digest
 from lib.models import adapters, backbone
 from lib.models.bi_encoder import BiEncoder
 from lib.models.weights import WeightsError

@@ -12,7 +12,8 @@ import nbformat
 import papermill
 import pytest
 
-from lib import batch, notebooks, profiles
+from lib.machine import outputs
+from lib.study import batch, notebooks, profiles
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -105,7 +106,7 @@ def test_one_cell_holds_the_parameters(at):
 def test_relative_paths_are_the_callers(at, monkeypatch):
     """Kernels work in their notebook's folder, but data folder, notebooks, --out and folders are the caller's."""
     write(
-        at / "elsewhere" / "a.ipynb", "import os\nfrom lib import store\nprint(store.data_folder())",
+        at / "elsewhere" / "a.ipynb", "import os\nfrom lib.machine import store\nprint(store.data_folder())",
         "print(folders)", "print(os.getcwd())", parameters="folders = ''",
     )  # fmt: skip
     (at / "beir").mkdir()
@@ -185,7 +186,7 @@ def begun(at):
     write(at / "b.ipynb", parameters=quick)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
-        [sys.executable, "-m", "lib.batch", "a.ipynb", "b.ipynb", "--out", "out"], cwd=at, env=environment,
+        [sys.executable, "-m", "lib.study.batch", "a.ipynb", "b.ipynb", "--out", "out"], cwd=at, env=environment,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         preexec_fn=lambda: [signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)],
     )  # fmt: skip
@@ -242,10 +243,10 @@ def test_parameters_of_a_notebook_are_checked_by_name():
 
 
 def test_what_a_notebook_writes_has_a_folder_for_every_other_parameter():
-    assert profiles.variant_folder("laptop", measure="RR@10", baseline="info_nce", folders="") == "laptop"
+    assert outputs.variant_folder("laptop", measure="RR@10", baseline="info_nce", folders="") == "laptop"
     assert (
-        profiles.variant_folder("laptop", measure="nDCG@10", baseline="bm25") == "laptop/baseline=bm25/measure=nDCG@10"
+        outputs.variant_folder("laptop", measure="nDCG@10", baseline="bm25") == "laptop/baseline=bm25/measure=nDCG@10"
     )
-    one, other = (profiles.variant_folder("laptop", folders=f"/{name}/beir") for name in ("a/b", "a_b"))
+    one, other = (outputs.variant_folder("laptop", folders=f"/{name}/beir") for name in ("a/b", "a_b"))
     assert one != other and one.count("/") == 1
-    assert len(profiles.variant_folder("laptop", folders="x" * 1000)) < 100
+    assert len(outputs.variant_folder("laptop", folders="x" * 1000)) < 100

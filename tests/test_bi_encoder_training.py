@@ -8,10 +8,12 @@ import pandas as pd
 import pytest
 import torch
 
-from lib import collections, groups, scoring, strategies, study, training
+from lib.data import collections, groups
 from lib.models import bi_encoder
 from lib.models.momentum import Momentum
-from lib.study import Experiment
+from lib.study import runs as study
+from lib.study.runs import Experiment
+from lib.training import loop, scoring, strategies
 
 COSINE = (("similarity", "cosine"),)
 
@@ -58,7 +60,7 @@ def relatives(experiment):
 
 def fit(experiment, relatives, strategy, **changes):
     settings = {"learning_rate": 1e-3, "batch_size": 8, "epochs": 4, **changes}
-    return training.train(study.untrained(experiment), *relatives, strategies.named(strategy), **settings)
+    return loop.train(study.untrained(experiment), *relatives, strategies.named(strategy), **settings)
 
 
 @pytest.mark.parametrize("strategy", ["in_batch", "adaptive_margin_in_batch", "distributed_margin(reading='literal')"])
@@ -66,7 +68,7 @@ def test_a_positive_that_another_group_has_as_a_negative_is_none(experiment, rel
     masked = fit(experiment, relatives, strategy)
     pd.testing.assert_frame_equal(masked, fit(experiment, relatives, strategy, chunk=3), rtol=1e-3, atol=1e-5)
     assert np.isfinite(masked[["negative", "wanted", "alike"]]).all(None)
-    monkeypatch.setattr(training, "_among", lambda relevant, chosen, documents: torch.zeros(
+    monkeypatch.setattr(loop, "_among", lambda relevant, chosen, documents: torch.zeros(
         (len(chosen), *documents.shape), dtype=torch.bool))  # fmt: skip
     assert masked["loss"].iloc[0] < fit(experiment, relatives, strategy)["loss"].iloc[0] - 0.01
 
@@ -84,11 +86,9 @@ def test_a_queue_holds_no_negative_that_is_relevant(experiment, relatives, monke
 
     monkeypatch.setattr(Momentum, "forward", spy)
     model = Momentum(study.untrained(experiment), 16, momentum=1.0)
-    history = training.train(
-        model, *relatives, strategies.named("info_nce"), learning_rate=1e-3, batch_size=2, epochs=6
-    )
+    history = loop.train(model, *relatives, strategies.named("info_nce"), learning_rate=1e-3, batch_size=2, epochs=6)
     assert max(seen) < 0.999 and np.isfinite(history["loss"]).all()  # a cosine of 1: the row's own positive
-    again = training.train(model, *relatives, strategies.named("info_nce"), learning_rate=1e-3, batch_size=2, epochs=1)
+    again = loop.train(model, *relatives, strategies.named("info_nce"), learning_rate=1e-3, batch_size=2, epochs=1)
     assert len(again) == 4  # it starts with an empty queue
 
 
@@ -179,5 +179,5 @@ def test_chunks_are_refused_for_several_processes(experiment, monkeypatch):
     made = study.training_groups(experiment)
     collection = collections.load(experiment.collection)
     with pytest.raises(ValueError, match="not gathered over 2 processes"):
-        training.train(study.untrained(experiment), made, study.pair_tokens(experiment, collection),
+        loop.train(study.untrained(experiment), made, study.pair_tokens(experiment, collection),
                        strategies.named("in_batch"), learning_rate=1e-3, batch_size=4, chunk=2)  # fmt: skip

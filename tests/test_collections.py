@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lib import collections, digest, groups, retrieval, store
+from lib.data import collections, first_stage, groups
+from lib.machine import digest, store
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ def test_a_missing_network_is_one_clear_error(monkeypatch):
 
 def test_bm25_prefers_the_document_that_repeats_the_query(tiny_collection):
     found = collections.load(tiny_collection)
-    run = retrieval.bm25(found, found.split("test"), 5)
+    run = first_stage.bm25(found, found.split("test"), 5)
     assert (run.groupby("query").size() <= 5).all()
     for _, part in run.groupby("query"):
         assert part["rank"].tolist() == list(range(1, len(part) + 1))
@@ -139,7 +140,7 @@ def test_equal_scores_are_ordered_by_document(tmp_path):
     (tmp_path / "corpus.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "words"}')
     (tmp_path / "qrels" / "test.tsv").write_text("q\ta\t1\n")
-    assert retrieval.bm25(collections.load(str(tmp_path)), ["q"], 3)["document"].tolist() == ["a", "b", "c"]
+    assert first_stage.bm25(collections.load(str(tmp_path)), ["q"], 3)["document"].tolist() == ["a", "b", "c"]
 
 
 def test_cropped_queries_are_words_of_their_document_in_order(tiny_collection):

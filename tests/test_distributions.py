@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.special import softmax
 
-from lib import distributions
+from lib.analysis import score_shapes
 
 
 def table(scores, grades, queries=None):
@@ -13,13 +13,13 @@ def table(scores, grades, queries=None):
 
 
 def test_auc_by_hand():
-    assert distributions.auc(table([3.0, 1.0, 2.0, 1.0], [1, 1, 0, 0])) == pytest.approx(2.5 / 4)
-    assert np.isnan(distributions.auc(table([1.0], [1])))
+    assert score_shapes.auc(table([3.0, 1.0, 2.0, 1.0], [1, 1, 0, 0])) == pytest.approx(2.5 / 4)
+    assert np.isnan(score_shapes.auc(table([1.0], [1])))
 
 
 def test_auc_sees_what_margins_do_not():
     two = table([10.0, 9.0, 1.0, 0.0], [1, 0, 1, 0], ["a", "a", "b", "b"])
-    assert distributions.summary(two)["correct"] == 1 and distributions.auc(two) == 0.75
+    assert score_shapes.summary(two)["correct"] == 1 and score_shapes.auc(two) == 0.75
 
 
 @pytest.mark.parametrize(
@@ -32,22 +32,22 @@ def test_auc_sees_what_margins_do_not():
     ],
 )
 def test_faults_are_named(scores, says):
-    assert any(fault.startswith(says) for fault in distributions.faults(table(scores, [1, 0, 0, 0])))
+    assert any(fault.startswith(says) for fault in score_shapes.faults(table(scores, [1, 0, 0, 0])))
 
 
 def test_sound_scores_have_no_fault():
-    assert distributions.faults(table([2.5, -1.0, 0.3, -4.0], [1, 0, 0, 0])) == []
+    assert score_shapes.faults(table([2.5, -1.0, 0.3, -4.0], [1, 0, 0, 0])) == []
 
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 500.0])
 def test_the_temperature_follows_the_scale(scale):
     scores = np.random.default_rng(0).normal(size=(50, 4)) * scale + 7
-    temperature = distributions.suggested_temperature(scores)
+    temperature = score_shapes.suggested_temperature(scores)
     p = softmax(scores / temperature, axis=1)
     assert -(p * np.log(p)).sum(1).mean() == pytest.approx(np.log(4) / 2, rel=1e-6)
-    assert temperature == pytest.approx(scale * distributions.suggested_temperature((scores - 7) / scale), rel=1e-6)
+    assert temperature == pytest.approx(scale * score_shapes.suggested_temperature((scores - 7) / scale), rel=1e-6)
 
 
 def test_equal_scores_have_no_temperature():
     with pytest.raises(ValueError, match="every group's scores are equal"):
-        distributions.suggested_temperature(np.ones((3, 4)))
+        score_shapes.suggested_temperature(np.ones((3, 4)))

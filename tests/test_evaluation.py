@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import evaluation
-from lib.collections import Collection
+from lib.analysis import measures
+from lib.data.collections import Collection
 
 
 def collection(grades: dict[str, dict[str, int]]) -> Collection:
@@ -20,7 +20,7 @@ def collection(grades: dict[str, dict[str, int]]) -> Collection:
 def values(ranking, grades):
     """Measures of one query whose documents are ranked in the given order."""
     run = pd.DataFrame({"query": "q", "document": ranking, "score": range(len(ranking), 0, -1)})
-    found = evaluation.measure(run, collection({"q": grades}), "test", ["q"])
+    found = measures.measure(run, collection({"q": grades}), "test", ["q"])
     return dict(zip(found["measure"], found["value"], strict=True))
 
 
@@ -45,7 +45,7 @@ def test_nothing_relevant_and_nothing_found():
     assert set(values(["a", "b"], {"c": 1}).values()) == {0}
     assert set(values(["a", "b"], {"a": 0}).values()) == {0}
     run = pd.DataFrame({"query": ["q"], "document": ["a"], "score": [1.0]})
-    found = evaluation.measure(run, collection({"q": {"a": 1}, "unanswered": {"a": 1}}), "test", ["q", "unanswered"])
+    found = measures.measure(run, collection({"q": {"a": 1}, "unanswered": {"a": 1}}), "test", ["q", "unanswered"])
     assert found["value"].tolist() == [1, 1, 1, 0, 0, 0]
 
 
@@ -57,7 +57,7 @@ def test_beyond_ten_counts_for_nothing():
 @pytest.mark.parametrize("relevant", ["a", "b"])
 def test_equal_scores_are_ranked_by_document_for_every_measure(relevant):
     run = pd.DataFrame({"query": "q", "document": ["b", "a"], "score": [1.0, 1.0]})
-    found = evaluation.measure(run, collection({"q": {relevant: 1}}), "test", ["q"]).set_index("measure")["value"]
+    found = measures.measure(run, collection({"q": {relevant: 1}}), "test", ["q"]).set_index("measure")["value"]
     place = {"a": 1, "b": 2}[relevant]
     assert found["RR@10"] == 1 / place
     assert found["nDCG@10"] == pytest.approx(1 / math.log2(place + 1))
@@ -70,35 +70,35 @@ def test_only_the_order_matters():
     )
     judged = collection({"q": {"d3": 2, "d17": 1}})
     squeezed = run.assign(score=np.tanh(run["score"]) * 1e-6)
-    first, second = (evaluation.measure(some, judged, "test", ["q"]) for some in (run, squeezed))
+    first, second = (measures.measure(some, judged, "test", ["q"]) for some in (run, squeezed))
     pd.testing.assert_frame_equal(first, second)
 
 
 def test_a_score_that_is_not_finite_is_named():
     run = pd.DataFrame({"query": ["q"], "document": ["a"], "score": [np.nan]})
     with pytest.raises(ValueError, match="query 'q', document 'a'.*not finite"):
-        evaluation.rank(run)
+        measures.rank(run)
 
 
 def test_a_document_ranked_twice_is_named():
     run = pd.DataFrame({"query": ["q", "q"], "document": ["a", "a"], "score": [1.0, 2.0]})
     with pytest.raises(ValueError, match="document 'a' is ranked twice"):
-        evaluation.rank(run)
+        measures.rank(run)
 
 
 def test_the_grade_that_counts_is_part_of_the_measures_name():
     graded = replace(collection({"q": {"a": 1, "b": 0, "c": 2}}), relevant_grade=2)
     run = pd.DataFrame({"query": "q", "document": ["a", "b", "c"], "score": [3.0, 2.0, 1.0]})
-    found = evaluation.measure(run, graded, "test", ["q"]).set_index("measure")["value"]
+    found = measures.measure(run, graded, "test", ["q"]).set_index("measure")["value"]
     assert list(found.index) == ["nDCG@10", "RR(rel=2)@10", "R(rel=2)@10"]
     assert found["RR(rel=2)@10"] == pytest.approx(1 / 3) and found["R(rel=2)@10"] == 1
     assert found["nDCG@10"] == pytest.approx(values(["a", "b", "c"], {"a": 1, "b": 0, "c": 2})["nDCG@10"])
 
 
 def test_a_measure_is_named_with_or_without_its_grade_and_never_misspelt():
-    assert evaluation.named("RR@10", ["nDCG@10", "RR@10"]) == "RR@10"
-    assert evaluation.named("RR@10", ["RR(rel=2)@10"]) == evaluation.named("RR(rel=2)@10", ["RR(rel=2)@10"])
-    assert evaluation.named("RR@10", ["RR@10", "RR(rel=2)@10"]) == "RR@10"
+    assert measures.named("RR@10", ["nDCG@10", "RR@10"]) == "RR@10"
+    assert measures.named("RR@10", ["RR(rel=2)@10"]) == measures.named("RR(rel=2)@10", ["RR(rel=2)@10"])
+    assert measures.named("RR@10", ["RR@10", "RR(rel=2)@10"]) == "RR@10"
     for wrong, names in (("RR@1", ["RR@10"]), ("rr@10", ["RR@10"]), ("RR@10", ["RR(rel=2)@10", "RR(rel=3)@10"])):
         with pytest.raises(ValueError, match="there are RR"):
-            evaluation.named(wrong, names)
+            measures.named(wrong, names)

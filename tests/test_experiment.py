@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from lib.experiment import Experiment, TestSet, ranker_names, without_seed
+from lib.study.experiment import Experiment, TestSet, ranker_names, without_seed
 
 WRONG = [
     ({"layers": (0, 0)}, "layers=(0, 0): a layer appears twice"),

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from lib import grad_cache, losses
+from lib import losses
+from lib.training import grad_cache
 
 QUERIES = torch.randn(7, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 DOCUMENTS = torch.randn(7, 3, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))

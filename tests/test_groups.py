@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import groups
+from lib.data import groups
 
 
 def judged(collection, *rows):

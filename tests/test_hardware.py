@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib import hardware
+from lib.machine import hardware
 
 
 @pytest.mark.skipif(

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from lib import evaluation, identity, retrieval, store
-from lib.experiment import Experiment, TestSet
+from lib.analysis import measures
+from lib.data import first_stage
+from lib.machine import store
+from lib.study import identity
+from lib.study.experiment import Experiment, TestSet
 
-LIB = Path(identity.__file__).parent
+LIB = Path(__file__).parents[1] / "lib"
 
 
 @pytest.fixture
@@ -79,8 +82,8 @@ def test_every_constant_tells_runs_apart(name, experiment, monkeypatch):
 def test_recipe_precision_and_first_stage_tell_runs_apart(experiment, monkeypatch):
     test = TestSet(experiment.collection, queries=8, depth=10)
     changes = [
-        (identity, "RECIPE", 99), (identity.hardware, "precision", lambda: "other"), (retrieval, "K1", 1.2),
-        (retrieval, "B", 0.75), (retrieval.bm25s, "__version__", "9.9"),
+        (identity, "RECIPE", 99), (identity.hardware, "precision", lambda: "other"), (first_stage, "K1", 1.2),
+        (first_stage, "B", 0.75), (first_stage.bm25s, "__version__", "9.9"),
     ]  # fmt: skip
     keys = [(experiment.key, evaluation_key(experiment, test))]
     for module, name, value in changes:
@@ -89,24 +92,24 @@ def test_recipe_precision_and_first_stage_tell_runs_apart(experiment, monkeypatc
             keys.append((experiment.key, evaluation_key(experiment, test)))
     assert all(len(set(column)) == len(changes) + 1 for column in zip(*keys, strict=True))
     assert (experiment.key, evaluation_key(experiment, test)) == keys[0]
-    monkeypatch.setattr(evaluation, "MEASURES", (*evaluation.MEASURES, "AP"))
+    monkeypatch.setattr(measures, "MEASURES", (*measures.MEASURES, "AP"))
     assert evaluation_key(experiment, test) != keys[0][1] and experiment.key == keys[0][0]
 
 
 # Numbers at the top of a module that decide no result, or that a fingerprint or a field holds already.
 ELSEWHERE = {
-    "collections.CROPPED_WORDS": "in the fingerprint of a cropped collection",
-    "pydocs": "in the texts, whose content is the fingerprint",
-    "retrieval": "in retrieval.identity",
-    "identity": "the description itself",
-    "tokens.PAD_TO": "padding, which every model masks",
-    "scoring.AT_ONCE": "how much is in memory at a time",
-    "training.READ_EVERY": "how often an accelerator is waited for",
-    "statistics.RESAMPLES": "of intervals and tests, which are computed from the table and kept nowhere",
+    "data.collections.CROPPED_WORDS": "in the fingerprint of a cropped collection",
+    "data.pydocs": "in the texts, whose content is the fingerprint",
+    "data.first_stage": "in first_stage.identity",
+    "study.identity": "the description itself",
+    "models.tokens.PAD_TO": "padding, which every model masks",
+    "training.scoring.AT_ONCE": "how much is in memory at a time",
+    "training.loop.READ_EVERY": "how often an accelerator is waited for",
+    "analysis.significance.RESAMPLES": "of intervals and tests, which are computed from the table and kept nowhere",
 }
 DECIDING = [
-    "tokens", "groups", "training", "strategies", "scoring", "evaluation", "retrieval", "collections", "grad_cache",
-    "identity", "models.cross_encoder", "models.bi_encoder", "models.colbert", "models.prettr", "models.tk",
+    "models.tokens", "data.groups", "training.loop", "training.strategies", "training.scoring", "analysis.measures", "data.first_stage", "data.collections", "training.grad_cache",
+    "study.identity", "models.cross_encoder", "models.bi_encoder", "models.colbert", "models.prettr", "models.tk",
     "models.momentum", "models.adapters", "models.ranker", "losses.margins", "losses.listwise", "losses.pairwise",
     "losses.pointwise", "losses.distillation",
 ]  # fmt: skip
@@ -126,7 +129,7 @@ def test_no_number_at_the_top_of_a_deciding_module_is_forgotten(module):
             targets = [one for target in node.targets for one in getattr(target, "elts", [target])]
             numbers += [f"{module}.{target.id}" for target in targets]
     known = {*identity.CONSTANTS, *ELSEWHERE}
-    assert [name for name in numbers if name not in known and name.partition(".")[0] not in known] == []
+    assert [name for name in numbers if name not in known and name.rpartition(".")[0] not in known] == []
 
 
 FILES = {
@@ -170,5 +173,5 @@ def test_a_score_file_decides_by_its_content_and_a_missing_one_is_named(experime
 
 
 def test_a_key_reads_no_collection(experiment, monkeypatch):
-    monkeypatch.setattr("lib.collections.load", lambda _: pytest.fail("the collection was loaded"))
+    monkeypatch.setattr("lib.data.collections.load", lambda _: pytest.fail("the collection was loaded"))
     assert experiment.key and experiment.configuration

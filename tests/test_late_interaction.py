@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from lib import late_interaction, nearest, vectors
+from lib.models import vectors
 from lib.models.colbert import max_sim
-from lib.nearest import HNSW, IVFPQ, Flat, IndexMismatch
-from lib.vectors import Identity, VectorStore
+from lib.models.vectors import Identity, VectorStore
+from lib.search import late_interaction, nearest
+from lib.search.nearest import HNSW, IVFPQ, Flat, IndexMismatch
 
 IDENTITY = Identity("colbert", "collection")
 DIM = 16

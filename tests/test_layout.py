@@ -1,6 +1,7 @@
 """The package: imports run one way, importing does nothing, notebooks keep their form."""
 
 import ast
+import graphlib
 import shutil
 import subprocess
 import sys
@@ -9,49 +10,49 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lib import notebooks, profiles
+from lib.study import notebooks, profiles
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 
-# From the bottom up: a module may import those before it.
-ORDER = [
-    "lib.processes", "lib.progress", "lib.digest", "lib.store", "lib.losses.signature", "lib.losses.pointwise", "lib.losses.pairwise", "lib.losses.listwise",
-    "lib.losses.distillation", "lib.losses.in_batch", "lib.losses.margins", "lib.losses.descent", "lib.losses", "lib.pydocs",
-    "lib.collections", "lib.retrieval", "lib.vectors", "lib.nearest", "lib.tokens", "lib.groups",
-    "lib.score_files.faults", "lib.score_files.blocks", "lib.score_files.rows", "lib.score_files.tabbed",
-    "lib.score_files.columns", "lib.score_files.objects", "lib.score_files.reading", "lib.score_files.lookup",
-    "lib.score_files.writing", "lib.score_files", "lib.models.weights", "lib.models.backbone", "lib.models.ranker", "lib.models.cross_encoder",
-    "lib.models.bi_encoder", "lib.models.colbert", "lib.models.prettr", "lib.models.tk", "lib.models.momentum", "lib.models.adapters", "lib.models", "lib.models.changes",
-    "lib.late_interaction", "lib.strategies",
-    "lib.hardware", "lib.provenance", "lib.grad_cache", "lib.training", "lib.scoring", "lib.efficiency", "lib.evaluation", "lib.statistics",
-    "lib.distributions", "lib.identity", "lib.experiment", "lib.checks", "lib.study", "lib.space", "lib.profiles", "lib.plots", "lib.notebooks", "lib.batch",
-]  # fmt: skip
+# From the bottom up: a room may import those before it.
+ROOMS = ["machine", "losses", "data", "models", "training", "search", "analysis", "study"]
+FILES = sorted((ROOT / "lib").rglob("*.py"))
 
 
 def name_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
+MODULES = {name_of(path): path for path in FILES}
+
+
 def imported(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "lib":
-            found |= {name if (name := f"{node.module}.{alias.name}") in ORDER else node.module for alias in node.names}
+            found |= {name if (name := f"{node.module}.{alias.name}") in MODULES else node.module
+                      for alias in node.names}  # fmt: skip
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names if alias.name.startswith("lib.")}
     return found - {"lib"}
 
 
-def test_the_order_names_every_module():
-    assert {name_of(path) for path in (ROOT / "lib").rglob("*.py")} - {"lib"} == set(ORDER)
+def test_every_module_is_in_a_room():
+    assert {name.split(".")[1] for name in MODULES if name != "lib"} == set(ROOMS)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "lib").rglob("*.py")), ids=name_of)
-def test_imports_run_one_way(path):
-    if path != ROOT / "lib" / "__init__.py":
-        assert imported(path) <= set(ORDER[: ORDER.index(name_of(path))])
-    assert name_of(path) == "lib.batch" or "lib.plots" not in imported(path)
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_rooms_import_one_way(path):
+    own = name_of(path).split(".")[1:2]
+    allowed = ROOMS[: ROOMS.index(own[0]) + 1] if own else []
+    assert {name.split(".")[1] for name in imported(path)} <= set(allowed)
+    assert "lib.analysis.figures" not in imported(path)
+
+
+def test_no_module_imports_itself_over_others():
+    needs = {name: imported(path) & MODULES.keys() - {name} for name, path in MODULES.items()}
+    assert list(graphlib.TopologicalSorter(needs).static_order())  # raises CycleError
 
 
 def test_importing_changes_nothing(tmp_path):
@@ -66,7 +67,7 @@ def state():
             sorted(os.listdir(".")), logging.getLogger().level, len(logging.getLogger().handlers), dict(matplotlib.rcParams),
             transformers.utils.logging.get_verbosity()]
 before = repr(state())
-for name in {ORDER!r}:
+for name in {sorted(MODULES)!r}:
     __import__(name)
 assert repr(state()) == before
 """

@@ -8,8 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lib import losses, strategies
+from lib import losses
 from lib.losses import descent, listwise
+from lib.training import strategies
 
 STUDENT = torch.tensor([[2.0, 1.0, 0.0, -1.0], [0.5, 0.5, 0.0, 1.0]], dtype=torch.float64)
 TEACHER = torch.tensor([[4.0, 2.0, 2.0, 0.0], [3.0, 1.0, -1.0, 0.0]], dtype=torch.float64)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from lib import collections, scoring, tokens
-from lib.models import backbone, cross_encoder
+from lib.data import collections
+from lib.models import backbone, cross_encoder, tokens
+from lib.training import scoring
 
 
 @pytest.fixture

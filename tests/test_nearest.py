@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from lib import nearest, vectors
-from lib.nearest import HNSW, IVFPQ, Flat, IndexDamaged, IndexMismatch
-from lib.vectors import Identity, VectorStore
+from lib.models import vectors
+from lib.models.vectors import Identity, VectorStore
+from lib.search import nearest
+from lib.search.nearest import HNSW, IVFPQ, Flat, IndexDamaged, IndexMismatch
 
 IDENTITY = Identity("model", "collection")
 SMALL = {"flat": Flat(), "hnsw": HNSW(m=8, ef_construction=40), "ivf_pq": IVFPQ(nlist=16, m=16, nprobe=8, sample=2000)}
@@ -301,8 +302,8 @@ def start(script, *arguments):
 BUILD = """
 import sys, time
 from pathlib import Path
-from lib import nearest
-from lib.vectors import Identity
+from lib.search import nearest
+from lib.models.vectors import Identity
 {before}
 print(nearest.build(Path(sys.argv[1]), Identity("model", "collection"), nearest.HNSW(m=8, ef_construction=40)), flush=True)
 """

@@ -15,8 +15,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lib import losses, notebooks, plots, profiles
-from lib.strategies import Term
+from lib import losses
+from lib.analysis import figures
+from lib.machine import outputs
+from lib.study import notebooks, profiles
+from lib.training.strategies import Term
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -44,7 +47,7 @@ def executed(tmp_path_factory):
         folder = Path(handed).absolute()
     else:
         folder, before = tmp_path_factory.mktemp("study"), tracked_figures()
-        done = python("-m", "lib.batch", *NOTEBOOKS, "-p", "profile", "smoke", folder=folder)
+        done = python("-m", "lib.study.batch", *NOTEBOOKS, "-p", "profile", "smoke", folder=folder)
         assert done.returncode == 0, done.stdout + done.stderr
         assert tracked_figures() == before, "running notebooks changed the figures that the README shows"
     copies = sorted((folder / "executed" / "smoke").glob("*.ipynb"))
@@ -90,7 +93,7 @@ def test_the_commands_of_the_readme_run_a_notebook(executed, tmp_path):
     """Their runs are there already: what is tested is the command."""
     folder, _ = executed
     lines = [line.split("#")[0].strip() for line in USAGE.splitlines()]
-    (batch,) = (line for line in lines if line.startswith("python -m lib.batch "))
+    (batch,) = (line for line in lines if line.startswith("python -m lib.study.batch "))
     (papermill,) = (line for line in lines if line.startswith("papermill "))
     out = tmp_path / "out.ipynb"
     assert " out.ipynb " in papermill
@@ -124,7 +127,7 @@ assert CrossEncoder({exported!r}).predict([("a query", "a document")]).shape == 
 
 def test_the_strategy_of_the_readme_is_the_kits():
     (snippet,) = (one for one in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if one.startswith("Strategy("))
-    from lib import strategies
+    from lib.training import strategies
 
     written = eval(snippet, {"Strategy": strategies.Strategy, "Term": Term, "losses": losses})
     assert written == strategies.named(written.name)
@@ -139,14 +142,14 @@ def test_plain_papermill_refuses_a_wrong_profile(value, says, tmp_path):
 @pytest.mark.parametrize("profile", sorted(profiles.PROFILES))
 def test_no_figure_of_a_run_is_one_that_the_readme_shows(profile, monkeypatch):
     monkeypatch.delenv("STUDY_DATA")  # the project's own data folder
-    plain, other = plots.folder(profile), plots.folder(profile, measure="nDCG@10")
+    plain, other = figures.folder(profile), figures.folder(profile, measure="nDCG@10")
     assert plain == ROOT / "data" / "figures" / profile and other == plain / "measure=nDCG@10"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_defaults_are_those_that_figures_are_filed_by(path):
     own = {name: value for name, value in notebooks.defaults(path).items() if name != "profile"}
-    assert own.items() <= profiles.DEFAULTS.items()
+    assert own.items() <= outputs.DEFAULTS.items()
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -5,8 +5,10 @@ import pytest
 import torch
 import transformers
 
-from lib import models, scoring, study
+from lib import models
 from lib.models import backbone, prettr, weights
+from lib.study import runs as study
+from lib.training import scoring
 
 SIZES = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from lib import store, study
-from lib.experiment import Experiment, TestSet
+from lib.machine import store
+from lib.study import runs as study
+from lib.study.experiment import Experiment, TestSet
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = """
 import json, sys
-from lib import processes, study
-from lib.experiment import Experiment, TestSet
+from lib.machine import processes
+from lib.study import runs as study
+from lib.study.experiment import Experiment, TestSet
 fields = json.loads(sys.argv[1])
 teacher = Experiment("info_nce", **fields)
 student = Experiment("kl", teacher=teacher, **fields)

@@ -4,7 +4,8 @@ from dataclasses import asdict
 
 import pytest
 
-from lib import profiles, strategies
+from lib.study import profiles
+from lib.training import strategies
 
 
 @pytest.fixture(params=sorted(profiles.PROFILES))

@@ -6,7 +6,7 @@ import warnings
 import pandas as pd
 import pytest
 
-from lib import hardware, provenance
+from lib.machine import hardware, provenance
 
 
 def test_without_git_the_commit_is_unknown(monkeypatch, tmp_path):
@@ -30,9 +30,9 @@ def test_the_commit_of_a_repository_around_the_project_is_not_its_own(monkeypatc
     git = ["git", "-C", str(tmp_path / "outer"), "-c", "user.name=a", "-c", "user.email=a@b"]
     subprocess.run([*git, "init", "-q"], check=True)
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "outer" / "kit" / "lib" / "provenance.py"))
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "outer" / "kit" / "lib" / "machine" / "provenance.py"))
     assert provenance.commit() == "unknown"
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "outer" / "lib" / "provenance.py"))
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "outer" / "lib" / "machine" / "provenance.py"))
     assert len(provenance.commit()) == 12
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lib import collections, pydocs
+from lib.data import collections, pydocs
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,9 @@ import json
 import pandas as pd
 import pytest
 
-from lib import collections, retrieval, store
-from lib.collections import Collection
+from lib.data import collections, first_stage
+from lib.data.collections import Collection
+from lib.machine import store
 
 
 def by_hand(documents, queries):
@@ -20,37 +21,37 @@ def kept(kind):
 
 def test_one_index_serves_every_collection_of_the_same_documents(tiny_collection, monkeypatch):
     found, cropped = collections.load(tiny_collection), collections.load(f"cropped:{tiny_collection}")
-    first = retrieval.bm25(found, found.split("test"), 5)
-    monkeypatch.setattr(retrieval.bm25s.BM25, "index", lambda *_, **__: pytest.fail("indexed again"))
-    retrieval.bm25(cropped, cropped.split("train"), 5)
-    retrieval.bm25(found, found.split("train"), 7)
+    first = first_stage.bm25(found, found.split("test"), 5)
+    monkeypatch.setattr(first_stage.bm25s.BM25, "index", lambda *_, **__: pytest.fail("indexed again"))
+    first_stage.bm25(cropped, cropped.split("train"), 5)
+    first_stage.bm25(found, found.split("train"), 7)
     assert len(kept("bm25")) == 1 and len(kept("first_stage")) == 3
-    retrieval._opened.cache_clear()  # as in another process
-    again = retrieval.bm25(found, found.split("test"), 6)
+    first_stage._opened.cache_clear()  # as in another process
+    again = first_stage.bm25(found, found.split("test"), 6)
     pd.testing.assert_frame_equal(again[again["rank"] <= 5].reset_index(drop=True), first, atol=1e-6)
     assert not list((kept("bm25")[0]).rglob("*.pkl"))
 
 
 @pytest.mark.parametrize("name", ["K1", "B", "STOP_WORDS", "METHOD"])
 def test_what_decides_the_result_is_in_its_identity(name, monkeypatch):
-    before = json.dumps(retrieval.identity())
-    monkeypatch.setattr(retrieval, name, "other")
-    assert json.dumps(retrieval.identity()) != before
+    before = json.dumps(first_stage.identity())
+    monkeypatch.setattr(first_stage, name, "other")
+    assert json.dumps(first_stage.identity()) != before
 
 
 def test_a_single_document_is_found():
-    run = retrieval.bm25(by_hand({"d": "alpha beta"}, {"q": "beta"}), ["q"], 10)
+    run = first_stage.bm25(by_hand({"d": "alpha beta"}, {"q": "beta"}), ["q"], 10)
     assert run["document"].tolist() == ["d"] and run["score"].tolist()[0] > 0
 
 
 def test_a_query_without_a_known_word_finds_nothing_and_costs_nobody_else():
     collection = by_hand({"d": "alpha", "e": "", "f": "the of"}, {"q": "beta", "r": "the", "s": "alpha", "t": ""})
-    run = retrieval.bm25(collection, ["q", "r", "s", "t"], 10)
+    run = first_stage.bm25(collection, ["q", "r", "s", "t"], 10)
     assert run[["query", "document"]].to_numpy().tolist() == [["s", "d"]]
-    assert len(retrieval.bm25(collection, ["q"], 10)) == 0
+    assert len(first_stage.bm25(collection, ["q"], 10)) == 0
 
 
 def test_documents_of_stop_words_alone_are_one_clear_error():
     with pytest.raises(collections.CollectionError, match="hand: its documents hold no word but stop words"):
-        retrieval.bm25(by_hand({"d": "the of and"}, {"q": "the"}), ["q"], 10)
+        first_stage.bm25(by_hand({"d": "the of and"}, {"q": "the"}), ["q"], 10)
     assert kept("bm25") == []

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib import score_files
-from lib.score_files import Report, ScoreFileError, blocks
+from lib.data import score_files
+from lib.data.score_files import Report, ScoreFileError, blocks
 
 ROOT = Path(__file__).parents[1]
 TEXTS = {"texts", "tuples", "flag"}
@@ -472,7 +472,7 @@ def test_equal_content_has_an_equal_fingerprint(tmp_path):
 
 MEASURE = """
 import sys
-from lib import score_files
+from lib.data import score_files
 peak = lambda: int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) / 1024
 first = None
 rows = 0

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from lib import models, scoring, study
-from lib.vectors import Identity, VectorStore
+from lib import models
+from lib.models.vectors import Identity, VectorStore
+from lib.study import runs as study
+from lib.training import scoring
 
 IDENTITY = Identity("model", "collection")
 

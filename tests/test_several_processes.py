@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib import store
+from lib.machine import store
 from tests import several_processes
 
 SECONDS = 120  # a deadlock fails the test; it takes about 15

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from lib import identity, space, store, study
-from lib.experiment import Experiment, TestSet
+from lib.machine import store
+from lib.study import identity, space
+from lib.study import runs as study
+from lib.study.experiment import Experiment, TestSet
 
 
 @pytest.fixture

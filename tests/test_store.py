@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import safetensors
 
-from lib import store
+from lib.machine import store
 
 ROOT = Path(__file__).parents[1]
 
@@ -80,7 +80,7 @@ def test_a_flipped_bit_is_noticed(data_folder, monkeypatch):
 BUILD = """
 import sys, time
 from pathlib import Path
-from lib import store
+from lib.machine import store
 def build(folder):
     (folder / "mine.txt").write_text({mark!r})
     print("building", flush=True)

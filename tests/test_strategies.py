@@ -3,7 +3,10 @@
 import pytest
 import torch
 
-from lib import identity, losses, store, strategies
+from lib import losses
+from lib.machine import store
+from lib.study import identity
+from lib.training import strategies
 
 
 def minimised(name):

@@ -13,8 +13,12 @@ import pandas as pd
 import pytest
 import safetensors
 
-from lib import models, provenance, scoring, statistics, store, study
-from lib.study import Experiment, TestSet
+from lib import models
+from lib.analysis import significance
+from lib.machine import provenance, store
+from lib.study import runs as study
+from lib.study.runs import Experiment, TestSet
+from lib.training import scoring
 
 
 @pytest.fixture
@@ -46,8 +50,8 @@ def test_the_table_has_quality_costs_and_provenance(experiment, test_set):
 
 def test_a_second_study_trains_nothing(experiment, test_set, monkeypatch):
     first = study.results([experiment], [test_set])
-    monkeypatch.setattr("lib.training.train", lambda *_, **__: pytest.fail("trained again"))
-    monkeypatch.setattr("lib.scoring.score", lambda *_, **__: pytest.fail("scored again"))
+    monkeypatch.setattr("lib.training.loop.train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("lib.training.scoring.score", lambda *_, **__: pytest.fail("scored again"))
     pd.testing.assert_frame_equal(study.results([experiment], [test_set]), first)
 
 
@@ -113,7 +117,7 @@ def test_a_run_keeps_no_weight_that_the_backbone_has(experiment):
 def test_runs_of_one_strategy_are_kept_apart_by_what_they_differ_in(experiment, test_set):
     faster = replace(experiment, learning_rate=2e-3)
     table = study.results([experiment, replace(experiment, seed=1), faster], [test_set])
-    values = statistics.per_query(table, "RR@10", test_set.collection)
+    values = significance.per_query(table, "RR@10", test_set.collection)
     assert list(values) == ["info_nce [learning_rate=0.001]", "info_nce [learning_rate=0.002]"]
     np.testing.assert_allclose(
         values.iloc[:, 0], study.values([experiment, replace(experiment, seed=1)], test_set, "RR@10")
@@ -132,7 +136,7 @@ def test_a_finished_training_is_kept_without_git(experiment, test_set, monkeypat
 
 def test_a_table_says_that_it_mixes_conditions(experiment, test_set, monkeypatch):
     study.results([experiment], [test_set])
-    monkeypatch.setattr("lib.hardware.features", lambda: "AVX7")
+    monkeypatch.setattr("lib.machine.hardware.features", lambda: "AVX7")
     with pytest.warns(provenance.MixedConditions, match=r"features: .*AVX7"):
         study.results([experiment, replace(experiment, seed=1)], [test_set])
 
@@ -166,13 +170,13 @@ REFUSED = {
 @pytest.mark.parametrize(("change", "says"), REFUSED.values(), ids=REFUSED)
 def test_what_cannot_be_finished_is_refused_before_anything_trains(change, says, experiment, test_set, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("lib.training.train", lambda *_, **__: pytest.fail("it trained"))
+    monkeypatch.setattr("lib.training.loop.train", lambda *_, **__: pytest.fail("it trained"))
     with pytest.raises((ValueError, ConnectionError, RuntimeError), match=says.replace("(", r"\(").replace(")", r"\)")):
         study.results([experiment, replace(experiment, **change)], [test_set])
 
 
 def test_a_teacher_without_a_scoring_head_is_refused_before_anything_trains(experiment, test_set, monkeypatch):
-    monkeypatch.setattr("lib.training.train", lambda *_, **__: pytest.fail("it trained"))
+    monkeypatch.setattr("lib.training.loop.train", lambda *_, **__: pytest.fail("it trained"))
     taught = replace(experiment, strategy="kl", teacher=experiment.backbone)
     with pytest.raises(models.backbone.WeightsError, match="classifier"):
         study.results([experiment, taught], [test_set])
@@ -180,7 +184,7 @@ def test_a_teacher_without_a_scoring_head_is_refused_before_anything_trains(expe
 
 @pytest.mark.parametrize("change", [{"split": "validation"}, {"collection": "nowhere"}])
 def test_a_test_set_that_is_not_there_is_refused_before_anything_trains(change, experiment, test_set, monkeypatch):
-    monkeypatch.setattr("lib.training.train", lambda *_, **__: pytest.fail("it trained"))
+    monkeypatch.setattr("lib.training.loop.train", lambda *_, **__: pytest.fail("it trained"))
     with pytest.raises(ValueError, match="validation|nowhere"):
         study.results([experiment], [test_set, replace(test_set, **change)])
 
@@ -193,19 +197,20 @@ def test_a_run_whose_loss_is_not_finite_is_not_kept(experiment):
 
 SCRIPT = """
 import json, sys, os
-from lib import study, training
+from lib.study import runs as study
+from lib.training import loop
 fields = json.loads(sys.argv[1])
 experiment = study.Experiment(**fields)
 test = study.TestSet(fields["collection"], queries=8, depth=10)
 if len(sys.argv) > 2:  # die in the middle of training, or while the run is being written
     def die(*_, **__): os.kill(os.getpid(), 9)
     if sys.argv[2] == "training":
-        training._History.table = die
+        loop._History.table = die
     else:
         study.changes.save = die
 trained = []
-train = training.train
-training.train = lambda *a, **k: (trained.append(1), train(*a, **k))[1]
+train = loop.train
+loop.train = lambda *a, **k: (trained.append(1), train(*a, **k))[1]
 table = study.results([experiment], [test])
 print(json.dumps({"trained": len(trained), "value": table["value"].mean(), "rows": len(table)}))
 """

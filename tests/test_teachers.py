@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from lib import collections, losses, score_files, strategies, study
+from lib import losses
+from lib.data import collections, score_files
 from lib.losses import margins
 from lib.losses.margins import Similarities
 from lib.models import backbone, cross_encoder
-from lib.study import Experiment
+from lib.study import runs as study
+from lib.study.runs import Experiment
+from lib.training import strategies
 
 
 @pytest.fixture

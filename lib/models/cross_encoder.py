@@ -13,7 +13,7 @@ from torch import nn
 
 from lib.models import backbone, weights
 from lib.models.ranker import Ranker, check_length, drawn_from
-from lib.tokens import PairTokens, Pattern, TokenStore
+from lib.models.tokens import PairTokens, Pattern, TokenStore
 
 
 class Float32Linear(nn.Linear):

@@ -18,7 +18,7 @@ from transformers.masking_utils import create_bidirectional_mask
 from lib.models import backbone, weights
 from lib.models.cross_encoder import classifier, keep_float32, save_classifier
 from lib.models.ranker import LateRanker, check_length, drawn_from, float32
-from lib.tokens import Pattern, SeparateTokens, Side, TokenStore, check_room
+from lib.models.tokens import Pattern, SeparateTokens, Side, TokenStore, check_room
 
 COMPRESSION = "compression.safetensors"
 # Whose layers can be run one by one: absolute positions, and no state between the layers (as MPNet's and DeBERTa's

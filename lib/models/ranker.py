@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lib.losses.margins import Similarities
 from lib.models import backbone
-from lib.tokens import PairTokens, Pattern, SeparateTokens, Side, TokenStore, check_room
+from lib.models.tokens import PairTokens, Pattern, SeparateTokens, Side, TokenStore, check_room
 
 SETTINGS = "ranker.json"  # architecture, options and whether there is a prefix, beside the weights
 ADAPTER = "adapter"  # a folder, for what `lib.models.adapters` keeps apart from the weights

@@ -1,0 +1,1 @@
+"""Measures, significance, the shapes of scores, figures."""

@@ -1,0 +1,153 @@
+"""How sure is a difference: intervals, paired tests, corrections, effect sizes (scipy underneath).
+
+Everything works on paired values per query: both rankers answered the same queries. With several seeds the values of a
+query are averaged over seeds first, so intervals are over queries.
+"""
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+
+from lib.analysis import measures
+
+RESAMPLES = 5000
+
+
+def interval(values: np.ndarray, *, confidence: float = 0.95, seed: int = 0) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean of values (queries,); the same seed gives the same interval.
+
+    Efron and Tibshirani 1993, chapter 13. With fewer than two values it is (nan, nan).
+    """
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    if np.ptp(values) == 0:
+        return float(values[0]), float(values[0])
+    drawn = scipy.stats.bootstrap(
+        (values,), np.mean, n_resamples=RESAMPLES, confidence_level=confidence, method="percentile",
+        rng=np.random.default_rng(seed), batch=500,
+    )  # fmt: skip
+    return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
+
+
+def p_value(differences: np.ndarray, *, seed: int = 0) -> float:
+    """Two-sided paired randomisation test that the mean of differences (queries,) is zero.
+
+    Smucker et al. 2007, https://doi.org/10.1145/1321440.1321528. Signs are flipped at random; never exactly zero.
+    """
+    differences = np.asarray(differences, dtype=float)
+    if not np.any(differences):
+        return 1.0
+    tested = scipy.stats.permutation_test(
+        (differences,), np.mean, permutation_type="samples", n_resamples=RESAMPLES, batch=500,
+        rng=np.random.default_rng(seed), vectorized=True,
+    )  # fmt: skip
+    return float(tested.pvalue)
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """P-values corrected for testing several at once (Holm 1979), in the given order."""
+    p_values = np.asarray(p_values, dtype=float)
+    order = np.argsort(p_values)
+    scaled = p_values[order] * np.arange(len(order), 0, -1)
+    corrected = np.empty_like(p_values)
+    corrected[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
+    return corrected
+
+
+def compare(values: pd.DataFrame, baseline: str, *, seed: int = 0) -> pd.DataFrame:
+    """One row per ranker: the paired difference to `baseline`.
+
+    values: one row per query, one column per ranker. Columns of the result: ranker, difference, low, high (95 %
+    interval over queries), p (randomisation test, Holm over the rankers), effect (mean difference over its standard
+    deviation), wins, ties, losses, queries. Queries that a ranker lacks are an error.
+
+    Raises:
+        ValueError: `baseline` is not a column, or a value is missing.
+    """
+    if baseline not in values:
+        raise ValueError(f"baseline={baseline!r}: the rankers are {', '.join(map(str, values.columns))}")
+    if values.isna().any(axis=None):
+        lacking = values.columns[values.isna().any()].tolist()
+        raise ValueError(f"rankers {lacking} lack some queries; only rankers of the same queries can be compared")
+    rows = []
+    for ranker in values.columns.drop(baseline):
+        difference = (values[ranker] - values[baseline]).to_numpy()
+        low, high = interval(difference, seed=seed)
+        spread = difference.std(ddof=1) if len(difference) > 1 else np.nan
+        rows.append({
+            "ranker": ranker, "difference": difference.mean(), "low": low, "high": high,
+            "p": p_value(difference, seed=seed), "effect": difference.mean() / spread if spread else 0.0,
+            "wins": int((difference > 0).sum()), "ties": int((difference == 0).sum()),
+            "losses": int((difference < 0).sum()), "queries": len(difference),
+        })  # fmt: skip
+    table = pd.DataFrame(rows)
+    if len(table):
+        table["p"] = holm(table["p"].to_numpy())
+    return table
+
+
+def per_query(results: pd.DataFrame, measure: str, collection: str) -> pd.DataFrame:
+    """One row per query, one column per ranker: one measure on one collection, averaged over seeds.
+
+    `results` as `lib.study.runs.results` gives them, several of them joined or rankers renamed as you like.
+
+    Raises:
+        ValueError: there is no such measure or collection, or one ranker's runs differ in more than the seed.
+    """
+    rows = _rows(results, measure, collection)
+    order = list(dict.fromkeys(rows["ranker"]))
+    return rows.pivot_table(index="query", columns="ranker", values="value", aggfunc="mean")[order]
+
+
+def over_seeds(results: pd.DataFrame, measure: str, collection: str) -> pd.DataFrame:
+    """One row per ranker: mean over queries, its interval over queries, standard deviation over seeds, seeds, queries.
+
+    Raises:
+        ValueError: as `per_query`.
+    """
+    rows = _rows(results, measure, collection)
+    table = []
+    for ranker, part in rows.groupby("ranker", sort=False):
+        by_run = part.groupby("run")["value"].mean()
+        low, high = interval(part.groupby("query")["value"].mean().to_numpy())
+        table.append({
+            "ranker": ranker, measure: by_run.mean(), "low": low, "high": high, "sd over seeds": by_run.std(),
+            "seeds": len(by_run), "queries": part["query"].nunique(),
+        })  # fmt: skip
+    return pd.DataFrame(table)
+
+
+def _rows(results: pd.DataFrame, measure: str, collection: str) -> pd.DataFrame:
+    """The rows of one measure on one collection, each run once."""
+    quality = results[results["query"] != ""]
+    if collection not in set(quality["collection"]):
+        raise ValueError(f"collection={collection!r}: these results have {', '.join(quality['collection'].unique())}")
+    rows = quality[quality["collection"] == collection]
+    rows = rows[rows["measure"] == measures.named(measure, rows["measure"])]
+    for ranker, found in rows.groupby("ranker")["configuration"].unique().items():
+        if len(found) > 1:
+            raise ValueError(
+                f"ranker {ranker!r}: its runs differ in more than the seed ({len(found)} configurations) and have no "
+                "common mean; take them from one call of study.results, or give each a name in the column ranker"
+            )
+    return rows.drop_duplicates(["ranker", "run", "query"])
+
+
+def verdict(row: pd.Series, baseline: str) -> str:
+    """One row of `compare` in words: better and worse only where the corrected p is below 0.05."""
+    how = "not distinguishable from" if row["p"] >= 0.05 else "better than" if row["difference"] > 0 else "worse than"
+    p = "p < 0.001" if row["p"] < 0.001 else f"p = {row['p']:.3f}"
+    return (
+        f"{row['ranker']} is {how} {baseline}: {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}], "
+        f"{p} (Holm), {row['wins']} queries won, {row['losses']} lost, {row['ties']} tied"
+    )
+
+
+def stratified(parts: list[np.ndarray], *, seed: int = 0) -> tuple[float, float, float]:
+    """Mean over sets of their mean differences, and its 95 % bootstrap interval; queries are drawn within each set."""
+    draw = np.random.default_rng(seed)
+    arrays = [np.asarray(part, dtype=float) for part in parts]
+    drawn = np.mean([part[draw.integers(0, len(part), (RESAMPLES, len(part)))].mean(1) for part in arrays], axis=0)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(np.mean([part.mean() for part in arrays])), float(low), float(high)

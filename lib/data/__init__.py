@@ -1,0 +1,1 @@
+"""What is ranked: collections, the first stage, groups, files of teacher scores."""

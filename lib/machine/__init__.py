@@ -1,0 +1,1 @@
+"""What every room stands on: the store, progress, the hardware."""

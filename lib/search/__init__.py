@@ -1,0 +1,1 @@
+"""Whole collections: nearest neighbours, late interaction."""

@@ -1,0 +1,1 @@
+"""Experiments: what decides them, training, tables, profiles, notebooks."""

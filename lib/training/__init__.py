@@ -1,0 +1,1 @@
+"""Strategies, the training loop, scoring."""

@@ -1,0 +1,203 @@
+"""Score any (query, document) pairs with any model, sorted by length; encode documents once and score them stored."""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import accelerate
+import numpy as np
+import torch
+from torch import nn
+
+from lib.machine import hardware, progress
+from lib.models import LateRanker, vectors
+from lib.models.tokens import PairTokens, SeparateTokens, Side
+from lib.models.vectors import Identity, VectorStore
+
+AT_ONCE = 2048  # pairs whose encoded texts are in memory
+
+
+@contextlib.contextmanager
+def _ready(model: nn.Module) -> Iterator[torch.device]:
+    """A block with the model on its device, which is given, without dropout and in the device's precision."""
+    hardware.keep_memory()
+    device = hardware.device()
+    model.to(device).eval()
+    with torch.autocast(device.type, torch.bfloat16, enabled=hardware.precision() == "bf16"):
+        yield device
+
+
+@torch.inference_mode()
+def score(
+    model: nn.Module, tokens: PairTokens | SeparateTokens, queries: np.ndarray, documents: np.ndarray, *,
+    batch_size: int = 64, what: str = "scoring",
+) -> np.ndarray:  # fmt: skip
+    """Raw scores of pairs: arrays of query ids and document ids, same shape; float32 of that shape.
+
+    Pairs are scored in order of length, so a batch holds little padding. A pair that appears twice is scored once.
+    Where queries and documents are encoded apart, each is encoded once for `AT_ONCE` pairs.
+
+    Raises:
+        FloatingPointError: a score is not finite.
+    """
+    shape = documents.shape
+    rows = tokens.queries.rows(np.broadcast_to(queries, shape).ravel()), tokens.documents.rows(documents.ravel())
+    pairs, inverse = np.unique(np.stack(rows, 1), axis=0, return_inverse=True)  # (pairs, 2)
+    do = _score_apart if isinstance(model, LateRanker) else _score_joint
+    with _ready(model) as device:
+        scores = do(model, tokens, pairs, device, batch_size, what)
+    return _finite(scores.cpu().numpy()[inverse.ravel()].reshape(shape), queries, documents)
+
+
+def _finite(scores: np.ndarray, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
+    """The scores of documents, same shape, for queries that broadcast to it, if they are finite."""
+    broken = ~np.isfinite(scores)
+    if broken.any():
+        query, document = np.broadcast_to(queries, scores.shape)[broken][0], documents[broken][0]
+        raise FloatingPointError(
+            f"query {str(query)!r}, document {str(document)!r}: the score is {scores[broken][0]}; the model's weights "
+            "or the stored vectors are broken: train it, or encode the documents, again"
+        )
+    return scores
+
+
+def _finite_vectors(vectors: torch.Tensor, mask: torch.Tensor, names: np.ndarray, what: str) -> None:
+    """Refuse vectors (texts, width, dim) of which one that counts, mask (texts, width), is not finite."""
+    broken = (~vectors.isfinite().all(-1) & mask).any(-1).cpu().numpy()
+    if broken.any():
+        raise FloatingPointError(
+            f"{what} {str(names[broken][0])!r}: the model's vector is not finite; its weights are broken: "
+            "train it again"
+        )
+
+
+def _score_joint(
+    model: nn.Module, tokens: PairTokens, pairs: np.ndarray, device: torch.device, batch_size: int, what: str
+) -> torch.Tensor:
+    """Scores (pairs,) of rows (pairs, 2), each pair encoded by itself."""
+    order = np.argsort(-tokens.lengths(pairs[:, 0], pairs[:, 1]), kind="stable")  # longest first: memory fails early
+    starts = range(0, len(order), batch_size)
+    scores = torch.empty(len(order), device=device)
+    for start in progress.steps(starts, what, len(starts)):
+        chosen = order[start : start + batch_size]
+        batch = tokens.batch(pairs[chosen, 0], pairs[chosen, 1:])
+        batch = accelerate.utils.send_to_device(batch, device, non_blocking=True)
+        scores[torch.from_numpy(chosen).to(device)] = model(batch).squeeze(1)
+    return scores
+
+
+def _score_apart(
+    model: LateRanker, tokens: SeparateTokens, pairs: np.ndarray, device: torch.device, batch_size: int, what: str
+) -> torch.Tensor:
+    """Scores (pairs,) of rows (pairs, 2), which are sorted by query: every text of `AT_ONCE` pairs is encoded once."""
+    starts = range(0, len(pairs), AT_ONCE)
+    scores = torch.empty(len(pairs), device=device)
+    for start in progress.steps(starts, what, len(starts)):
+        (asked, query), (given, document) = (
+            np.unique(rows, return_inverse=True) for rows in pairs[start : start + AT_ONCE].T
+        )
+        queries, query_mask = _encoded(model.encode_queries, tokens.query_side, asked, batch_size, device)
+        documents, document_mask = _encoded(model.encode_documents, tokens.document_side, given, batch_size, device)
+        # A document's last vector that counts: ColBERT leaves some out before it.
+        places = torch.arange(1, document_mask.shape[1] + 1, device=device)
+        ends = (places * document_mask).amax(1).cpu().numpy()[document]
+        order = np.argsort(-ends, kind="stable")
+        for first in range(0, len(order), batch_size):
+            chosen = order[first : first + batch_size]
+            asks, gives = torch.from_numpy(query[chosen]).to(device), torch.from_numpy(document[chosen]).to(device)
+            width = ends[chosen[0]]  # the first is the longest
+            found = model.late(
+                queries[asks], query_mask[asks], documents[gives, None, :width], document_mask[gives, None, :width]
+            )
+            scores[torch.from_numpy(start + chosen).to(device)] = found.squeeze(1)
+    return scores
+
+
+def _encoded(
+    encode: Callable, side: Side, rows: np.ndarray, batch_size: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Vectors (texts, width, dim) float32 and mask (texts, width) of rows (texts,); the longest are encoded first."""
+    order = np.argsort(-side.lengths(rows), kind="stable")
+    found = mask = None
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        vectors, kept = encode(accelerate.utils.send_to_device(side.batch(rows[chosen]), device))
+        if found is None:
+            found = torch.zeros((len(rows), *vectors.shape[1:]), device=device)
+            mask = torch.zeros((len(rows), kept.shape[1]), dtype=torch.bool, device=device)
+        place = torch.from_numpy(chosen).to(device)
+        found[place, : kept.shape[1]], mask[place, : kept.shape[1]] = vectors.float(), kept
+    return found, mask
+
+
+@torch.inference_mode()
+def encode(
+    model: LateRanker, tokens: SeparateTokens, folder: Path, identity: Identity, *, names: np.ndarray | None = None,
+    batch_size: int = 64, dtype: str = "float32", what: str = "encoding",
+) -> None:  # fmt: skip
+    """Write the vectors of documents (`names`; None: all) into `folder`, as `VectorStore` reads them.
+
+    Encoded in order of length, longest first, and named in that order. float16 halves the store; a score then differs
+    by about one part in two thousand.
+
+    Raises:
+        FloatingPointError: a document's vector is not finite.
+        ValueError: it is, but not in float16.
+    """
+    names = np.array(list(tokens.documents.row)) if names is None else names
+    rows = tokens.documents.rows(names)
+    order = np.argsort(-tokens.document_side.lengths(rows), kind="stable")
+
+    def chunks() -> Iterator[list[np.ndarray]]:
+        starts = range(0, len(order), batch_size)
+        for start in progress.steps(starts, what, len(starts)):
+            chosen = order[start : start + batch_size]
+            batch = tokens.document_side.batch(rows[chosen])
+            found, mask = model.encode_documents(accelerate.utils.send_to_device(batch, device))
+            _finite_vectors(found, mask, names[chosen], "document")
+            yield [one[kept].float().cpu().numpy() for one, kept in zip(found, mask, strict=True)]
+
+    with _ready(model) as device:
+        encoded = chunks()
+        first = next(encoded)
+        vectors.write(folder, list(names[order]), itertools.chain([first], encoded), first[0].shape[1], dtype, identity)
+
+
+@torch.inference_mode()
+def score_stored(
+    model: LateRanker, tokens: SeparateTokens, stored: VectorStore, queries: np.ndarray, documents: np.ndarray, *,
+    batch_size: int = 64,
+) -> np.ndarray:  # fmt: skip
+    """As `score` for query ids (queries,) and document ids (queries, docs), with the documents' vectors from a store.
+
+    Only queries go through the encoder, each once; about `batch_size` documents are scored at a time.
+
+    Raises:
+        FloatingPointError: a score is not finite.
+    """
+    asked, rows = tokens.queries.rows(queries), stored.rows(documents.ravel()).reshape(documents.shape)
+    scores = np.empty(documents.shape, np.float32)
+    at_once = max(1, batch_size // documents.shape[1])
+    with _ready(model) as device:
+        for start in range(0, len(rows), at_once):
+            part = slice(start, start + at_once)
+            batch = accelerate.utils.send_to_device(tokens.query_side.batch(asked[part]), device)
+            found = [one.unflatten(0, rows[part].shape).to(device) for one in stored.take(rows[part].ravel())]
+            scores[part] = model.late(*model.encode_queries(batch), *found).cpu().numpy()
+    return _finite(scores, queries[:, None], documents)
+
+
+@torch.inference_mode()
+def encode_queries(
+    model: LateRanker, tokens: SeparateTokens, names: list[str], *, batch_size: int = 64
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Vectors (queries, width, dim) float32 and mask (queries, width) of query ids, on the processor.
+
+    Raises:
+        FloatingPointError: a query's vector is not finite.
+    """
+    with _ready(model) as device:
+        found = _encoded(model.encode_queries, tokens.query_side, tokens.queries.rows(names), batch_size, device)
+    _finite_vectors(*found, np.array(names), "query")
+    return found[0].cpu(), found[1].cpu()
