@@ -111,7 +111,7 @@ def test_the_commands_of_the_readme_run_a_notebook(executed, tmp_path):
 @pytest.mark.slow
 def test_the_experiment_of_the_readme_trains_and_opens(executed, tmp_path):
     folder, _ = executed
-    (snippet,) = (one for one in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "study.results(" in one)
+    (snippet,) = (one for one in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "tables.results(" in one)
     script = snippet.replace('profiles.named("laptop")', 'profiles.named("smoke")')
     assert script != snippet and '"my-ranker"' in snippet
     exported = str(tmp_path / "my-ranker")

@@ -68,18 +68,24 @@ class BiEncoder(LateRanker):
         queries, documents = self.encode_queries(tokens["queries"])[0], self.encode_documents(tokens["documents"])[0]
         return queries.squeeze(1), documents.squeeze(1).unflatten(0, (-1, docs))
 
-    def of_vectors(self, queries: Tensor, documents: Tensor, in_batch: bool = False) -> Tensor | Similarities:
-        """What `forward` gives, from the `vectors` of a step."""
-        queries, documents = queries.unsqueeze(1), documents.unsqueeze(2)
-        masks = (torch.ones(part.shape[:-1], dtype=torch.bool, device=part.device) for part in (queries, documents))
-        query_mask, document_mask = masks
-        compare = self.similarities if in_batch else self.late
-        return compare(queries, query_mask, documents, document_mask)
+    def scores_of(self, queries: Tensor, documents: Tensor) -> Tensor:
+        """The scores of a step, from its `vectors`."""
+        return self.late(*_with_masks(queries, documents))
+
+    def similarities_of(self, queries: Tensor, documents: Tensor) -> Similarities:
+        """The similarities of a whole batch, from its `vectors`."""
+        return self.similarities(*_with_masks(queries, documents))
 
     def _save_weights(self, folder: Path, max_length: int) -> None:
         with weights.quiet():
             self.transformer.save_pretrained(folder)
         _write_layout(folder, self.options, self.transformer.config.hidden_size, max_length)
+
+
+def _with_masks(queries: Tensor, documents: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    queries, documents = queries.unsqueeze(1), documents.unsqueeze(2)
+    masks = [torch.ones(part.shape[:-1], dtype=torch.bool, device=part.device) for part in (queries, documents)]
+    return queries, masks[0], documents, masks[1]
 
 
 def build(

@@ -100,18 +100,17 @@ class LateRanker(Ranker):
     def late(self, queries: Tensor, query_mask: Tensor, documents: Tensor, document_mask: Tensor) -> Tensor:
         """Queries (batch, vectors, dim), documents (batch, docs, vectors, dim), and masks -> scores (batch, docs)."""
 
-    def forward(self, tokens: dict[str, dict[str, Tensor]], docs: int = 1, in_batch: bool = False):
-        """Queries (batch, width) and documents (batch * docs, width) -> raw scores (batch, docs), float32.
+    def forward(self, tokens: dict[str, dict[str, Tensor]], docs: int = 1) -> Tensor:
+        """Queries (batch, width) and documents (batch * docs, width) -> raw scores (batch, docs), float32."""
+        return self.late(*self.encode(tokens, docs))
 
-        With `in_batch` the similarities of every query, and of every query's positive, to every document of the batch.
-        """
+    def encode(self, tokens: dict[str, dict[str, Tensor]], docs: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """One step's queries (batch, vectors, dim), documents (batch, docs, vectors, dim), each with its mask."""
         queries, query_mask = self.encode_queries(tokens["queries"])
         documents, document_mask = (
             part.unflatten(0, (-1, docs)) for part in self.encode_documents(tokens["documents"])
         )
-        if in_batch:
-            return self.similarities(queries, query_mask, documents, document_mask)
-        return self.late(queries, query_mask, documents, document_mask)
+        return queries, query_mask, documents, document_mask
 
     def similarities(
         self, queries: Tensor, query_mask: Tensor, documents: Tensor, document_mask: Tensor
@@ -145,6 +144,18 @@ class LateRanker(Ranker):
             more = f" and {len(added)} tokens after each query" if added else ""
             check_length(self.transformer.config, asked.longest, f"{name}={limit}{more}")
         return SeparateTokens(asked, Side(documents, alone.before, alone.after, alone.pad, max_length))
+
+
+class InBatch(nn.Module):
+    """A ranker whose step compares the whole batch: every query, and every query's positive, with every document."""
+
+    def __init__(self, ranker: LateRanker):
+        super().__init__()
+        self.ranker = ranker
+
+    def forward(self, tokens: dict[str, dict[str, Tensor]], docs: int) -> Similarities:
+        """Queries (batch, width) and documents (batch * docs, width) -> all similarities."""
+        return self.ranker.similarities(*self.ranker.encode(tokens, docs))
 
 
 def check_length(config: transformers.PretrainedConfig, length: int, said: str | None = None) -> None:
