@@ -16,14 +16,12 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lib.machine import outputs, progress, store
 from lib.study import notebooks
 from lib.study.notebooks import NotebookError, ParameterError
-
-_PATH = re.compile(r"(^|_)(folder|file|path)s?$")  # a parameter whose name ends so names what is read from disk
 
 
 class Stopped(KeyboardInterrupt):
@@ -57,22 +55,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _value(name: str, text: str) -> object:
-    """'3' -> 3, '[1, 2]' -> [1, 2], 'smoke' -> 'smoke'; for a parameter that names folders or files absolute paths."""
-    if _PATH.search(name):
-        return ",".join(_existing(name, part.strip()) for part in text.split(",") if part.strip())
-    try:
+    """'3' -> 3, '[1, 2]' -> [1, 2], 'smoke' -> 'smoke'; `folders`, a list with commas, gets absolute paths."""
+    if name == "folders":
+        return ",".join(_folder(part.strip()) for part in text.split(",") if part.strip())
+    with suppress(ValueError, SyntaxError, TypeError):
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    return text
 
 
-def _existing(name: str, text: str) -> str:
+def _folder(text: str) -> str:
     if re.match(r"[a-z]+:", text):  # hub:<dataset>
         return text
-    path, kind = _absolute(text), "folder" if "folder" in name else "file"
-    if not (path.is_dir() if kind == "folder" else path.exists()):
-        raise ParameterError(f"parameter {name!r}: there is no {kind} {path}")
-    return str(path)
+    if not _absolute(text).is_dir():
+        raise ParameterError(f"parameter 'folders': there is no folder {_absolute(text)}")
+    return str(_absolute(text))
 
 
 def _absolute(text: str) -> Path:

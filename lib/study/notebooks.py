@@ -60,7 +60,7 @@ def defaults(notebook: Path) -> dict[str, object]:
             values[target.id] = ast.literal_eval(statement.value)
     except SyntaxError as error:
         raise ParameterError(f"{notebook}: line {error.lineno} of its parameters is no Python: {error.msg}") from error
-    except (AttributeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise ParameterError(f"{notebook}: line {line} of its parameters is no `name = literal`") from error
     return values
 

@@ -1,12 +1,8 @@
 """What takes space in the data folder, and what of it no run reads any more: `python -m lib.study.space`.
 
-    python -m lib.study.space            for each kind of folder: how many, how large, how much of it is unreferenced
-    python -m lib.study.space --remove   removes what is unreferenced
-    python -m lib.study.space --check    reads every file and compares it with its recorded SHA-256
-
 Unreferenced are: what killed processes left; runs that today's code would name differently (another recipe, other
 constants, texts or weights); and whatever was made from a run or a store that is gone. Token stores, BM25 indexes
-and first stages are caches of texts: `--remove --caches` removes them too, and they are made again when needed.
+and first stages are caches of texts, which `--caches` counts as unreferenced too; they are made again when needed.
 """
 
 import argparse
@@ -34,8 +30,9 @@ def folders() -> list[Path]:
 
 def unreferenced(*, caches: bool = False) -> list[Path]:
     """Folders that no run of today's code reads, without those that another process is building."""
-    whole = {path for path in folders() if store.is_whole(path)}
-    gone = {path for path in folders() if path not in whole and store.is_abandoned(path)}
+    paths = folders()
+    whole = {path for path in paths if store.is_whole(path)}
+    left = {path for path in paths if path not in whole and store.is_abandoned(path)}
     used = {path for path in whole if path.parent.name != "runs" or not _outdated(path)}
     size = None
     while size != len(used):  # what was made from something that is gone, and what from that
@@ -43,7 +40,7 @@ def unreferenced(*, caches: bool = False) -> list[Path]:
         used = {path for path in used if names.issuperset(store.manifest(path)["of"])}
     if caches:
         used = {path for path in used if path.parent.name not in CACHES}
-    return sorted(gone | (whole - used))
+    return sorted(left | (whole - used))
 
 
 def _outdated(run: Path) -> bool:
@@ -62,8 +59,8 @@ def _outdated(run: Path) -> bool:
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit status: 0, or 1 if `--check` found damage."""
     parser = argparse.ArgumentParser(prog="python -m lib.study.space", description=__doc__.splitlines()[0])
-    parser.add_argument("--remove", action="store_true", help="remove what nothing refers to")
-    parser.add_argument("--caches", action="store_true", help="count token stores, BM25 indexes and first stages too")
+    parser.add_argument("--remove", action="store_true", help="remove what is unreferenced")
+    parser.add_argument("--caches", action="store_true", help="count token stores, BM25 indexes and first stages so")
     parser.add_argument("--check", action="store_true", help="compare every file with its recorded SHA-256")
     options = parser.parse_args(arguments)
     if options.check:
@@ -71,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join([*lines, f"{len(lines)} damaged files" if lines else "every file is as it was written"]))
         return int(bool(lines))
     old = unreferenced(caches=options.caches)
-    _print(old)
+    print(store.data_folder(), _table(old).round(1).to_string(index_names=False), sep="\n")
     if options.remove:
         for path in old:
             shutil.rmtree(path)
@@ -81,15 +78,16 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _print(old: list[Path]) -> None:
+def _table(old: list[Path]) -> pd.DataFrame:
+    """One row per kind of folder: how many there are, how large they are, and how much of that is unreferenced."""
     rows = []
     for path in folders():
-        size, unused = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / 2**20, path in old
-        rows.append((path.parent.name, 1, size, int(unused), size * unused))
-    table = pd.DataFrame(rows, columns=["kind", "folders", "MiB", "unreferenced", "MiB unreferenced"])
-    table = table.groupby("kind").sum()
+        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / 2**20
+        rows.append((path.parent.name, 1, size, *((1, size) if path in old else (0, 0.0))))
+    columns = ["kind", "folders", "MiB", "unreferenced", "unreferenced MiB"]
+    table = pd.DataFrame(rows, columns=columns).groupby("kind").sum()
     table.loc["all"] = table.sum()
-    print(store.data_folder(), table.astype({"folders": int, "unreferenced": int}).round(1).to_string(), sep="\n")
+    return table.astype({"folders": int, "unreferenced": int})
 
 
 if __name__ == "__main__":
