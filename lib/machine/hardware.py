@@ -118,7 +118,7 @@ class Meter:
 
 def peak_bytes() -> int:
     """Most memory that the process held since its peak was last restarted, or since it began."""
-    with contextlib.suppress(OSError):  # Linux
+    with contextlib.suppress(OSError, TypeError):  # not Linux, or one that does not report it
         return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 2**10)
 

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -265,6 +266,8 @@ def clear_write_errors(folder: Path) -> Iterator[None]:
         path = Path(getattr(error, "filename", None) or "")
         ours = path.is_relative_to(folder) or folder.is_relative_to(path)
         hidden = number is None and folder.is_dir()  # safetensors and numpy hide the system's number: ask the disk
+        if isinstance(error, SafetensorError) and (match := re.search(r"\(os error (\d+)\)", str(error))):
+            number = int(match[1])  # safetensors has removed its file, so the disk may have space again
         if number in _FULL or (hidden and shutil.disk_usage(folder).free < 2**20):
             reason = "no space is left"
         elif (number in _DENIED and ours) or (hidden and not os.access(folder, os.W_OK)):
