@@ -91,4 +91,7 @@ def _table(old: list[Path]) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except store.StoreError as error:
+        sys.exit(f"error: {error}")
