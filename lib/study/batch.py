@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, NotebookError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    with _kernel_environment(), _stopped_by_signals():
+    with _kernel_environment():
         return _run_all(options.notebooks, folder, parameters)
 
 
@@ -129,29 +129,6 @@ def _print_lines(pipe: Path) -> None:
             print(f"  {line}", end="", flush=True)
 
 
-@contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """Raise Stopped at the first signal to end, so that kernels are shut down on the way out; later ones are ignored.
-
-    What the caller ignores, as nohup does with SIGHUP, stays ignored.
-    """
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in signals if signal.getsignal(number) != signal.SIG_IGN}
-
-    def stop(number: int, _: object) -> None:
-        for each in before:
-            signal.signal(each, signal.SIG_IGN)
-        raise Stopped(number)
-
-    for number in before:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _run_all(chosen: list[Path], folder: Path, parameters: dict[str, object]) -> int:
     warnings.filterwarnings("ignore", message="Input notebook does not contain")
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it logs is raised as well
@@ -175,5 +152,26 @@ def _run_all(chosen: list[Path], folder: Path, parameters: dict[str, object]) ->
     return 0
 
 
+def _stop_at_signals() -> None:
+    """Raise Stopped at the first signal to end, so that kernels are shut down on the way out; ignore later ones.
+
+    What the caller ignores, as nohup does with SIGHUP, stays ignored.
+    """
+    every = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = [number for number in every if signal.getsignal(number) != signal.SIG_IGN]
+
+    def stop(number: int, _: object) -> None:
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        raise Stopped(number)
+
+    for number in numbers:
+        signal.signal(number, stop)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _stop_at_signals()
+    try:
+        sys.exit(main())
+    except Stopped as stopped:  # before the first notebook
+        sys.exit(128 + stopped.args[0])
