@@ -46,10 +46,11 @@ def score_distributions(scores: dict[str, pd.DataFrame], *, columns: int = 4) ->
 def margins(values: dict[str, np.ndarray]) -> Figure:
     """How large is the margin between a positive and its negatives? Name -> margins."""
     figure, (axes,) = panels(width=10, height=3.8)
-    for name, of_pairs in values.items():
-        colour, _, dash = style(name)
+    for number, (name, of_pairs) in enumerate(values.items()):
+        colour, marker, dash = style(name)
         label = f"{name}: median {np.median(of_pairs):.1f}, {np.mean(of_pairs < 0):.0%} below 0"
-        sns.ecdfplot(x=of_pairs, color=colour, linestyle=dash, label=label, ax=axes)
+        marks = {"marker": marker, "markersize": 5, "markevery": (0.02 * number, 0.14)}  # shares of the diagonal
+        sns.ecdfplot(x=of_pairs, color=colour, linestyle=dash, label=label, ax=axes, **marks)
     axes.axvline(0, color="black", linewidth=0.5)
     labels = {"x": "margin: raw score of the positive minus a negative's", "y": "share of margins up to this value"}
     return finish(figure, "How large are the margins, and how often is one on the wrong side?", **labels)
