@@ -43,7 +43,7 @@ def test_a_name_with_parameters_or_remarks_has_the_style_of_its_strategy():
 
 
 def history(steps=30):
-    names = ["loss", "positive", "negative", "wanted", "alike"]
+    names = ["loss", "positive", "negative", "target_margin", "similarity"]
     return pd.DataFrame(DRAW.uniform(0.1, 1, (steps, 5)), columns=names).assign(step=range(steps))
 
 

@@ -1,7 +1,8 @@
 """The run store: a run is trained once and read ever after.
 
 A run is a folder named by a hash of everything that decides it (`lib.study.identity`) and kept through
-`lib.machine.store`: whole or absent, built by one process. `complete` trains what is missing; the other functions only read.
+`lib.machine.store`: whole or absent, built by one process. `complete` trains what is missing; the other functions only
+read.
 """
 
 import json
@@ -18,7 +19,7 @@ from lib.study import checks, identity, rankers, targets
 from lib.study.experiment import Experiment, TestSet, Untrained, describe, lineage
 from lib.training import loop
 
-ABOUT = "experiment.json"  # the description that the run's name is a hash of
+ABOUT = "experiment.json"  # the description that the run's name is a hash of, and where its inputs were
 
 
 def complete(grid: Iterable[Experiment | Untrained], tests: Iterable[TestSet] = ()) -> None:
@@ -115,5 +116,6 @@ def _train(run: Experiment, folder: Path | None) -> None:
     costs_and_conditions(measured).to_parquet(folder / "costs.parquet")
     steps.to_parquet(folder / "history.parquet")
     rankers.save_changes(ranker, run, folder)
-    about = {"name": describe(run), "identity": identity.of_run(run)}
+    about = {"name": describe(run), "collection": run.data.collection, "backbone": run.model.backbone,
+             "identity": identity.of_run(run)}  # fmt: skip
     (folder / ABOUT).write_text(json.dumps(about, indent=1))

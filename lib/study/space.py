@@ -16,8 +16,7 @@ import pandas as pd
 from lib.data import collections, first_stage
 from lib.machine import store
 from lib.models import backbone
-from lib.study import identity
-from lib.study import runs as study
+from lib.study import identity, runs
 
 CACHES = ("tokens", "bm25", "first_stage")
 
@@ -45,15 +44,18 @@ def unreferenced(*, caches: bool = False) -> list[Path]:
 
 def _outdated(run: Path) -> bool:
     """Whether today's code, texts and weights would give this run another name."""
-    about = json.loads((run / study.ABOUT).read_text())
-    recorded, experiment = about["identity"], about["experiment"]
-    now = {"recipe": identity.RECIPE, "constants": identity.constants(), "first_stage": first_stage.identity()}
+    about = json.loads((run / runs.ABOUT).read_text())
     try:
-        now["collection"] = collections.fingerprint(experiment["collection"])
-        now["backbone"] = backbone.fingerprint(experiment["backbone"])
-    except (OSError, ValueError, RuntimeError):  # the text or the model no longer exists
+        recorded = about["identity"]
+        then = {name: recorded[name] for name in ("recipe", "constants")}
+        then |= {name: recorded["data"][name] for name in ("collection", "first_stage")}
+        then["backbone"] = recorded["model"]["backbone"]
+        now = {"recipe": identity.RECIPE, "constants": identity.constants(), "first_stage": first_stage.identity(),
+               "collection": collections.fingerprint(about["collection"]),
+               "backbone": backbone.fingerprint(about["backbone"])}  # fmt: skip
+    except (KeyError, OSError, ValueError, RuntimeError):  # of an older version, or its text or model is gone
         return True
-    return any(store.key(recorded[part]) != store.key(value) for part, value in now.items())
+    return store.key(then) != store.key(now)
 
 
 def main(arguments: list[str] | None = None) -> int:

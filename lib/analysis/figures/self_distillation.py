@@ -15,8 +15,8 @@ def margins_and_similarities(histories: dict[str, pd.DataFrame], *, window: int 
         colour = style(name).colour
         axes.plot(smooth["positive"] - smooth["negative"], color=colour, label="margin")
         if strategies.named(name).paradigm == "self-distillation":  # else its targets are labels
-            axes.plot(smooth["wanted"], color=colour, linestyle="--", label="wanted margin")
-        axes.plot(smooth["alike"], color="#777777", linestyle=":", label="cos(positive, negative)")
+            axes.plot(smooth["target_margin"], color=colour, linestyle="--", label="target margin")
+        axes.plot(smooth["similarity"], color="#777777", linestyle=":", label="cos(positive, negative)")
     title = "How do margins and document similarities move during training?"
     return finish(figure, title, x="step", y=f"cosine (mean over {window} steps)")
 

@@ -17,29 +17,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from lib.machine import outputs, store
+from lib.training import strategies
 
-# name -> (colour, marker, dash)
+# name -> (colour, marker, dash), beside the strategies, whose styles are in lib.training.strategies
 PALETTE: dict[str, tuple[str, str, str]] = {
     "bm25": ("#777777", "x", ":"), "teacher": ("#111111", "*", "-"),
     "untrained": ("#6b6b6b", "d", ":"), "start": ("#444444", "p", "--"),
-    # from labels: blue and green
-    "info_nce": ("#08306b", "o", "-"), "bce": ("#2171b5", "s", "--"), "ranknet": ("#4a90c2", "^", "-."),
-    "hinge": ("#0e93b8", "D", ":"), "lambda_loss": ("#08519c", "v", "--"), "list_mle": ("#379e54", "P", "-."),
-    "position_list_mle": ("#7a9413", "X", ":"), "approx_ndcg": ("#006d2c", "<", "-"),
-    "smooth_mrr": ("#2f9c86", ">", "--"), "in_batch": ("#238b45", "P", "-"), "triplet": ("#005a32", "d", ":"),
-    # from a teacher: orange, red and brown
-    "kl": ("#a63603", "D", "-"), "margin_mse": ("#e06c00", "v", "--"), "mse": ("#b5890b", "P", "-."),
-    "reverse_kl": ("#7f2704", "o", "--"), "jensen_shannon": ("#d94801", "s", "-."), "pearson": ("#bf7b26", "*", ":"),
-    "list_net": ("#cb181d", "^", ":"), "weighted_ranknet": ("#ef5238", "<", "--"), "adr_mse": ("#67000d", ">", "-."),
-    "gist": ("#c4765d", "X", "-"), "teacher_ranknet": ("#a50f15", "1", "--"),
-    # from both, or from the model's own similarities: purple and pink
-    "info_nce+kl": ("#54278f", "h", "-"), "mse+ranknet": ("#8a82c0", "H", "--"),
-    "fixed_margin": ("#7f8bcb", "s", ":"), "adaptive_margin": ("#6a51a3", "^", "--"),
-    "distributed_margin": ("#3f007d", "o", "-"), "fixed_margin_in_batch": ("#e5628c", "D", ":"),
-    "adaptive_margin_in_batch": ("#dd3497", "v", "--"),
-    # architectures
     "cat": ("#111111", "o", "-"), "prettr": ("#1b7f79", "s", "--"), "colbert": ("#8c510a", "^", "-."),
     "dot": ("#3d8fc4", "D", ":"), "dense": ("#3d8fc4", "D", ":"), "tk": ("#bf812d", "v", "-."),
+    **{name: strategy.style for name, strategy in strategies.STRATEGIES.items()},
 }  # fmt: skip
 # for what has no entry above, such as variants of one run
 PLAIN = (("#111111", "o", "-"), ("#1b7f79", "s", "--"), ("#777777", "^", "-."), ("#bf812d", "D", ":"),
