@@ -48,7 +48,7 @@ def read(folder: Path) -> tuple[dict[str, str], dict[str, str], dict[str, pd.Dat
                 f"{path}: {missing} of {len(frame)} judgements name documents that corpus.jsonl lacks; the measures "
                 "count them as documents that no ranker finds, and they are never training positives",
                 CollectionWarning,
-                stacklevel=4,
+                stacklevel=4,  # the caller of collections.load
             )
     return documents, queries, judgements
 
@@ -67,7 +67,9 @@ def _entries(path: Path, parse: Callable[[str], tuple]) -> dict:
                     raise ValueError(f"{key!r} appears twice")
                 entries[key] = value
             except UnicodeError as error:
-                raise CollectionError(f"{path}, line {number}: {error}; convert the file to UTF-8") from None
+                raise CollectionError(
+                    f"{path}, line {number}: {error}; repair it or convert the file to UTF-8"
+                ) from None
             except ValueError as error:
                 raise CollectionError(f"{path}, line {number}: {error}") from None
     if not entries:

@@ -41,18 +41,14 @@ class Collection:
                 object.__setattr__(self, name, store.key(list(texts.items())))
 
     def split(self, name: str, limit: int | None = None) -> list[str]:
-        """Judged query ids of a split in file order; the first `limit` of them.
-
-        Raises:
-            CollectionError: the collection has no such split.
-        """
+        """Judged query ids of a split in file order, the first `limit` of them; raises CollectionError."""
         if name not in self.judgements:
             raise CollectionError(f"{self.name}: no split {name!r}; it has {', '.join(sorted(self.judgements))}")
         return list(self.judgements[name]["query"].unique()[:limit])
 
     def relevant(self, split: str) -> dict[str, dict[str, int]]:
         """Query id -> {document id: grade} for the relevant documents that the collection has."""
-        self.split(split)  # raises where there is none
+        self.split(split)  # raises if there is none
         relevant: dict[str, dict[str, int]] = {}
         rows = self.judgements[split]
         for query, document, grade in zip(rows["query"], rows["document"], rows["grade"], strict=True):
@@ -76,7 +72,7 @@ def load(name: str) -> Collection:
 
 
 def fingerprint(name: str) -> str:
-    """The fingerprint of a collection by name, from its files' bytes: nothing is parsed. Raises what `load` raises."""
+    """The fingerprint of a collection by name, from its files' bytes; nothing is parsed. Raises as `load` does."""
     if name.startswith("cropped:"):
         return _cropped_key(fingerprint(name.removeprefix("cropped:")))
     folder, grade = _place(name)
@@ -88,7 +84,7 @@ def _loaded(name: str, fingerprint: str) -> Collection:
     if name.startswith("cropped:"):
         return cropped(load(name.removeprefix("cropped:")))
     folder, grade = _place(name)
-    short = name if name in pydocs.DOMAINS or name.startswith("hub:") else folder.name
+    short = name if name.startswith("hub:") else folder.name
     digests = [digest.of_file(folder / file) for file in ("corpus.jsonl", "queries.jsonl")]
     return Collection(short, fingerprint, *beir.read(folder), grade, *digests)
 

@@ -37,9 +37,8 @@ def bm25(collection: Collection, queries: list[str], depth: int) -> pd.DataFrame
 
 
 def _search(collection: Collection, queries: list[str], depth: int, folder: Path) -> None:
-    place = store.keep(
-        "bm25", store.key(collection.documents_digest, identity()), lambda into: _index(collection, into)
-    )
+    name = store.key(collection.documents_digest, identity())  # shared by collections of the same documents
+    place = store.keep("bm25", name, lambda into: _index(collection, into))
     index = bm25s.BM25.load(place, mmap=True, show_progress=False)
     documents = np.array(list(collection.documents))
     parts = []
@@ -47,11 +46,10 @@ def _search(collection: Collection, queries: list[str], depth: int, folder: Path
         scores = index.get_scores_from_ids(index.get_tokens_ids(words))  # `retrieve` leaves the order of ties open
         matching = np.flatnonzero(scores > 0)
         best = matching[np.lexsort((documents[matching], -scores[matching]))[:depth]]
-        ranks = np.arange(1, len(best) + 1)
         if len(best):
-            parts.append(pd.DataFrame(
-                {"query": query, "document": documents[best], "rank": ranks, "score": scores[best]}
-            ))  # fmt: skip
+            ranks = np.arange(1, len(best) + 1)
+            part = {"query": query, "document": documents[best], "rank": ranks, "score": scores[best]}
+            parts.append(pd.DataFrame(part))
     nothing = pd.DataFrame(columns=["query", "document", "rank", "score"])
     pd.concat(parts or [nothing], ignore_index=True).to_parquet(folder / "run.parquet")
 

@@ -60,11 +60,12 @@ def build(
         raise ValueError(
             f"docs={docs}: a group holds a positive and negatives from {depth} candidates; give 2 to {depth}"
         )
-    there = available(collection, split)
+    relevant = collection.relevant(split)
+    positives = [(query, document) for query in relevant for document in sorted(relevant[query])]
+    there = len(positives)
     if not 1 <= count <= there:
         raise ValueError(f"count={count}: {collection.name} has {there} groups in its {split} split; give 1 to {there}")
-    relevant = collection.relevant(split)
-    positives = [(query, document) for query in relevant for document in sorted(relevant[query])][:count]
+    positives = positives[:count]
     queries = list(dict.fromkeys(query for query, _ in positives))
     judged = collection.judgements[split]
     judged = judged[(judged["grade"] > 0) & judged["query"].isin(queries)]

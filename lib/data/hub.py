@@ -1,5 +1,6 @@
 """Datasets in BEIR's layout on the Hugging Face hub, copied to a folder in BEIR's layout on disk."""
 
+import errno
 import shutil
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,7 @@ def copy(dataset: str, folder: Path) -> None:
             columns = rows.select_columns(["query-id", "corpus-id", "score"])
             columns.to_csv(folder / "qrels" / f"{split}.tsv", sep="\t")
     except Exception as error:  # scripts are RuntimeErrors, broken files are errors of datasets' own
-        if getattr(error, "errno", None):  # the disk's, not the network's
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise
         if isinstance(error, OSError) and not Path(dataset).is_dir():  # requests' errors are OSErrors
             raise ConnectionError(

@@ -44,23 +44,15 @@ SHARES = {"train": 80, "dev": 5, "test": 15}  # per cent of the in-domain querie
 _SKIPPED_FOLDERS = {"tests", "test", "testing", "_vendor", "vendor", "site-packages", "idlelib", "lib2to3", "_pytest"}
 _MODULES = {"scikit-learn": "sklearn"}  # of distributions whose module has another name
 _WORD = re.compile(r"[a-z0-9]+")
-_NOT_PROSE = re.compile(
-    r"^\s*>>>.*(?:\n.*\S.*)*"  # doctests
-    r"|^\s*\.\..*"  # directives
-    r"|^[-=~^*#+_ ]+$",  # underlines
-    re.MULTILINE,
-)
+# Doctests, directives and underlines, which say nothing about what a function does.
+_NOT_PROSE = re.compile(r"^\s*>>>.*(?:\n.*\S.*)*|^\s*\.\..*|^[-=~^*#+_ ]+$", re.MULTILINE)
 
 Pair = tuple[str, str, str]  # document id, query, passage
 
 
 @lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
-    """Distribution -> version of every source package; the parse is repeated when one changes.
-
-    Raises:
-        ModuleNotFoundError: a source package is not installed.
-    """
+    """Distribution -> version of every source package; the parse is repeated when one changes."""
     distributions = {name for names in DOMAINS.values() for name in names} - {"python"}
     try:
         installed = {name: importlib.metadata.version(name) for name in distributions}
@@ -86,7 +78,7 @@ def _parsed() -> dict[str, list[Pair]]:
     caller may not (torch and notebooks have threads).
     """
     command = [sys.executable, "-P", "-W", "ignore", str(Path(__file__).absolute())]
-    parser = subprocess.run(command, capture_output=True, check=False)
+    parser = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False)
     if parser.returncode:
         why = parser.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it wrote no error"]
         raise RuntimeError(f"parsing the installed packages failed (status {parser.returncode}): {why[0]}")
@@ -144,7 +136,7 @@ def _documented(node: ast.AST, owners: tuple[str, ...] = ()) -> Iterator[tuple[t
 
 
 def _pair(names: tuple[str, ...], docstring: str) -> tuple[str, str] | None:
-    """(query, passage) of a docstring, or None where it has no summary, little else, or leaks the query."""
+    """(query, passage) of a docstring, or None where it has no summary, little else, or repeats its summary."""
     summary, _, rest = docstring.partition("\n\n")
     query = _plain(summary)
     if len(query.split()) > QUERY_WORDS[1]:
@@ -152,12 +144,9 @@ def _pair(names: tuple[str, ...], docstring: str) -> tuple[str, str] | None:
     query = query.rstrip(". :")
     body = _plain(_NOT_PROSE.sub("", rest)).split()
     few, many = QUERY_WORDS
-    if not few <= len(query.split()) <= many or len(body) < PASSAGE_WORDS[0] or not query.isascii():
-        return None
     passage = f"{readable_name(names)}: {' '.join(body[: PASSAGE_WORDS[1]])}"
-    if words(query) in words(passage):  # the summary is repeated below: the passage would contain its query
-        return None
-    return query, passage
+    usable = few <= len(query.split()) <= many and len(body) >= PASSAGE_WORDS[0] and query.isascii()
+    return (query, passage) if usable and words(query) not in words(passage) else None
 
 
 def readable_name(names: tuple[str, ...]) -> str:
