@@ -60,7 +60,7 @@ def test_near_duplicates_become_one_passage_relevant_to_both_queries():
     pairs = [("a.sum", "Add up values", f"frame sum: {body}"), ("b.sum", "Sum of the values", f"series sum: {body}")]
     passages, queries, judgements = pydocs._merge(pairs)
     assert list(passages) == ["a.sum"]
-    assert len(queries) == 2 and all(found == {"a.sum"} for found in judgements.values())
+    assert len(queries) == 2 and all(documents == {"a.sum"} for documents in judgements.values())
 
 
 def test_a_passage_that_repeats_its_summary_is_left_out():
