@@ -1,4 +1,4 @@
-"""BM25: one index for the same documents, kept, and texts that hold little."""
+"""BM25: one index for the same documents, stored once, and texts that hold little."""
 
 import json
 
@@ -15,21 +15,20 @@ def by_hand(documents, queries):
     return Collection("hand", "0", documents, queries, {"test": judged})
 
 
-def kept(kind):
+def whole(kind):
     return [path for path in (store.data_folder() / kind).glob("*") if store.is_whole(path)]
 
 
 def test_one_index_serves_every_collection_of_the_same_documents(tiny_collection, monkeypatch):
-    found, cropped = collections.load(tiny_collection), collections.load(f"cropped:{tiny_collection}")
-    first = first_stage.bm25(found, found.split("test"), 5)
+    collection, cropped = collections.load(tiny_collection), collections.load(f"cropped:{tiny_collection}")
+    first = first_stage.bm25(collection, collection.split("test"), 5)
     monkeypatch.setattr(first_stage.bm25s.BM25, "index", lambda *_, **__: pytest.fail("indexed again"))
     first_stage.bm25(cropped, cropped.split("train"), 5)
-    first_stage.bm25(found, found.split("train"), 7)
-    assert len(kept("bm25")) == 1 and len(kept("first_stage")) == 3
-    first_stage._opened.cache_clear()  # as in another process
-    again = first_stage.bm25(found, found.split("test"), 6)
+    first_stage.bm25(collection, collection.split("train"), 7)
+    assert len(whole("bm25")) == 1 and len(whole("first_stage")) == 3
+    again = first_stage.bm25(collection, collection.split("test"), 6)
     pd.testing.assert_frame_equal(again[again["rank"] <= 5].reset_index(drop=True), first, atol=1e-6)
-    assert not list((kept("bm25")[0]).rglob("*.pkl"))
+    assert not list((whole("bm25")[0]).rglob("*.pkl"))
 
 
 @pytest.mark.parametrize("name", ["K1", "B", "STOP_WORDS", "METHOD"])
@@ -54,4 +53,4 @@ def test_a_query_without_a_known_word_finds_nothing_and_costs_nobody_else():
 def test_documents_of_stop_words_alone_are_one_clear_error():
     with pytest.raises(collections.CollectionError, match="hand: its documents hold no word but stop words"):
         first_stage.bm25(by_hand({"d": "the of and"}, {"q": "the"}), ["q"], 10)
-    assert kept("bm25") == []
+    assert whole("bm25") == []
