@@ -3,12 +3,18 @@
 import json
 
 import accelerate
+import jaxtyping
 import numpy as np
 import pytest
 import torch
 import transformers
 
-from lib.data import collections
+# Packages whose annotations are checked at every call, shapes included; before any of them is imported. A whole number
+# passes for a float, as for every type checker.
+CHECKED = ["lib.losses"]
+jaxtyping.install_import_hook(CHECKED, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+
+from lib.data import collections  # noqa: E402
 
 WORDS = [
     "alpha",
