@@ -18,12 +18,6 @@ from lib.study.experiment import Experiment, TestSet
 LIB = Path(__file__).parents[1] / "lib"
 
 
-@pytest.fixture
-def experiment(tiny_backbone, tiny_collection):
-    return Experiment("info_nce", backbone=tiny_backbone, collection=tiny_collection, group_count=16, batch_size=4,
-                      docs=3, max_length=48, learning_rate=1e-3)  # fmt: skip
-
-
 def evaluation_key(experiment, test, **how):
     return store.key(identity.of_evaluation(experiment, test, **{"trained": True} | how))
 

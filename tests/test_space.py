@@ -2,18 +2,10 @@
 
 from dataclasses import replace
 
-import pytest
-
 from lib.machine import store
 from lib.study import identity, space
 from lib.study import runs as study
-from lib.study.experiment import Experiment, TestSet
-
-
-@pytest.fixture
-def experiment(tiny_backbone, tiny_collection):
-    return Experiment("info_nce", backbone=tiny_backbone, collection=tiny_collection, group_count=16, batch_size=4,
-                      docs=3, max_length=48, learning_rate=1e-3)  # fmt: skip
+from lib.study.experiment import TestSet
 
 
 def names(paths):

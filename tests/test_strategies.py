@@ -1,4 +1,4 @@
-"""Names of strategies: what is impossible is refused when it is named, and one strategy has one spelling."""
+"""Strategies are weighted sums of losses; what is impossible is refused when it is named, and each has one spelling."""
 
 import pytest
 import torch
@@ -89,3 +89,48 @@ def test_a_spelling_minimises_what_it_says():
         strategies.named("kl(temperature=2)").loss(scores, {"teacher": targets}),
         losses.kl(scores, targets, temperature=2),
     )
+
+
+SCORES = torch.tensor([[1.0, 0.5, -1.0], [0.0, 2.0, 1.0]])
+SOURCES = {
+    "labels": torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]), "teacher": torch.tensor([[2.0, 0.0, 1.0], [3.0, -1.0, 0.5]]),
+}  # fmt: skip
+
+
+def test_the_loss_is_the_weighted_sum_of_its_terms_each_against_its_own_targets():
+    labels, teacher = SOURCES.values()
+    both = {
+        "info_nce+kl": 0.5 * losses.info_nce(SCORES, labels) + 0.5 * losses.kl(SCORES, teacher),
+        "info_nce+kl(temperature=2)": (losses.info_nce(SCORES, labels, temperature=2.0)
+                                       + losses.kl(SCORES, teacher, temperature=2.0)) / 2,
+        "mse+ranknet": losses.mse(SCORES, teacher) + losses.ranknet(SCORES, labels),
+        "teacher_ranknet": losses.ranknet(SCORES, teacher),
+    }  # fmt: skip
+    for name, expected in both.items():
+        value = strategies.named(name).loss(SCORES, SOURCES)
+        assert value.shape == (2,)
+        torch.testing.assert_close(value, expected)
+
+
+def test_the_gradient_is_the_weighted_sum_too():
+    summed = SCORES.clone().requires_grad_()
+    strategies.named("info_nce+kl").loss(summed, SOURCES).sum().backward()
+    parts = [SCORES.clone().requires_grad_() for _ in range(2)]
+    losses.info_nce(parts[0], SOURCES["labels"]).sum().backward()
+    losses.kl(parts[1], SOURCES["teacher"]).sum().backward()
+    torch.testing.assert_close(summed.grad, 0.5 * parts[0].grad + 0.5 * parts[1].grad)
+
+
+@pytest.mark.parametrize("name", [*strategies.CONTRASTIVE, *strategies.DISTILLATION])
+def test_a_strategy_named_after_a_loss_is_that_loss_against_one_source(name):
+    strategy = strategies.named(name)
+    (source,) = {term.source for term in strategy.terms}
+    assert source == ("teacher" if name in strategies.DISTILLATION else "labels")
+    assert strategy.needs_teacher == (source == "teacher") == (strategy.paradigm == "distillation")
+    targets = SOURCES[source].sigmoid() if name == "bce" else SOURCES[source]
+    torch.testing.assert_close(strategy.loss(SCORES, {source: targets}), getattr(losses, name)(SCORES, targets))
+
+
+def test_only_distillation_needs_a_teacher():
+    needs = {name for name, one in strategies.STRATEGIES.items() if one.needs_teacher}
+    assert needs == {name for name, one in strategies.STRATEGIES.items() if one.paradigm == "distillation"}

@@ -12,14 +12,7 @@ from lib.losses import margins
 from lib.losses.margins import Similarities
 from lib.models import backbone, cross_encoder
 from lib.study import runs as study
-from lib.study.runs import Experiment
 from lib.training import strategies
-
-
-@pytest.fixture
-def experiment(tiny_backbone, tiny_collection):
-    return Experiment("info_nce", backbone=tiny_backbone, collection=tiny_collection, group_count=16, batch_size=4,
-                      docs=3, max_length=48, learning_rate=1e-3)  # fmt: skip
 
 
 def targets(experiment):
@@ -42,7 +35,7 @@ def test_a_folder_in_the_hubs_layout_teaches(experiment, tiny_backbone, tmp_path
     student = replace(experiment, strategy="kl", teacher=str(tmp_path / "model"))
     found = targets(student)
     assert found.shape == (16, 3) and found.std() > 0
-    assert study.results([student], [])["strategy"].eq("kl").all()
+    assert set(study.results([student], [])["strategy"]) == {"kl"}
 
 
 def test_a_file_of_scores_teaches(experiment, tmp_path):

@@ -11,9 +11,9 @@ The formulas were compared with the authors' code only (webis-de/adaptive-releva
 
 - "row", the default: each query is compared with its own positive. In-batch: a_i - cos(q_i, n_j) against T_ij, with
   a_i = cos(q_i, p_i); distributed: the margin of query i against T_ij for all j.
-- "literal", what that code computes: its vector of positives, or of margins, is broadcast over columns, so a_j stands
-  where a_i does above, and the margin of query j meets T_ij for all i. That is the row reading of both matrices with
-  their first two axes swapped. The authors' numbers are this one's.
+- "literal", what that code computes, and so the authors' numbers: a vector of positives, or of margins, is broadcast
+  over columns, so that a_j replaces a_i, and the margin of query j meets T_ij for all i. It is the row reading of both
+  matrices with their first two axes swapped.
 
 That code has one negative per query; with more, each keeps its place k in the group. Every function raises ValueError
 for similarities that are not (batch, batch, docs) and for an unknown reading or scale.
@@ -149,4 +149,4 @@ def _with_targets(
     """Scores, and targets with these margins, with the positive in place of the documents that are taken out."""
     out = relevant | (documents > (torch.inf if threshold is None else threshold))
     out[:, 0] = True  # the positive itself, whose margin is 0
-    return torch.where(out, scores[:, :1], scores), -margins.masked_fill(out, 0)
+    return torch.where(out, scores[:, :1], scores), (-margins).masked_fill(out, 0)
