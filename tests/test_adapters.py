@@ -15,6 +15,7 @@ from lib.models import adapters, backbone
 from lib.models.bi_encoder import BiEncoder
 from lib.study import runs as study
 from lib.training import scoring
+from tests.conftest import padded, same_weights
 
 OPTIONS = {"cat": {}, "dot": {}, "colbert": {"dim": 16, "masks": 4}, "prettr": {"offset": 16}}
 NEW = {
@@ -60,12 +61,6 @@ def train(ranker, tokens, steps=2):
     return {name for name, weight in ranker.named_parameters() if not torch.equal(before[name], weight)}
 
 
-def same_weights(one, other):
-    weights, others = one.state_dict(), other.state_dict()
-    assert list(weights) == list(others)
-    assert all(torch.equal(weights[name], others[name]) for name in weights)
-
-
 def is_adapter(name):
     return "lora_" in name or name == "adapter.encoder.default.embedding.weight"
 
@@ -108,11 +103,6 @@ def test_a_score_depends_on_its_pair_alone(kind, architecture, tiny_backbone, fo
         np.testing.assert_allclose(whole, scores(ranker, tokens), atol=1e-5)
         np.testing.assert_allclose(whole, scores(ranker, padded(tokens, 16)), atol=1e-5)
         assert whole.std() > 0
-
-
-def padded(tokens, more):
-    return {name: padded(part, more) if isinstance(part, dict) else torch.nn.functional.pad(part, (0, more))
-            for name, part in tokens.items()}  # fmt: skip
 
 
 # --- LoRA

@@ -9,6 +9,7 @@ from lib import models
 from lib.models import backbone, colbert, ranker, tk, tokens
 from lib.study import runs as study
 from lib.training import scoring
+from tests.conftest import padded, same_weights
 
 ARCHITECTURES = sorted(models.ARCHITECTURES)
 LATE = [name for name in ARCHITECTURES if issubclass(models.ARCHITECTURES[name], models.LateRanker)]
@@ -52,12 +53,6 @@ def test_a_score_depends_on_its_pair_alone(architecture, options, tiny_backbone,
     assert whole.std() > 0
 
 
-def padded(batch, more):
-    """The same batch with `more` columns of padding."""
-    return {name: padded(part, more) if isinstance(part, dict) else torch.nn.functional.pad(part, (0, more))
-            for name, part in batch.items()}  # fmt: skip
-
-
 @pytest.mark.parametrize(("architecture", "options"), [one for one in VARIANTS if one[0] != "cat"], ids=NAMES[1:])
 def test_stored_documents_score_as_joint_ones(architecture, options, tiny_backbone, found):
     model = build(architecture, options, tiny_backbone)
@@ -82,13 +77,6 @@ def test_a_saved_ranker_is_the_same(architecture, options, tiny_backbone, found,
     layout = study.layout(model, found, tiny_backbone, 32)
     ours, theirs = (scoring.score(one, layout, queries[:, None], documents) for one in (model, again))
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
-
-
-def same_weights(one, other):
-    """Bit for bit; scores may differ by a rounding, since kernels depend on where a weight lies in memory."""
-    weights, others = one.state_dict(), other.state_dict()
-    assert list(weights) == list(others)
-    assert all(torch.equal(weights[name], others[name]) for name in weights)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

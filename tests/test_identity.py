@@ -15,15 +15,8 @@ from lib.study import identity
 from lib.study.experiment import TestSet, fields, vary
 from lib.training import strategies
 from lib.training.settings import Adapter, GradCache, Queue
-from tests import kit
 
 LIB = Path(__file__).parents[1] / "lib"
-
-
-@pytest.fixture
-def experiment(tiny_backbone, tiny_collection):
-    return kit.experiment("info_nce", backbone=tiny_backbone, collection=tiny_collection, group_count=16, batch_size=4,
-                      docs=3, max_length=48, learning_rate=1e-3)  # fmt: skip
 
 
 def evaluation_key(run, test):

@@ -153,7 +153,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
 def test_two_backbones_of_one_name_are_told_apart(tiny_backbone, tmp_path):
     weights = Path(tiny_backbone) / "model.safetensors"
     for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text("{}")
-        (tmp_path / name / "model.safetensors").write_bytes(weights.read_bytes() + name.encode())
-    assert backbone.fingerprint(str(tmp_path / "a")) != backbone.fingerprint(str(tmp_path / "b"))
+        (tmp_path / name / "model").mkdir(parents=True)
+        (tmp_path / name / "model" / "config.json").write_text("{}")
+        (tmp_path / name / "model" / "model.safetensors").write_bytes(weights.read_bytes() + name.encode())
+    assert backbone.fingerprint(str(tmp_path / "a" / "model")) != backbone.fingerprint(str(tmp_path / "b" / "model"))

@@ -277,7 +277,7 @@ def test_faiss_settings_are_given_back(folder, monkeypatch):
     monkeypatch.setattr(faiss.cvar, "distance_compute_blas_threshold", 123_456)
     before = read()
     index = opened(folder, HNSW(m=4, ef_construction=8, threads=before[0] + 1))
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="dimensions"):
         nearest.search(index, np.zeros((1, 5)), 3)
     nearest.search(index, np.zeros((1, 32)), 3)
     assert read() == before

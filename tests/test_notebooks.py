@@ -155,10 +155,10 @@ def test_defaults_are_those_that_figures_are_filed_by(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_figure_is_filed_by_the_parameters_of_its_cell(path):
     names = {name for name in notebooks.defaults(path) if name != "profile"}
-    for cell in nbformat.read(path, as_version=4).cells:
-        if cell.cell_type == "code" and "plots.save(" in cell.source:
-            nodes = list(ast.walk(ast.parse(cell.source)))
-            (save,) = (node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func) == "plots.save")
-            used = {node.id for node in nodes if isinstance(node, ast.Name)} & names
-            assert used == {keyword.arg for keyword in save.keywords} & used, cell.source
-            assert {keyword.arg for keyword in save.keywords} <= names
+    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if "figures.save(" in cell.source]
+    assert cells  # each notebook answers with a figure
+    for source in cells:
+        nodes = list(ast.walk(ast.parse(source)))
+        (save,) = (node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func) == "figures.save")
+        used = {node.id for node in nodes if isinstance(node, ast.Name)} & names
+        assert used <= {keyword.arg for keyword in save.keywords} <= names, source

@@ -85,9 +85,9 @@ def test_sources_are_parsed_not_imported():
 
 
 def test_workers_import_nothing_of_the_callers_folder(tmp_path, monkeypatch):
-    """A foreign lib/, and modules of the standard library's names."""
-    (tmp_path / "lib").mkdir()
-    for name in ("lib/__init__.py", "lib/pydocs.py", "json.py", "ast.py"):
+    """A foreign lib/, a module of the standard library's name, and the kit's own lib/data/collections.py."""
+    (tmp_path / "lib" / "data").mkdir(parents=True)
+    for name in ("lib/__init__.py", "lib/data/__init__.py", "lib/data/pydocs.py", "json.py", "ast.py"):
         (tmp_path / name).write_text("raise SystemExit('imported from the wrong place')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYTHONPATH", raising=False)

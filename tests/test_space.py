@@ -1,17 +1,9 @@
 """The command that says what takes space removes what nothing refers to, and nothing else."""
 
-import pytest
-
 from lib.machine import store
 from lib.study import identity, space, tables
 from lib.study.experiment import TestSet, vary
 from tests import kit
-
-
-@pytest.fixture
-def experiment(tiny_backbone, tiny_collection):
-    return kit.experiment("info_nce", backbone=tiny_backbone, collection=tiny_collection, group_count=16, batch_size=4,
-                      docs=3, max_length=48, learning_rate=1e-3)  # fmt: skip
 
 
 def names(paths):

@@ -103,6 +103,40 @@ def test_a_strategy_is_the_weighted_sum_of_its_terms():
     assert both.needs_teacher and not named("info_nce").needs_teacher
 
 
+SCORES = torch.tensor([[1.0, 0.5, -1.0], [0.0, 2.0, 1.0]])
+SOURCES = {
+    "labels": torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]), "teacher": torch.tensor([[2.0, 0.0, 1.0], [3.0, -1.0, 0.5]]),
+}  # fmt: skip
+
+
+def test_named_sums_are_the_weighted_sums_of_their_losses():
+    labels, teacher = SOURCES.values()
+    both = {
+        named("info_nce+kl"): 0.5 * losses.info_nce(SCORES, labels) + 0.5 * losses.kl(SCORES, teacher),
+        named("info_nce+kl", temperature=2): (losses.info_nce(SCORES, labels, temperature=2.0)
+                                              + losses.kl(SCORES, teacher, temperature=2.0)) / 2,
+        named("mse+ranknet"): losses.mse(SCORES, teacher) + losses.ranknet(SCORES, labels),
+        named("teacher_ranknet"): losses.ranknet(SCORES, teacher),
+    }  # fmt: skip
+    for strategy, expected in both.items():
+        torch.testing.assert_close(strategy.loss(SCORES, SOURCES), expected)
+
+
+@pytest.mark.parametrize("name", [*strategies.CONTRASTIVE, *strategies.DISTILLATION])
+def test_a_strategy_named_after_a_loss_is_that_loss_against_one_source(name):
+    strategy = strategies.named(name)
+    (source,) = {term.source for term in strategy.terms}
+    assert source == ("teacher" if name in strategies.DISTILLATION else "labels")
+    assert strategy.needs_teacher == (source == "teacher") == (strategy.paradigm == "distillation")
+    targets = SOURCES[source].sigmoid() if name == "bce" else SOURCES[source]
+    torch.testing.assert_close(strategy.loss(SCORES, {source: targets}), getattr(losses, name)(SCORES, targets))
+
+
+def test_only_distillation_needs_a_teacher():
+    needs = {name for name, one in strategies.STRATEGIES.items() if one.needs_teacher}
+    assert needs == {name for name, one in strategies.STRATEGIES.items() if one.paradigm == "distillation"}
+
+
 def test_every_strategy_has_a_style_of_its_own():
     styles = [strategy.style for strategy in strategies.STRATEGIES.values()]
     assert len(set(styles)) == len(styles) and len({colour for colour, _, _ in styles}) == len(styles)

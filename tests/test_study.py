@@ -27,12 +27,6 @@ from tests import kit
 
 
 @pytest.fixture
-def experiment(tiny_backbone, tiny_collection):
-    return kit.experiment("info_nce", backbone=tiny_backbone, collection=tiny_collection, group_count=16, batch_size=4,
-                      docs=3, max_length=48, learning_rate=1e-3)  # fmt: skip
-
-
-@pytest.fixture
 def test_set(tiny_collection):
     return TestSet(tiny_collection, queries=8, depth=10)
 

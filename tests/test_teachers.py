@@ -15,12 +15,6 @@ from lib.training import scoring, strategies
 from tests import kit
 
 
-@pytest.fixture
-def experiment(tiny_backbone, tiny_collection):
-    return kit.experiment("info_nce", backbone=tiny_backbone, collection=tiny_collection, group_count=16, batch_size=4,
-                      docs=3, max_length=48, learning_rate=1e-3)  # fmt: skip
-
-
 def targets(experiment):
     return kit.training_groups(experiment).targets[strategies.TEACHER]
 
