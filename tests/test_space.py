@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from lib.machine import store
 from lib.study import identity, space
 from lib.study import runs as study
@@ -24,6 +26,7 @@ def test_what_todays_code_reads_stays(experiment, tiny_collection, capsys):
     assert caches and caches <= set(space.CACHES)
 
 
+@pytest.mark.slow
 def test_what_another_recipe_made_goes_with_all_that_was_made_from_it(experiment, tiny_collection, monkeypatch):
     test = TestSet(tiny_collection, queries=8, depth=10)
     student = replace(experiment, strategy="kl", teacher=experiment)
