@@ -220,6 +220,7 @@ def test_below_the_split_no_side_sees_the_other(tiny_backbone, found):
 # --- DOT
 
 
+@pytest.mark.slow
 def test_a_bi_encoder_opens_in_sentence_transformers(tiny_backbone, found, tmp_path):
     from sentence_transformers import SentenceTransformer
 

@@ -133,6 +133,7 @@ def test_executed_copies_of_other_parameters_overwrite_nothing(at, data_folder, 
     assert folders == [kept / "smoke", kept / "smoke", kept / "smoke" / "measure=nDCG@10", kept / "laptop"]
 
 
+@pytest.mark.slow
 def test_a_failing_notebook_is_marked_and_named_and_stops_the_rest(at, capsys):
     for name, cell in (("a", "print('fine')"), ("b", "1 / 0"), ("c", "2"), ("d", "3")):
         write(at / f"{name}.ipynb", cell)
@@ -153,6 +154,7 @@ def test_a_kernel_that_dies_is_one_clear_error_and_its_copy_is_kept(at, capsys):
     assert printed(at / "out" / "a.failed.ipynb") == "before\n"
 
 
+@pytest.mark.slow
 def test_a_cell_that_runs_out_of_time_is_one_clear_error(at, capsys, monkeypatch):
     write(at / "a.ipynb", "import time\ntime.sleep(60)")
     limited = functools.partial(papermill.execute_notebook, execution_timeout=1)

@@ -107,6 +107,7 @@ def test_a_queue_gives_negatives_from_earlier_steps(experiment, monkeypatch):
     assert isinstance(kit.model(queued), bi_encoder.BiEncoder)
 
 
+@pytest.mark.slow
 def test_a_queue_teaches(experiment):
     queued = vary(experiment, strategy="info_nce", options=(*COSINE, ("scale", 20.0)), batching=Queue(16), batch_size=4,
                      epochs=30, learning_rate=3e-3)  # fmt: skip

@@ -95,6 +95,7 @@ def test_layers_are_kept_in_order(tiny_backbone):
         cross_encoder.build(tiny_backbone, (0, 7), 0)
 
 
+@pytest.mark.slow
 def test_a_saved_ranker_scores_the_same_here_and_in_sentence_transformers(pairs, tiny_backbone, tmp_path, float32):
     from sentence_transformers import CrossEncoder
 

@@ -309,6 +309,7 @@ print(nearest.build(Path(sys.argv[1]), Identity("model", "collection"), nearest.
 """
 
 
+@pytest.mark.slow
 def test_a_killed_build_leaves_nothing_that_loads(folder, data_folder):
     half_way = """
 whole = nearest.faiss.write_index
@@ -332,6 +333,7 @@ nearest.faiss.write_index = half
     assert index.total == 3000 and not left[0].exists()
 
 
+@pytest.mark.slow
 def test_two_processes_build_once(folder, data_folder):
     slow = """
 whole = nearest._write

@@ -16,6 +16,7 @@ def domains(tmp_path_factory):
     return {name: collections.load(str(folder / name)) for name in pydocs.DOMAINS}
 
 
+@pytest.mark.slow
 def test_every_domain_has_enough_to_measure_on(domains):
     assert len(domains["pydocs"].split("test")) >= 300
     assert len(domains["pydocs"].split("train")) >= 4000
@@ -24,6 +25,7 @@ def test_every_domain_has_enough_to_measure_on(domains):
         assert len(domains[name].split("test")) >= 200
 
 
+@pytest.mark.slow
 def test_no_positive_of_a_test_or_dev_query_is_a_training_positive(domains):
     judged = domains["pydocs"].judgements
     train = set(judged["train"]["document"])
@@ -32,6 +34,7 @@ def test_no_positive_of_a_test_or_dev_query_is_a_training_positive(domains):
         assert not set(judged["train"]["query"]) & set(judged[split]["query"])
 
 
+@pytest.mark.slow
 def test_no_relevant_passage_contains_its_query(domains):
     for collection in domains.values():
         for judged in collection.judgements.values():
@@ -39,6 +42,7 @@ def test_no_relevant_passage_contains_its_query(domains):
                 assert pydocs.words(collection.queries[query]) not in pydocs.words(collection.documents[document])
 
 
+@pytest.mark.slow
 def test_no_text_appears_twice(domains):
     for collection in domains.values():
         assert len({pydocs.words(text) for text in collection.queries.values()}) == len(collection.queries)
@@ -84,6 +88,7 @@ def test_sources_are_parsed_not_imported():
     assert "parse" in called and not {"eval", "exec", "__import__", "import_module"} & called
 
 
+@pytest.mark.slow
 def test_workers_import_nothing_of_the_callers_folder(tmp_path, monkeypatch):
     """A foreign lib/, a module of the standard library's name, and the kit's own lib/data/collections.py."""
     (tmp_path / "lib" / "data").mkdir(parents=True)

@@ -1,5 +1,7 @@
 """The command that says what takes space removes what nothing refers to, and nothing else."""
 
+import pytest
+
 from lib.machine import store
 from lib.study import identity, space, tables
 from lib.study.experiment import TestSet, vary
@@ -22,6 +24,7 @@ def test_what_todays_code_reads_stays(experiment, tiny_collection, capsys):
     assert caches and caches <= set(space.CACHES)
 
 
+@pytest.mark.slow
 def test_what_another_recipe_made_goes_with_all_that_was_made_from_it(experiment, tiny_collection, monkeypatch):
     test = TestSet(tiny_collection, queries=8, depth=10)
     student = vary(experiment, strategy="kl", teacher=experiment)

@@ -224,6 +224,7 @@ def start(experiment, *arguments):
                             env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["training", "writing"])
 def test_a_killed_run_leaves_nothing_that_counts(experiment, moment):
     killed = start(experiment, moment)
@@ -237,6 +238,7 @@ def test_a_killed_run_leaves_nothing_that_counts(experiment, moment):
     assert not list(folder.glob(".*.partial"))
 
 
+@pytest.mark.slow
 def test_two_studies_at_once_train_a_run_once(experiment):
     both = [start(experiment), start(experiment)]
     outputs = [json.loads(process.communicate()[0]) for process in both]
