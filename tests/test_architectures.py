@@ -7,6 +7,7 @@ import transformers
 
 from lib import models
 from lib.models import backbone, colbert, ranker, tk, tokens
+from lib.models.vectors import Vectors
 from lib.study import runs as study
 from lib.training import scoring
 
@@ -141,17 +142,21 @@ QUERY, QUERY_MASK = vectors([[1, 0], [0, 2], [3, 3]]), torch.tensor([[True, True
 DOCUMENT, DOCUMENT_MASK = vectors([[1, 1], [-1, 2], [10, 10]]), torch.tensor([[True, True, False]])
 
 
+def max_sim(query, document):
+    return colbert.max_sim(Vectors(query, QUERY_MASK), Vectors(document[:, None], DOCUMENT_MASK[:, None]))
+
+
 def test_max_sim_by_hand():
-    score = colbert.max_sim(QUERY, QUERY_MASK, DOCUMENT[:, None], DOCUMENT_MASK[:, None])
+    score = max_sim(QUERY, DOCUMENT)
     assert score.item() == pytest.approx(5.0, abs=1e-12)  # 1 from the first query token, 4 from the second
     unit = [torch.nn.functional.normalize(part, dim=-1) for part in (QUERY, DOCUMENT)]
-    score = colbert.max_sim(unit[0], QUERY_MASK, unit[1][:, None], DOCUMENT_MASK[:, None])
+    score = max_sim(*unit)
     assert score.item() == pytest.approx(1.6015339721864632, abs=1e-12)
 
 
 def test_padding_never_beats_a_document_whose_every_similarity_is_negative():
     document = vectors([[-1, -2], [-3, -1], [0, 0]])
-    score = colbert.max_sim(QUERY, QUERY_MASK, document[:, None], DOCUMENT_MASK[:, None])
+    score = max_sim(QUERY, document)
     assert score.item() == -3.0  # -1 and -2; zero-filled padding would give 0
 
 
@@ -171,7 +176,7 @@ def test_punctuation_can_be_left_out():
         vocab_size=12, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16))  # fmt: skip
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", ",", "."]
     tokenizer = transformers.BertTokenizerFast(vocab={word: number for number, word in enumerate(vocabulary)})
-    text = tokenizer("a , b .", return_tensors="pt")
+    text = dict(tokenizer("a , b .", return_tensors="pt"))
     for kept, counted in ((True, [1, 1, 1, 1, 1, 1]), (False, [1, 1, 0, 1, 0, 1])):
         model = colbert.ColBERT(encoder, tokenizer, dim=8, punctuation=kept).eval()
         assert model.encode_documents(text)[1].int().tolist() == [counted]
@@ -185,7 +190,8 @@ def test_kernel_features_by_hand():
     axes = torch.eye(4, dtype=torch.float64)
     query, document = axes[None, :3], torch.stack([axes[0], axes[0] + axes[1], axes[2], axes[3]])[None, None]
     query_mask, document_mask = torch.tensor([[True, True, False]]), torch.tensor([[[True, True, True, False]]])
-    features = tk.kernel_features(query, query_mask, document, document_mask, torch.ones(11, dtype=torch.float64))
+    both = Vectors(query, query_mask), Vectors(document, document_mask)
+    features = tk.kernel_features(*both, torch.ones(11, dtype=torch.float64))
     expected = [-4.275700848231142, -2.1320112459236817, 0.00602489122296402, -4.289194595661539, -8.27316751796895,
                 -0.30685279491246165, -0.3068528194400375, -8.306852819440055, -24.306852819440053, -46.051701859880914,
                 -46.051701859880914]  # fmt: skip

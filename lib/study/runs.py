@@ -244,12 +244,8 @@ def nearest_documents(experiment: Experiment, collection: Collection, queries: l
         ranker = model(experiment)
         read = _layout(ranker, collection, experiment)
         stored = encode(ranker, read, experiment.key, collection)
-        index = nearest.load(
-            nearest.build(stored.folder, stored.identity, nearest.Flat()), model=experiment.key,
-            collection=collection.fingerprint,
-        )  # fmt: skip
-        vectors, _ = scoring.encode_queries(ranker, read, queries)
-        scores, rows = nearest.search(index, vectors[:, 0], depth)
+        index = nearest.build(stored, Identity(experiment.key, collection.fingerprint), "Flat")
+        scores, rows = nearest.search(index, scoring.encode_queries(ranker, read, queries).values[:, 0], depth)
         measures.as_run(queries, stored.names, rows, scores).to_parquet(folder / "run.parquet")
 
     name = store.key(experiment.key, collection.fingerprint, queries, depth)
