@@ -17,7 +17,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import faiss
@@ -36,11 +35,11 @@ DEPTHS, QUERIES, SINGLE, BATCH = (10, 100), 1_024, 100, 64
 SIZES = {"full": 1_000_000, "tiny": 1_000}  # passages
 ROOT = Path(__file__).parents[1]
 RESCORED = 4  # times the depth, searched by IVF-PQ before exact inner products order what was found
-PARAMETERS = {"flat": nearest.Flat(), "hnsw": nearest.HNSW(m=16, ef_construction=80), "ivf_pq": nearest.IVFPQ()}
-EFFORTS = {"flat": [None], "hnsw": [16, 32, 64, 128, 256, 512], "ivf_pq": [1, 4, 16, 64, 256]}
+FACTORIES = {"flat": "Flat", "hnsw": "HNSW16_SQfp16", "ivf_pq": "IVF1024,PQ48"}
+EFFORTS = {"flat": [1], "hnsw": [16, 32, 64, 128, 256, 512], "ivf_pq": [1, 4, 16, 64, 256]}
 STYLE = {
     ("flat", 0): ("exact", "#111111", "*", "none"),
-    ("hnsw", 0): ("HNSW, by ef_search", "#08306b", "o", "-"),
+    ("hnsw", 0): ("HNSW, by efSearch", "#08306b", "o", "-"),
     ("ivf_pq", 0): ("IVF-PQ, by nprobe", "#e6770b", "s", "--"),
     ("ivf_pq", RESCORED): (f"IVF-PQ, {RESCORED}x as deep, rescored from the store", "#777777", "^", ":"),
 }
@@ -68,31 +67,31 @@ def generate(folder: Path, count: int) -> dict:
     start = time.perf_counter()
     (folder / "vectors").mkdir()
     names = [f"p{number}" for number in range(count)]
-    vectors.write(folder / "vectors", names, passages(count, 1), DIM, "float16", IDENTITY)
+    chunks = (chunk[:, None] for chunk in passages(count, 1))
+    vectors.write(folder / "vectors", names, chunks, DIM, "float16", IDENTITY)
     return {"seconds": time.perf_counter() - start, "peak": peak_mib()}
 
 
 def build(folder: Path, kind: str) -> dict:
     start = time.perf_counter()
-    built = nearest.build(folder / "vectors", IDENTITY, PARAMETERS[kind])
-    return {
-        "folder": str(built), "build_seconds": time.perf_counter() - start, "build_peak_mib": peak_mib(),
-        "index_mib": (built / "index.faiss").stat().st_size / 2**20,
-    }  # fmt: skip
+    nearest.build(VectorStore(folder / "vectors"), IDENTITY, FACTORIES[kind])
+    seconds = time.perf_counter() - start
+    newest = max(store.data_folder().glob("indexes/*/index.faiss"), key=lambda path: path.stat().st_mtime)
+    return {"build_seconds": seconds, "build_peak_mib": peak_mib(), "index_mib": newest.stat().st_size / 2**20}
 
 
-def search(folder: Path, kind: str, built: str, rescored: int) -> dict:
-    index = nearest.load(Path(built), model=IDENTITY.model, collection=IDENTITY.collection)
+def search(folder: Path, kind: str, rescored: int) -> dict:
+    stored = VectorStore(folder / "vectors")
+    index = nearest.build(stored, IDENTITY, FACTORIES[kind])  # it was built by the step before
     queries = next(passages(QUERIES, 2))
-    store = VectorStore(folder / "vectors") if rescored else None
     rows = []
     for depth, effort in itertools.product(DEPTHS, EFFORTS[kind]):
         if kind == "hnsw" and effort < depth:
             continue  # a graph holds at least as many candidates as are asked for
 
-        def look(some: np.ndarray, depth: int = depth, effort: int | None = effort) -> np.ndarray:
+        def look(some: np.ndarray, depth: int = depth, effort: int = effort) -> np.ndarray:
             found = nearest.search(index, some, depth * max(rescored, 1), effort=effort)[1]
-            return nearest.rescore(store, some, found)[1][:, :depth] if rescored else found
+            return rescore(stored, some, found)[:, :depth] if rescored else found
 
         # the batches read every page that the single queries then find in memory
         batch, found = timed(look, [queries[start : start + BATCH] for start in range(0, QUERIES, BATCH)])
@@ -104,6 +103,13 @@ def search(folder: Path, kind: str, built: str, rescored: int) -> dict:
         row = {"kind": kind, "rescored": rescored, "effort": effort, "depth": depth, "recall": recall}
         rows.append(row | {"single_ms": single, "batch_ms": batch / BATCH})
     return {"rows": rows, "search_peak_mib": peak_mib()}
+
+
+def rescore(stored: VectorStore, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Rows (n, depth) in the order of the stored vectors' own inner products, which codes only approximate."""
+    scores = np.einsum("nd,nkd->nk", queries, stored.flat[np.maximum(rows, 0)].astype(np.float32))
+    order = np.argsort(-np.where(rows < 0, -np.inf, scores), axis=1, kind="stable")
+    return np.take_along_axis(rows, order, 1)
 
 
 def timed(look: Callable[[np.ndarray], np.ndarray], batches: list[np.ndarray]) -> tuple[float, list[np.ndarray]]:
@@ -127,15 +133,15 @@ def in_a_process(folder: Path, *step: object) -> dict:
 def measure(folder: Path, count: int) -> pd.DataFrame:
     print("passages", in_a_process(folder, "generate", count), flush=True)
     tables = []
-    for kind, parameters in PARAMETERS.items():
+    for kind, factory in FACTORIES.items():
         built = in_a_process(folder, "build", kind)
         print(kind, built, flush=True)
         for rescored in (0, RESCORED) if kind == "ivf_pq" else (0,):
-            found = in_a_process(folder, "search", kind, built["folder"], rescored)
+            found = in_a_process(folder, "search", kind, rescored)
             table = pd.DataFrame(found.pop("rows")).assign(passages=count, **built, **found)
-            tables.append(table.assign(parameters=json.dumps(asdict(parameters)), conditions=conditions()))
-            print(table.drop(columns="folder").round(4).to_string(), flush=True)
-    return pd.concat(tables, ignore_index=True).drop(columns="folder")
+            tables.append(table.assign(parameters=factory, conditions=conditions()))
+            print(table.round(4).to_string(), flush=True)
+    return pd.concat(tables, ignore_index=True)
 
 
 def conditions() -> str:
@@ -157,7 +163,7 @@ def draw(table: pd.DataFrame, path: Path) -> None:
                 some[column], some["recall"], color=colour, marker=marker, linestyle=dash, markersize=7,
                 label=f"{label} ({some['index_mib'].iloc[0]:,.0f} MiB)",
             )  # fmt: skip
-            for _, row in some[some["effort"].notna()].iterrows():
+            for _, row in some[some["kind"] != "flat"].iterrows():
                 place = (row[column], row["recall"])
                 axes.annotate(
                     f"{row['effort']:.0f}", place, (4, -11), textcoords="offset points", fontsize=7, color=colour

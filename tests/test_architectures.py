@@ -7,8 +7,9 @@ import transformers
 
 from lib import models
 from lib.models import backbone, colbert, ranker, tk, tokens
-from lib.study import runs as study
+from lib.models.vectors import Vectors
 from lib.training import scoring
+from tests import kit
 from tests.conftest import padded, same_weights
 
 ARCHITECTURES = sorted(models.ARCHITECTURES)
@@ -38,7 +39,7 @@ def pairs(found, count=6):
 def test_a_score_depends_on_its_pair_alone(architecture, options, tiny_backbone, found):
     """Not on padding, on the other pairs of a batch, nor on the number of documents a query has."""
     model = build(architecture, options, tiny_backbone)
-    layout = study.layout(model, found, tiny_backbone, 32)
+    layout = kit.inputs(model, found, tiny_backbone, 32)
     queries, documents = pairs(found)
     whole = scoring.score(model, layout, queries[:, None], documents)
     np.testing.assert_allclose(
@@ -54,11 +55,11 @@ def test_a_score_depends_on_its_pair_alone(architecture, options, tiny_backbone,
 
 
 @pytest.mark.parametrize(("architecture", "options"), [one for one in VARIANTS if one[0] != "cat"], ids=NAMES[1:])
-def test_stored_documents_score_as_joint_ones(architecture, options, tiny_backbone, found):
+def test_stored_documents_score_as_joint_ones(architecture, options, tiny_backbone, found, tmp_path):
     model = build(architecture, options, tiny_backbone)
-    layout = study.layout(model, found, tiny_backbone, 32)
+    layout = kit.inputs(model, found, tiny_backbone, 32)
     queries, documents = pairs(found)
-    store = study.encode(model, layout, architecture + repr(options), found)
+    store = kit.encoded(model, layout, found, tmp_path)
     rows = layout.documents.rows(documents.ravel()).reshape(documents.shape)
     with torch.no_grad():
         joint = model(layout.batch(layout.queries.rows(queries), rows), documents.shape[1])
@@ -74,7 +75,7 @@ def test_a_saved_ranker_is_the_same(architecture, options, tiny_backbone, found,
     assert type(again) is type(model) and again.options == model.options
     same_weights(again, model)
     queries, documents = pairs(found)
-    layout = study.layout(model, found, tiny_backbone, 32)
+    layout = kit.inputs(model, found, tiny_backbone, 32)
     ours, theirs = (scoring.score(one, layout, queries[:, None], documents) for one in (model, again))
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
@@ -95,7 +96,7 @@ def test_every_parameter_learns(architecture, tiny_backbone, found):
     """A gradient reaches every trained parameter, but the pooler where no score goes through it."""
     options = {"heads": 4} if architecture == "tk" else {"dim": 16} if architecture == "colbert" else {}
     model = build(architecture, options, tiny_backbone).train()
-    layout = study.layout(model, found, tiny_backbone, 32)
+    layout = kit.inputs(model, found, tiny_backbone, 32)
     queries, documents = pairs(found)
     batch = layout.batch(
         layout.queries.rows(queries), layout.documents.rows(documents.ravel()).reshape(documents.shape)
@@ -129,23 +130,27 @@ QUERY, QUERY_MASK = vectors([[1, 0], [0, 2], [3, 3]]), torch.tensor([[True, True
 DOCUMENT, DOCUMENT_MASK = vectors([[1, 1], [-1, 2], [10, 10]]), torch.tensor([[True, True, False]])
 
 
+def max_sim(query, document):
+    return colbert.max_sim(Vectors(query, QUERY_MASK), Vectors(document[:, None], DOCUMENT_MASK[:, None]))
+
+
 def test_max_sim_by_hand():
-    score = colbert.max_sim(QUERY, QUERY_MASK, DOCUMENT[:, None], DOCUMENT_MASK[:, None])
+    score = max_sim(QUERY, DOCUMENT)
     assert score.item() == pytest.approx(5.0, abs=1e-12)  # 1 from the first query token, 4 from the second
     unit = [torch.nn.functional.normalize(part, dim=-1) for part in (QUERY, DOCUMENT)]
-    score = colbert.max_sim(unit[0], QUERY_MASK, unit[1][:, None], DOCUMENT_MASK[:, None])
+    score = max_sim(*unit)
     assert score.item() == pytest.approx(1.6015339721864632, abs=1e-12)
 
 
 def test_padding_never_beats_a_document_whose_every_similarity_is_negative():
     document = vectors([[-1, -2], [-3, -1], [0, 0]])
-    score = colbert.max_sim(QUERY, QUERY_MASK, document[:, None], DOCUMENT_MASK[:, None])
+    score = max_sim(QUERY, document)
     assert score.item() == -3.0  # -1 and -2; zero-filled padding would give 0
 
 
 def test_a_query_is_filled_up_with_masks(tiny_backbone, found):
     tokenizer = backbone.tokenizer(tiny_backbone)
-    layout = study.layout(build("colbert", {"dim": 16, "masks": 3}, tiny_backbone), found, tiny_backbone, 32)
+    layout = kit.inputs(build("colbert", {"dim": 16, "masks": 3}, tiny_backbone), found, tiny_backbone, 32)
     batch = layout.batch(np.array([0]), np.array([[0]]))
     kept = batch["queries"]["input_ids"][0, : int(batch["queries"]["attention_mask"].sum())].tolist()
     text = next(iter(found.queries.values()))
@@ -159,7 +164,7 @@ def test_punctuation_can_be_left_out():
         vocab_size=12, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16))  # fmt: skip
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", ",", "."]
     tokenizer = transformers.BertTokenizerFast(vocab={word: number for number, word in enumerate(vocabulary)})
-    text = tokenizer("a , b .", return_tensors="pt")
+    text = dict(tokenizer("a , b .", return_tensors="pt"))
     for kept, counted in ((True, [1, 1, 1, 1, 1, 1]), (False, [1, 1, 0, 1, 0, 1])):
         model = colbert.ColBERT(encoder, tokenizer, dim=8, punctuation=kept).eval()
         assert model.encode_documents(text)[1].int().tolist() == [counted]
@@ -173,7 +178,8 @@ def test_kernel_features_by_hand():
     axes = torch.eye(4, dtype=torch.float64)
     query, document = axes[None, :3], torch.stack([axes[0], axes[0] + axes[1], axes[2], axes[3]])[None, None]
     query_mask, document_mask = torch.tensor([[True, True, False]]), torch.tensor([[[True, True, True, False]]])
-    features = tk.kernel_features(query, query_mask, document, document_mask, torch.ones(11, dtype=torch.float64))
+    both = Vectors(query, query_mask), Vectors(document, document_mask)
+    features = tk.kernel_features(*both, torch.ones(11, dtype=torch.float64))
     expected = [-4.275700848231142, -2.1320112459236817, 0.00602489122296402, -4.289194595661539, -8.27316751796895,
                 -0.30685279491246165, -0.3068528194400375, -8.306852819440055, -24.306852819440053, -46.051701859880914,
                 -46.051701859880914]  # fmt: skip
@@ -195,21 +201,21 @@ def test_without_a_split_it_is_the_cross_encoder(tiny_backbone, found):
     """With documents placed where the query ends; that place is the one documented difference."""
     cat = models.build("cat", tiny_backbone, None, 5)
     queries, documents = pairs(found)
-    words = next(int(length) for length in study.layout(cat, found, tiny_backbone, 32).queries.lengths)
+    words = next(int(length) for length in kit.inputs(cat, found, tiny_backbone, 32).queries.lengths)
     model = models.build("prettr", tiny_backbone, None, 5, split=0, offset=words + 2)
     scores = [
-        scoring.score(one, study.layout(one, found, tiny_backbone, 32), queries[:, None], documents)
+        scoring.score(one, kit.inputs(one, found, tiny_backbone, 32), queries[:, None], documents)
         for one in (cat, model)
     ]
     np.testing.assert_allclose(*scores, atol=1e-5)
     further = models.build("prettr", tiny_backbone, None, 5, split=0, offset=words + 9)
-    other = scoring.score(further, study.layout(further, found, tiny_backbone, 32), queries[:, None], documents)
+    other = scoring.score(further, kit.inputs(further, found, tiny_backbone, 32), queries[:, None], documents)
     assert np.abs(other - scores[0]).max() > 1e-3  # and it is a difference
 
 
 def test_below_the_split_no_side_sees_the_other(tiny_backbone, found):
     model = models.build("prettr", tiny_backbone, None, 0, split=1, offset=16)
-    layout = study.layout(model, found, tiny_backbone, 32)
+    layout = kit.inputs(model, found, tiny_backbone, 32)
     one, other = (layout.batch(np.array([query]), np.array([[7]])) for query in (0, 1))
     assert not torch.equal(one["queries"]["input_ids"], other["queries"]["input_ids"])
     with torch.no_grad():
@@ -229,7 +235,7 @@ def test_a_bi_encoder_opens_in_sentence_transformers(tiny_backbone, found, tmp_p
         folder = tmp_path / pooling
         model.save(folder, backbone.tokenizer(tiny_backbone), 32)
         queries, documents = pairs(found)
-        ours = scoring.score(model, study.layout(model, found, tiny_backbone, 32), queries[:, None], documents)
+        ours = scoring.score(model, kit.inputs(model, found, tiny_backbone, 32), queries[:, None], documents)
         theirs = SentenceTransformer(str(folder), device="cpu")
         assert theirs.similarity_fn_name == similarity
         asked = theirs.encode([found.queries[query] for query in queries], show_progress_bar=False)
@@ -240,12 +246,12 @@ def test_a_bi_encoder_opens_in_sentence_transformers(tiny_backbone, found, tmp_p
 
 def test_similarities_of_a_batch_hold_every_pair(tiny_backbone, found):
     model = models.build("dot", tiny_backbone, None, 0, similarity="cosine")
-    layout = study.layout(model, found, tiny_backbone, 32)
+    layout = kit.inputs(model, found, tiny_backbone, 32)
     queries, documents = pairs(found, 3)
     rows = layout.documents.rows(documents.ravel()).reshape(documents.shape)
     batch = layout.batch(layout.queries.rows(queries), rows)
     with torch.no_grad():
-        every, own = model(batch, 5, in_batch=True), model(batch, 5)
+        every, own = ranker.InBatch(model)(batch, 5), model(batch, 5)
         asked, given = model.vectors(batch, 5)
     assert every.scores.shape == every.documents.shape == (3, 3, 5)
     for row in range(3):

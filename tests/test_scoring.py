@@ -8,8 +8,8 @@ import torch
 
 from lib import models
 from lib.models.vectors import Identity, VectorStore
-from lib.study import runs as study
 from lib.training import scoring
+from tests import kit
 
 IDENTITY = Identity("model", "collection")
 
@@ -20,7 +20,7 @@ OPTIONS = {"cat": {}, "dot": {}, "colbert": {"dim": 16, "masks": 4}}
 def build(architecture, found, tiny_backbone):
     """A model, and how it reads texts."""
     model = models.build(architecture, tiny_backbone, None, 0, **OPTIONS[architecture])
-    return model, study.layout(model, found, tiny_backbone, 32)
+    return model, kit.inputs(model, found, tiny_backbone, 32)
 
 
 def encoded(model):

@@ -10,11 +10,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 import transformers
+from jaxtyping import Float
 from torch import Tensor
 
 from lib.losses.margins import Similarities
 from lib.models import backbone, weights
-from lib.models.ranker import LateRanker, float32
+from lib.models.ranker import LateRanker, Tokens, float32
+from lib.models.vectors import Vectors
 
 POOLING = ("mean", "cls")
 SIMILARITY = ("dot", "cosine")
@@ -41,13 +43,13 @@ class BiEncoder(LateRanker):
         super().__init__({"pooling": pooling, "similarity": similarity, "scale": scale})
         self.transformer = transformer
 
-    def encode_queries(self, tokens: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def encode_queries(self, tokens: Tokens) -> Vectors:
         """As for documents, times the scale."""
         vectors, mask = self.encode_documents(tokens)
-        return vectors * self.options["scale"], mask
+        return Vectors(vectors * self.options["scale"], mask)
 
-    def encode_documents(self, tokens: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Token ids and mask (batch, width) -> one vector each (batch, 1, dim), of length 1 for cosine."""
+    def encode_documents(self, tokens: Tokens) -> Vectors:
+        """One vector per text, (batch, 1, dim), of length 1 for cosine."""
         (hidden,) = float32(self.transformer(**tokens).last_hidden_state)  # (batch, width, dim)
         if self.options["pooling"] == "cls":
             vectors = hidden[:, 0]
@@ -56,25 +58,29 @@ class BiEncoder(LateRanker):
             vectors = (hidden * mask).sum(1) / mask.sum(1)
         if self.options["similarity"] == "cosine":
             vectors = F.normalize(vectors, dim=-1)
-        return vectors.unsqueeze(1), torch.ones(len(vectors), 1, dtype=torch.bool, device=vectors.device)
+        return _counted(vectors.unsqueeze(1))
 
-    def late(self, queries: Tensor, query_mask: Tensor, documents: Tensor, document_mask: Tensor) -> Tensor:
-        """(batch, 1, dim) queries, (batch or 1, docs, 1, dim) documents -> (batch, docs)."""
-        with torch.autocast(queries.device.type, enabled=False):
-            return (queries @ documents.squeeze(2).transpose(1, 2)).squeeze(1)
+    def late(self, queries: Vectors, documents: Vectors) -> Float[Tensor, "batch docs"]:
+        """Dot products."""
+        with torch.autocast(queries.values.device.type, enabled=False):
+            return (queries.values @ documents.values.squeeze(2).transpose(1, 2)).squeeze(1)
 
-    def vectors(self, tokens: dict[str, dict[str, Tensor]], docs: int) -> tuple[Tensor, Tensor]:
-        """One step's tokens -> queries (batch, dim), documents (batch, docs, dim)."""
-        queries, documents = self.encode_queries(tokens["queries"])[0], self.encode_documents(tokens["documents"])[0]
-        return queries.squeeze(1), documents.squeeze(1).unflatten(0, (-1, docs))
+    def vectors(
+        self, tokens: dict[str, Tokens], docs: int
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch docs dim"]]:
+        """Queries and documents of one step's tokens."""
+        queries, documents = self.encode_queries(tokens["queries"]), self.encode_documents(tokens["documents"])
+        return queries.values.squeeze(1), documents.values.squeeze(1).unflatten(0, (-1, docs))
 
-    def scores_of(self, queries: Tensor, documents: Tensor) -> Tensor:
+    def scores_of(self, queries: Float[Tensor, "batch dim"], documents: Float[Tensor, "batch docs dim"]) -> Tensor:
         """The scores of a step, from its `vectors`."""
-        return self.late(*_with_masks(queries, documents))
+        return self.late(_counted(queries.unsqueeze(1)), _counted(documents.unsqueeze(2)))
 
-    def similarities_of(self, queries: Tensor, documents: Tensor) -> Similarities:
+    def similarities_of(
+        self, queries: Float[Tensor, "batch dim"], documents: Float[Tensor, "batch docs dim"]
+    ) -> Similarities:
         """The similarities of a whole batch, from its `vectors`."""
-        return self.similarities(*_with_masks(queries, documents))
+        return self.similarities(_counted(queries.unsqueeze(1)), _counted(documents.unsqueeze(2)))
 
     def _save_weights(self, folder: Path, max_length: int) -> None:
         with weights.quiet():
@@ -82,10 +88,9 @@ class BiEncoder(LateRanker):
         _write_layout(folder, self.options, self.transformer.config.hidden_size, max_length)
 
 
-def _with_masks(queries: Tensor, documents: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    queries, documents = queries.unsqueeze(1), documents.unsqueeze(2)
-    masks = [torch.ones(part.shape[:-1], dtype=torch.bool, device=part.device) for part in (queries, documents)]
-    return queries, masks[0], documents, masks[1]
+def _counted(values: Float[Tensor, "*texts vectors dim"]) -> Vectors:
+    """Vectors that all count."""
+    return Vectors(values, torch.ones(values.shape[:-1], dtype=torch.bool, device=values.device))
 
 
 def build(

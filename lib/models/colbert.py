@@ -12,10 +12,12 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 import transformers
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lib.models import backbone, weights
-from lib.models.ranker import LateRanker, drawn_from, float32
+from lib.models.ranker import LateRanker, Tokens, drawn_from, float32
+from lib.models.vectors import Vectors
 
 PROJECTION = "projection.safetensors"
 SIMILARITY = ("dot", "cosine")
@@ -25,18 +27,18 @@ SIMILARITY = ("dot", "cosine")
 GAIN = 0.25
 
 
-def max_sim(queries: Tensor, query_mask: Tensor, documents: Tensor, document_mask: Tensor) -> Tensor:
-    """Sum over query tokens of the largest dot product with a document token.
+def max_sim(queries: Vectors, documents: Vectors) -> Float[Tensor, "batch docs"]:
+    """Sum over query tokens of the largest dot product with a document token; -inf for a document without vectors.
 
-    queries (batch, query tokens, dim), documents (batch or 1, docs, document tokens, dim), masks without dim ->
-    (batch, docs). Padding is -inf before the maximum, so a document whose every similarity is negative keeps its score.
-    A document without vectors has -inf.
+    queries (batch, query tokens, dim), documents (batch or 1, docs, document tokens, dim).
     """
-    if not documents.shape[2]:
-        return queries.new_full((len(queries), documents.shape[1]), -torch.inf)
-    similarity = queries.unsqueeze(1) @ documents.transpose(-1, -2)  # (batch, docs, query tokens, document tokens)
-    similarity = similarity.masked_fill(~document_mask.unsqueeze(2), -torch.inf)
-    return similarity.amax(-1).masked_fill(~query_mask.unsqueeze(1), 0.0).sum(-1)
+    if not documents.mask.shape[2]:
+        return queries.values.new_full((len(queries.values), documents.mask.shape[1]), -torch.inf)
+    # (batch, docs, query tokens, document tokens)
+    similarity = queries.values.unsqueeze(1) @ documents.values.transpose(-1, -2)
+    # -inf before the maximum: a document whose every similarity is negative keeps its score.
+    similarity = similarity.masked_fill(~documents.mask.unsqueeze(2), -torch.inf)
+    return similarity.amax(-1).masked_fill(~queries.mask.unsqueeze(1), 0.0).sum(-1)
 
 
 class ColBERT(LateRanker):
@@ -66,22 +68,22 @@ class ColBERT(LateRanker):
         left_out = torch.tensor([mark for mark in marks if mark != tokenizer.unk_token_id], dtype=torch.long)
         self.register_buffer("left_out", left_out, persistent=False)
 
-    def encode_queries(self, tokens: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Token ids and mask (batch, width) -> vectors (batch, width, dim), mask (batch, width)."""
+    def encode_queries(self, tokens: Tokens) -> Vectors:
+        """One vector per token."""
         (vectors,) = float32(self.projection(self.transformer(**tokens).last_hidden_state))
         if self.options["similarity"] == "cosine":
             vectors = F.normalize(vectors, dim=-1)
-        return vectors, tokens["attention_mask"].bool()
+        return Vectors(vectors, tokens["attention_mask"].bool())
 
-    def encode_documents(self, tokens: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def encode_documents(self, tokens: Tokens) -> Vectors:
         """As for queries, without the tokens that are left out."""
         vectors, mask = self.encode_queries(tokens)
-        return vectors, mask & ~torch.isin(tokens["input_ids"], self.left_out)
+        return Vectors(vectors, mask & ~torch.isin(tokens["input_ids"], self.left_out))
 
-    def late(self, queries: Tensor, query_mask: Tensor, documents: Tensor, document_mask: Tensor) -> Tensor:
-        """MaxSim in float32; see `max_sim`."""
-        with torch.autocast(queries.device.type, enabled=False):
-            return max_sim(queries, query_mask, documents, document_mask)
+    def late(self, queries: Vectors, documents: Vectors) -> Float[Tensor, "batch docs"]:
+        """`max_sim` in float32."""
+        with torch.autocast(queries.values.device.type, enabled=False):
+            return max_sim(queries, documents)
 
     def expansion(self, tokenizer: transformers.PreTrainedTokenizerFast) -> tuple[int, ...]:
         """[MASK] tokens, `masks` of them.

@@ -12,8 +12,9 @@ import transformers
 from torch import nn
 
 from lib.models import backbone, weights
+from lib.models.ragged import Ragged
 from lib.models.ranker import Ranker, check_length, drawn_from
-from lib.models.tokens import PairTokens, Pattern, TokenStore
+from lib.models.tokens import PairTokens, Pattern
 
 
 class Float32Linear(nn.Linear):
@@ -44,8 +45,8 @@ class CrossEncoder(Ranker):
 
     def layout(
         self,
-        queries: TokenStore,
-        documents: TokenStore,
+        queries: Ragged,
+        documents: Ragged,
         tokenizer: transformers.PreTrainedTokenizerFast,
         max_length: int,
         max_query: int | None = 64,

@@ -12,13 +12,16 @@ from pathlib import Path
 import safetensors.torch
 import torch
 import transformers
+from jaxtyping import Float
 from torch import Tensor, nn
 from transformers.masking_utils import create_bidirectional_mask
 
 from lib.models import backbone, weights
 from lib.models.cross_encoder import classifier, keep_float32, save_classifier
-from lib.models.ranker import LateRanker, check_length, drawn_from, float32
-from lib.models.tokens import Pattern, SeparateTokens, Side, TokenStore, check_room
+from lib.models.ragged import Ragged
+from lib.models.ranker import LateRanker, Tokens, check_length, drawn_from, float32
+from lib.models.tokens import Pattern, SeparateTokens, Side, check_room
+from lib.models.vectors import Vectors
 
 COMPRESSION = "compression.safetensors"
 # Whose layers can be run one by one: absolute positions, and no state between the layers (as MPNet's and DeBERTa's
@@ -74,7 +77,8 @@ class PreTTR(LateRanker):
             hidden = hidden[0] if isinstance(hidden, tuple) else hidden
         return hidden
 
-    def _lower(self, tokens: dict[str, Tensor], first: int, kind: int) -> tuple[Tensor, Tensor]:
+    def _lower(self, tokens: Tokens, first: int, kind: int) -> Vectors:
+        """Hidden states at the split of texts at places from `first` on, of token type `kind`."""
         ids, mask = tokens["input_ids"], tokens["attention_mask"].bool()
         base = self.transformer.base_model
         first += backbone.first_position(base)
@@ -84,27 +88,26 @@ class PreTTR(LateRanker):
         hidden = base.embeddings(input_ids=ids, **places)
         if hasattr(base, "embeddings_project"):  # ELECTRA
             hidden = base.embeddings_project(hidden)
-        return self._run(hidden, mask, self._layers[: self.options["split"]]), mask
+        return Vectors(self._run(hidden, mask, self._layers[: self.options["split"]]), mask)
 
-    def encode_queries(self, tokens: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """[CLS] query [SEP] up to the split: (batch, width, dim), mask (batch, width)."""
+    def encode_queries(self, tokens: Tokens) -> Vectors:
+        """[CLS] query [SEP] up to the split."""
         return self._lower(tokens, first=0, kind=0)
 
-    def encode_documents(self, tokens: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """document [SEP] up to the split: what is stored, (batch, width, dim or compression), and its mask."""
+    def encode_documents(self, tokens: Tokens) -> Vectors:
+        """document [SEP] up to the split, compressed: what is stored."""
         hidden, mask = self._lower(tokens, first=self.options["offset"], kind=self._second_type)
-        return (hidden if self.compression is None else self.compression[:2](hidden)), mask
+        return Vectors(hidden if self.compression is None else self.compression[:2](hidden), mask)
 
-    def late(self, queries: Tensor, query_mask: Tensor, documents: Tensor, document_mask: Tensor) -> Tensor:
-        """Query before document, through the upper layers and the head: (batch, docs)."""
-        batch, docs = len(queries), documents.shape[1]
+    def late(self, queries: Vectors, documents: Vectors) -> Float[Tensor, "batch docs"]:
+        """Query before document, through the upper layers and the head."""
+        batch, docs = len(queries.mask), documents.mask.shape[1]
         if self.compression is not None:
-            documents = self.compression[2:](documents)
-        queries = queries.unsqueeze(1).expand(-1, docs, -1, -1)
-        query_mask = query_mask.unsqueeze(1).expand(-1, docs, -1)
-        documents, document_mask = documents.expand(batch, -1, -1, -1), document_mask.expand(batch, -1, -1)
-        hidden = torch.cat([queries.to(documents.dtype), documents], dim=2).flatten(0, 1)  # (batch * docs, width, dim)
-        mask = torch.cat([query_mask, document_mask], dim=2).flatten(0, 1)
+            documents = Vectors(self.compression[2:](documents.values), documents.mask)
+        queries = Vectors(queries.values.to(documents.values.dtype), queries.mask)
+        pairs = (queries.map(lambda part: part.unsqueeze(1)), documents)
+        pairs = [side.map(lambda part: part.expand(batch, docs, *part.shape[2:])) for side in pairs]
+        hidden, mask = (torch.cat(parts, dim=2).flatten(0, 1) for parts in zip(*pairs, strict=True))
         hidden = self._run(hidden, mask, self._layers[self.options["split"] :])
         return float32(self._head(hidden))[0].view(batch, docs)
 
@@ -120,8 +123,8 @@ class PreTTR(LateRanker):
 
     def layout(
         self,
-        queries: TokenStore,
-        documents: TokenStore,
+        queries: Ragged,
+        documents: Ragged,
         tokenizer: transformers.PreTrainedTokenizerFast,
         max_length: int,
         max_query: int | None = 64,

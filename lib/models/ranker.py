@@ -14,12 +14,16 @@ from pathlib import Path
 
 import torch
 import transformers
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lib.losses.margins import Similarities
 from lib.models import backbone
-from lib.models.tokens import PairTokens, Pattern, SeparateTokens, Side, TokenStore, check_room
+from lib.models.ragged import Ragged
+from lib.models.tokens import PairTokens, Pattern, SeparateTokens, Side, check_room
+from lib.models.vectors import Vectors
 
+Tokens = dict[str, Int[Tensor, "texts width"]]  # by the names of a transformer's parameters
 SETTINGS = "ranker.json"  # architecture, options and whether there is a prefix, beside the weights
 ADAPTER = "adapter"  # a folder, for what `lib.models.adapters` keeps apart from the weights
 
@@ -45,8 +49,8 @@ class Ranker(nn.Module):
     @abstractmethod
     def layout(
         self,
-        queries: TokenStore,
-        documents: TokenStore,
+        queries: Ragged,
+        documents: Ragged,
         tokenizer: transformers.PreTrainedTokenizerFast,
         max_length: int,
         max_query: int | None = 64,
@@ -83,52 +87,42 @@ class Ranker(nn.Module):
 
 
 class LateRanker(Ranker):
-    """A ranker that encodes queries and documents apart: (texts, vectors, dim) and which of the vectors count.
-
-    A bi-encoder has one vector a text, the others one a token.
-    """
+    """A ranker that encodes queries and documents separately: one vector per text, or one per token."""
 
     @abstractmethod
-    def encode_queries(self, tokens: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """input_ids and attention_mask (batch, width) -> vectors (batch, vectors, dim), mask (batch, vectors)."""
+    def encode_queries(self, tokens: Tokens) -> Vectors:
+        """input_ids and attention_mask -> (batch, vectors, dim)."""
 
     @abstractmethod
-    def encode_documents(self, tokens: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """input_ids and attention_mask (batch, width) -> vectors (batch, vectors, dim), mask (batch, vectors)."""
+    def encode_documents(self, tokens: Tokens) -> Vectors:
+        """input_ids and attention_mask -> (batch, vectors, dim)."""
 
     @abstractmethod
-    def late(self, queries: Tensor, query_mask: Tensor, documents: Tensor, document_mask: Tensor) -> Tensor:
-        """Queries (batch, vectors, dim), documents (batch, docs, vectors, dim), and masks -> scores (batch, docs)."""
+    def late(self, queries: Vectors, documents: Vectors) -> Float[Tensor, "batch docs"]:
+        """Scores of queries (batch, vectors, dim) and documents (batch or 1, docs, vectors, dim)."""
 
     def forward(self, tokens: dict[str, dict[str, Tensor]], docs: int = 1) -> Tensor:
         """Queries (batch, width) and documents (batch * docs, width) -> raw scores (batch, docs), float32."""
         return self.late(*self.encode(tokens, docs))
 
-    def encode(self, tokens: dict[str, dict[str, Tensor]], docs: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """One step's queries (batch, vectors, dim), documents (batch, docs, vectors, dim), each with its mask."""
-        queries, query_mask = self.encode_queries(tokens["queries"])
-        documents, document_mask = (
-            part.unflatten(0, (-1, docs)) for part in self.encode_documents(tokens["documents"])
-        )
-        return queries, query_mask, documents, document_mask
+    def encode(self, tokens: dict[str, Tokens], docs: int) -> tuple[Vectors, Vectors]:
+        """One step's queries (batch, vectors, dim) and documents (batch, docs, vectors, dim)."""
+        documents = self.encode_documents(tokens["documents"]).map(lambda part: part.unflatten(0, (-1, docs)))
+        return self.encode_queries(tokens["queries"]), documents
 
-    def similarities(
-        self, queries: Tensor, query_mask: Tensor, documents: Tensor, document_mask: Tensor
-    ) -> Similarities:
+    def similarities(self, queries: Vectors, documents: Vectors) -> Similarities:
         """Queries (batch, vectors, dim) and documents (batch, docs, vectors, dim) -> all against all."""
-        batch, docs = document_mask.shape[:2]
-        everything = documents.flatten(0, 1).unsqueeze(0), document_mask.flatten(0, 1).unsqueeze(0)  # (1, all, ...)
-        return Similarities(
-            self.late(queries, query_mask, *everything).view(batch, batch, docs),
-            self.late(documents[:, 0], document_mask[:, 0], *everything).view(batch, batch, docs),
-        )
+        batch, docs = documents.mask.shape[:2]
+        everything = documents.map(lambda part: part.flatten(0, 1).unsqueeze(0))  # (1, batch * docs, ...)
+        positives = documents.map(lambda part: part[:, 0])
+        return Similarities(*(self.late(one, everything).view(batch, batch, docs) for one in (queries, positives)))
 
     def expansion(self, tokenizer: transformers.PreTrainedTokenizerFast) -> tuple[int, ...]:
         """Tokens that this architecture puts after a query and its special tokens."""
         return ()
 
     def layout(
-        self, queries: TokenStore, documents: TokenStore, tokenizer: transformers.PreTrainedTokenizerFast,
+        self, queries: Ragged, documents: Ragged, tokenizer: transformers.PreTrainedTokenizerFast,
         max_length: int, max_query: int | None = 64,
     ) -> SeparateTokens:  # fmt: skip
         """[CLS] query [SEP] and [CLS] document [SEP], or what the tokenizer puts around a text.

@@ -11,10 +11,12 @@ from pathlib import Path
 import safetensors.torch
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lib.models import backbone, weights
-from lib.models.ranker import LateRanker, drawn_from, float32
+from lib.models.ranker import LateRanker, Tokens, drawn_from, float32
+from lib.models.vectors import Vectors
 
 CENTRES = (1.0, 0.9, 0.7, 0.5, 0.3, 0.1, -0.1, -0.3, -0.5, -0.7, -0.9)  # of the kernels, as cosines
 WIDTH = 0.1  # standard deviation of each kernel
@@ -23,21 +25,21 @@ DOCUMENT_OFFSET = 500  # a document's first position, so that its positions diff
 
 
 def kernel_features(
-    queries: Tensor, query_mask: Tensor, documents: Tensor, document_mask: Tensor, strength: Tensor
-) -> Tensor:
+    queries: Vectors, documents: Vectors, strength: Float[Tensor, " kernels"]
+) -> Float[Tensor, "batch docs kernels"]:
     """phi_k = sum over query tokens of log(strength_k * sum over document tokens of exp(-(cos - mu_k)^2 / 2 sigma^2)).
 
-    queries (batch, query tokens, dim), documents (batch or 1, docs, document tokens, dim), masks without dim, strength
-    (kernels,) -> (batch, docs, kernels). Padded document tokens add nothing, padded query tokens are left out.
+    queries (batch, query tokens, dim), documents (batch or 1, docs, document tokens, dim). Padded document tokens add
+    nothing, padded query tokens are left out.
     """
-    queries, documents = F.normalize(queries, dim=-1), F.normalize(documents, dim=-1)
-    cosine = queries.unsqueeze(1) @ documents.transpose(-1, -2)  # (batch, docs, query tokens, document tokens)
-    counts = document_mask.unsqueeze(2).to(cosine.dtype)
+    words, others = F.normalize(queries.values, dim=-1), F.normalize(documents.values, dim=-1)
+    cosine = words.unsqueeze(1) @ others.transpose(-1, -2)  # (batch, docs, query tokens, document tokens)
+    counts = documents.mask.unsqueeze(2).to(cosine.dtype)
     sums = torch.stack([  # one kernel at a time: all at once would be eleven match matrices in memory
         (torch.exp(-torch.square(cosine - centre) / (2 * WIDTH**2)) * counts).sum(-1) for centre in CENTRES
     ], dim=-1)  # (batch, docs, query tokens, kernels)  # fmt: skip
     logs = torch.log(torch.clamp(sums * strength, min=SMALLEST))
-    return (logs * query_mask[:, None, :, None]).sum(2)
+    return (logs * queries.mask[:, None, :, None]).sum(2)
 
 
 class TK(LateRanker):
@@ -57,26 +59,26 @@ class TK(LateRanker):
         self.strength = nn.Parameter(torch.ones(len(CENTRES)))  # alpha of each kernel
         self.weights = nn.Parameter(torch.empty(len(CENTRES)).uniform_(-0.014, 0.014))
 
-    def _encode(self, tokens: dict[str, Tensor], first: int) -> tuple[Tensor, Tensor]:
+    def _encode(self, tokens: Tokens, first: int) -> Vectors:
         words = self.embedding(tokens["input_ids"])  # (batch, width, dim)
         mask = tokens["attention_mask"].bool()
         placed = words + positions(words.shape[1], words.shape[2], first, words.device)
         context = self.contextualiser(placed, src_key_padding_mask=~mask)
         (vectors,) = float32(self.mixer * words + (1 - self.mixer) * context)
-        return vectors, mask
+        return Vectors(vectors, mask)
 
-    def encode_queries(self, tokens: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Contextual vectors (batch, width, dim) and mask (batch, width)."""
+    def encode_queries(self, tokens: Tokens) -> Vectors:
+        """One contextual vector per token."""
         return self._encode(tokens, 0)
 
-    def encode_documents(self, tokens: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Contextual vectors (batch, width, dim) and mask (batch, width)."""
+    def encode_documents(self, tokens: Tokens) -> Vectors:
+        """One contextual vector per token."""
         return self._encode(tokens, DOCUMENT_OFFSET)
 
-    def late(self, queries: Tensor, query_mask: Tensor, documents: Tensor, document_mask: Tensor) -> Tensor:
-        """Kernel features times their weights, in float32: (batch, docs)."""
-        with torch.autocast(queries.device.type, enabled=False):
-            return kernel_features(queries, query_mask, documents, document_mask, self.strength) @ self.weights
+    def late(self, queries: Vectors, documents: Vectors) -> Float[Tensor, "batch docs"]:
+        """Kernel features times their weights, in float32."""
+        with torch.autocast(queries.values.device.type, enabled=False):
+            return kernel_features(queries, documents, self.strength) @ self.weights
 
     def _save_weights(self, folder: Path, max_length: int) -> None:
         safetensors.torch.save_model(self, str(folder / weights.WEIGHTS))

@@ -6,9 +6,8 @@ architectures read `SeparateTokens` ([CLS] query [SEP] and [CLS] document [SEP])
 """
 
 import hashlib
-import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +17,10 @@ import tokenizers
 import torch
 
 from lib.machine import store
+from lib.models import ragged
+from lib.models.ragged import Ragged
 
+FILE = "flat.npy"
 PAD_TO = 16  # widths are multiples of this: few shapes, which the processor's caches and compilers like
 DOCUMENT_SHARE = 0.25  # of a pair's tokens beside the special ones: what a long query leaves to a document at least
 
@@ -107,22 +109,7 @@ def check_room(name: str, length: int, special: int, texts: int = 1) -> None:
         )
 
 
-class TokenStore:
-    """Token ids of many texts: one flat array on disk and where each text starts in it."""
-
-    def __init__(self, folder: Path):
-        self.flat = np.load(folder / "flat.npy", mmap_mode="r")
-        self.starts = np.load(folder / "starts.npy")
-        names = json.loads((folder / "names.json").read_text())
-        self.row = {name: row for row, name in enumerate(names)}
-        self.lengths = np.diff(self.starts)
-
-    def rows(self, names: Sequence[str]) -> np.ndarray:
-        """Where the texts of these ids stand in the store, (names,)."""
-        return np.fromiter((self.row[name] for name in names), dtype=np.int64, count=len(names))
-
-
-def tokenise(texts: dict[str, str], tokenizer, identity: str) -> TokenStore:
+def tokenise(texts: dict[str, str], tokenizer, identity: str) -> Ragged:
     """The token store of `texts` (id -> text), from the cache where the texts and the tokenizer are the same.
 
     `identity` names the texts' content, such as a collection's `documents_digest`. How the tokenizer is set to cut and
@@ -130,7 +117,7 @@ def tokenise(texts: dict[str, str], tokenizer, identity: str) -> TokenStore:
     """
     cut, whose = _uncut(tokenizer.backend_tokenizer.to_str())
     name = store.key("tokens", identity, whose)
-    return TokenStore(store.keep("tokens", name, lambda folder: _write(texts, cut, folder)))
+    return Ragged(store.keep("tokens", name, lambda folder: _write(texts, cut, folder)), FILE)
 
 
 @lru_cache(maxsize=8)
@@ -143,15 +130,14 @@ def _uncut(written: str) -> tuple[tokenizers.Tokenizer, str]:
 
 
 def _write(texts: dict[str, str], cut: tokenizers.Tokenizer, folder: Path) -> None:
-    values, pieces, lengths = list(texts.values()), [], []
-    kind = np.uint16 if cut.get_vocab_size() <= 2**16 else np.int32
-    for start in range(0, len(values), 4096):
-        for encoding in cut.encode_batch_fast(values[start : start + 4096], add_special_tokens=False):
-            pieces.append(np.array(encoding.ids, dtype=kind))
-            lengths.append(len(encoding.ids))
-    np.save(folder / "flat.npy", np.concatenate([*pieces, np.zeros(1, kind)]))  # never empty: it can be mapped
-    np.save(folder / "starts.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
-    (folder / "names.json").write_text(json.dumps(list(texts)))
+    values, dtype = list(texts.values()), np.uint16 if cut.get_vocab_size() <= 2**16 else np.int32
+
+    def chunks() -> Iterator[list[np.ndarray]]:
+        for start in range(0, len(values), 4096):
+            encoded = cut.encode_batch_fast(values[start : start + 4096], add_special_tokens=False)
+            yield [np.array(encoding.ids, dtype=dtype) for encoding in encoded]
+
+    ragged.write(folder / FILE, list(texts), chunks(), dtype)
 
 
 def _put(ids: np.ndarray, start: np.ndarray, count: np.ndarray, source: np.ndarray, first: np.ndarray) -> None:
@@ -198,8 +184,8 @@ class PairTokens:
         ValueError: `max_length` cannot hold the special tokens and a token of each text, or `max_query` is below 1.
     """
 
-    queries: TokenStore
-    documents: TokenStore
+    queries: Ragged
+    documents: Ragged
     pattern: Pattern
     max_length: int  # tokens of a pair, special tokens included
     max_query: int | None = 64  # tokens of a query, without special tokens
@@ -256,7 +242,7 @@ class Side:
         ValueError: `max_length` cannot hold the special tokens and one token of a text.
     """
 
-    texts: TokenStore
+    texts: Ragged
     before: tuple[int, ...]
     after: tuple[int, ...]
     pad: int
@@ -294,12 +280,12 @@ class SeparateTokens:
     document_side: Side
 
     @property
-    def queries(self) -> TokenStore:
+    def queries(self) -> Ragged:
         """The queries' token store."""
         return self.query_side.texts
 
     @property
-    def documents(self) -> TokenStore:
+    def documents(self) -> Ragged:
         """The documents' token store."""
         return self.document_side.texts
 

@@ -7,70 +7,63 @@ largest inner product with a token of the document.
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 
 from lib.models.colbert import max_sim
-from lib.models.vectors import VectorStore
+from lib.models.vectors import Vectors, VectorStore
 from lib.search import nearest
 
 BATCH_VECTORS = 2**16  # document vectors in memory at once, padding included
 BATCH_QUERIES = 64  # queries whose neighbours are in memory at once
 
 
-def score(store: VectorStore, query: torch.Tensor, query_mask: torch.Tensor, rows: np.ndarray) -> np.ndarray:
-    """MaxSim of one query, (tokens, dim), with the documents `rows`, (n,), of a store; (n,) float32.
-
-    Raises:
-        ValueError: a token that counts has a vector that is not finite.
-    """
-    nearest.check_finite(query.masked_fill(~query_mask.unsqueeze(-1), 0)[None])
+def score(store: VectorStore, query: Vectors, rows: np.ndarray) -> np.ndarray:
+    """MaxSim of one query, (1, tokens, dim), with the documents `rows`, (n,), of a store; (n,) float32."""
     scores = np.empty(len(rows), dtype=np.float32)
-    for some in _batches(store.lengths[rows]):
-        documents, mask = store.take(rows[some])
-        scores[some] = max_sim(query[None], query_mask[None], documents[None], mask[None])[0].numpy()
+    for batch in _batches(store.lengths[rows]):
+        documents = store.take(rows[batch]).map(lambda part: part.unsqueeze(0))
+        scores[batch] = max_sim(query, documents)[0].numpy()
     return scores
 
 
 def search(
-    store: VectorStore, index: nearest.Index, queries: torch.Tensor, mask: torch.Tensor, *,
-    neighbours: int, depth: int, effort: int | None = None,
+    store: VectorStore, index: nearest.Index, queries: Vectors, *, neighbours: int, depth: int,
+    effort: int = nearest.EFFORT,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """MaxSim, (n, depth) float32, and rows, (n, depth) int64, of the best documents for `queries` (n, width, dim).
+    """MaxSim, (n, depth) float32, and rows, (n, depth) int64, of the best documents for queries (n, width, dim).
 
-    `mask`, (n, width) bool, is true for the tokens that count. Candidates are the documents that own one of the
-    `neighbours` vectors nearest to a token; with as many neighbours as vectors the search is exact. Largest first,
-    equal scores by row; where there are fewer candidates the score is -inf and the row -1. `effort` as in
-    `nearest.search`.
+    Candidates are the documents that own one of the `neighbours` vectors nearest to a token; with as many neighbours as
+    vectors the search is exact. Largest first, equal scores by row; where there are fewer candidates the score is -inf
+    and the row -1. `effort` as in `nearest.search`.
 
     Raises:
         IndexMismatch: the index was not built from this store.
         ValueError: a query's token that counts has a vector that is not finite.
     """
-    if (index.identity, index.layout) != (store.identity, store.about["layout"]):
+    if (index.identity, index.layout) != (store.identity, store.layout):
         raise nearest.IndexMismatch(
             f"the index is of {index.identity} and the vectors are of {store.identity}, or of other documents. Build "
-            f"the index from this store: nearest.build({str(store.folder)!r}, ...)."
+            "the index from this store: nearest.build(store, ...)."
         )
-    queries, mask = queries.detach().float().cpu(), mask.bool().cpu()
-    nearest.check_finite(queries.masked_fill(~mask.unsqueeze(-1), 0))
-    scores = np.full((len(queries), depth), -np.inf, dtype=np.float32)
-    rows = np.full((len(queries), depth), -1, dtype=np.int64)
-    for number, candidates in enumerate(_candidates(store, index, queries, mask, neighbours, effort)):
-        found = score(store, queries[number], mask[number], candidates)
+    queries = Vectors(queries.values.detach().float().cpu(), queries.mask.cpu())
+    nearest.check_finite(queries.values.masked_fill(~queries.mask.unsqueeze(-1), 0))
+    scores = np.full((len(queries.mask), depth), -np.inf, dtype=np.float32)
+    rows = np.full((len(queries.mask), depth), -1, dtype=np.int64)
+    for number, candidates in enumerate(_candidates(store, index, queries, neighbours, effort)):
+        query = Vectors(queries.values[number : number + 1], queries.mask[number : number + 1])
+        found = score(store, query, candidates)
         best = np.lexsort((candidates, -found))[:depth]
         scores[number, : len(best)], rows[number, : len(best)] = found[best], candidates[best]
     return scores, rows
 
 
 def _candidates(
-    store: VectorStore, index: nearest.Index, queries: torch.Tensor, mask: torch.Tensor, neighbours: int,
-    effort: int | None,
-) -> Iterator[np.ndarray]:  # fmt: skip
-    """The documents, ascending, that own a neighbour of one of the query's tokens: an array a query."""
-    for start in range(0, len(queries), BATCH_QUERIES):
-        some, counted = queries[start : start + BATCH_QUERIES], mask[start : start + BATCH_QUERIES]
-        _, places = nearest.search(index, some[counted], neighbours, effort=effort)  # (tokens, neighbours)
-        ends = np.cumsum(counted.sum(1).numpy())
+    store: VectorStore, index: nearest.Index, queries: Vectors, neighbours: int, effort: int
+) -> Iterator[np.ndarray]:
+    """For each query, the documents, ascending, that own a neighbour of one of its tokens."""
+    for start in range(0, len(queries.mask), BATCH_QUERIES):
+        values, mask = (part[start : start + BATCH_QUERIES] for part in queries)
+        _, places = nearest.search(index, values[mask], neighbours, effort=effort)  # (tokens, neighbours)
+        ends = np.cumsum(mask.sum(1).numpy())
         for owners in np.split(store.documents_of(places), ends[:-1]):
             yield np.unique(owners[owners >= 0])
 

@@ -44,11 +44,8 @@ def nearest_documents(run: Experiment, collection: Collection, queries: list[str
     def search(into: Path) -> None:
         ranker = rankers.ranker(run)
         stored = rankers.document_vectors(run, collection)
-        index = nearest.load(
-            nearest.build(stored.folder, stored.identity, nearest.Flat()), model=run.key,
-            collection=collection.fingerprint,
-        )  # fmt: skip
-        vectors, _ = scoring.encode_queries(ranker, rankers.inputs(ranker, collection, run.model), queries)
+        index = nearest.build(stored, stored.identity, "Flat")
+        vectors = scoring.encode_queries(ranker, rankers.inputs(ranker, collection, run.model), queries).values
         scores, rows = nearest.search(index, vectors[:, 0], depth)
         measures.as_run(queries, stored.names, rows, scores).to_parquet(into / "run.parquet")
 

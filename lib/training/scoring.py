@@ -8,12 +8,12 @@ from pathlib import Path
 import accelerate
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lib.machine import hardware, progress
 from lib.models import LateRanker, vectors
 from lib.models.tokens import PairTokens, SeparateTokens, Side
-from lib.models.vectors import Identity, VectorStore
+from lib.models.vectors import Identity, Vectors, VectorStore
 
 AT_ONCE = 2048  # pairs whose encoded texts are in memory
 
@@ -36,7 +36,7 @@ def score(
     """Raw scores of pairs: arrays of query ids and document ids, same shape; float32 of that shape.
 
     Pairs are scored in order of length, so a batch holds little padding. A pair that appears twice is scored once.
-    Where queries and documents are encoded apart, each is encoded once for `AT_ONCE` pairs.
+    Where queries and documents are encoded separately, each is encoded once for `AT_ONCE` pairs.
 
     Raises:
         FloatingPointError: a score is not finite.
@@ -44,91 +44,65 @@ def score(
     shape = documents.shape
     rows = tokens.queries.rows(np.broadcast_to(queries, shape).ravel()), tokens.documents.rows(documents.ravel())
     pairs, inverse = np.unique(np.stack(rows, 1), axis=0, return_inverse=True)  # (pairs, 2)
-    do = _score_apart if isinstance(model, LateRanker) else _score_joint
+    compute = _score_separately if isinstance(model, LateRanker) else _score_jointly
     with _ready(model) as device:
-        scores = do(model, tokens, pairs, device, batch_size, what)
+        scores = torch.empty(len(pairs), device=device)
+        compute(model, tokens, pairs, scores, batch_size, what)
     return _finite(scores.cpu().numpy()[inverse.ravel()].reshape(shape), queries, documents)
 
 
-def _finite(scores: np.ndarray, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
-    """The scores of documents, same shape, for queries that broadcast to it, if they are finite."""
-    broken = ~np.isfinite(scores)
-    if broken.any():
-        query, document = np.broadcast_to(queries, scores.shape)[broken][0], documents[broken][0]
-        raise FloatingPointError(
-            f"query {str(query)!r}, document {str(document)!r}: the score is {scores[broken][0]}; the model's weights "
-            "or the stored vectors are broken: train it, or encode the documents, again"
-        )
-    return scores
-
-
-def _finite_vectors(vectors: torch.Tensor, mask: torch.Tensor, names: np.ndarray, what: str) -> None:
-    """Refuse vectors (texts, width, dim) of which one that counts, mask (texts, width), is not finite."""
-    broken = (~vectors.isfinite().all(-1) & mask).any(-1).cpu().numpy()
-    if broken.any():
-        raise FloatingPointError(
-            f"{what} {str(names[broken][0])!r}: the model's vector is not finite; its weights are broken: "
-            "train it again"
-        )
-
-
-def _score_joint(
-    model: nn.Module, tokens: PairTokens, pairs: np.ndarray, device: torch.device, batch_size: int, what: str
-) -> torch.Tensor:
-    """Scores (pairs,) of rows (pairs, 2), each pair encoded by itself."""
+def _score_jointly(
+    model: nn.Module, tokens: PairTokens, pairs: np.ndarray, scores: Tensor, batch_size: int, what: str
+) -> None:
+    """Fill scores (pairs,) of rows (pairs, 2), each pair encoded by itself."""
     order = np.argsort(-tokens.lengths(pairs[:, 0], pairs[:, 1]), kind="stable")  # longest first: memory fails early
     starts = range(0, len(order), batch_size)
-    scores = torch.empty(len(order), device=device)
     for start in progress.steps(starts, what, len(starts)):
         chosen = order[start : start + batch_size]
         batch = tokens.batch(pairs[chosen, 0], pairs[chosen, 1:])
-        batch = accelerate.utils.send_to_device(batch, device, non_blocking=True)
-        scores[torch.from_numpy(chosen).to(device)] = model(batch).squeeze(1)
-    return scores
+        batch = accelerate.utils.send_to_device(batch, scores.device, non_blocking=True)
+        scores[torch.from_numpy(chosen).to(scores.device)] = model(batch).squeeze(1)
 
 
-def _score_apart(
-    model: LateRanker, tokens: SeparateTokens, pairs: np.ndarray, device: torch.device, batch_size: int, what: str
-) -> torch.Tensor:
-    """Scores (pairs,) of rows (pairs, 2), which are sorted by query: every text of `AT_ONCE` pairs is encoded once."""
+def _score_separately(
+    model: LateRanker, tokens: SeparateTokens, pairs: np.ndarray, scores: Tensor, batch_size: int, what: str
+) -> None:
+    """Fill scores (pairs,) of rows (pairs, 2) sorted by query: every text of `AT_ONCE` pairs is encoded once."""
+    device = scores.device
     starts = range(0, len(pairs), AT_ONCE)
-    scores = torch.empty(len(pairs), device=device)
     for start in progress.steps(starts, what, len(starts)):
-        (asked, query), (given, document) = (
+        (query_rows, query), (document_rows, document) = (
             np.unique(rows, return_inverse=True) for rows in pairs[start : start + AT_ONCE].T
         )
-        queries, query_mask = _encoded(model.encode_queries, tokens.query_side, asked, batch_size, device)
-        documents, document_mask = _encoded(model.encode_documents, tokens.document_side, given, batch_size, device)
+        queries = _encoded(model.encode_queries, tokens.query_side, query_rows, batch_size, device)
+        documents = _encoded(model.encode_documents, tokens.document_side, document_rows, batch_size, device)
         # A document's last vector that counts: ColBERT leaves some out before it.
-        places = torch.arange(1, document_mask.shape[1] + 1, device=device)
-        ends = (places * document_mask).amax(1).cpu().numpy()[document]
+        places = torch.arange(1, documents.mask.shape[1] + 1, device=device)
+        ends = (places * documents.mask).amax(1).cpu().numpy()[document]
         order = np.argsort(-ends, kind="stable")
         for first in range(0, len(order), batch_size):
             chosen = order[first : first + batch_size]
-            asks, gives = torch.from_numpy(query[chosen]).to(device), torch.from_numpy(document[chosen]).to(device)
+            asks, gives = (torch.from_numpy(numbers[chosen]).to(device) for numbers in (query, document))
             width = ends[chosen[0]]  # the first is the longest
-            found = model.late(
-                queries[asks], query_mask[asks], documents[gives, None, :width], document_mask[gives, None, :width]
-            )
+            those = Vectors(documents.values[gives, None, :width], documents.mask[gives, None, :width])
+            found = model.late(Vectors(queries.values[asks], queries.mask[asks]), those)
             scores[torch.from_numpy(start + chosen).to(device)] = found.squeeze(1)
-    return scores
 
 
 def _encoded(
-    encode: Callable, side: Side, rows: np.ndarray, batch_size: int, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Vectors (texts, width, dim) float32 and mask (texts, width) of rows (texts,); the longest are encoded first."""
+    encode: Callable[[dict], Vectors], side: Side, rows: np.ndarray, batch_size: int, device: torch.device
+) -> Vectors:
+    """Vectors (texts, width, dim) float32 of rows (texts,); the longest are encoded first."""
     order = np.argsort(-side.lengths(rows), kind="stable")
-    found = mask = None
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        vectors, kept = encode(accelerate.utils.send_to_device(side.batch(rows[chosen]), device))
-        if found is None:
-            found = torch.zeros((len(rows), *vectors.shape[1:]), device=device)
+        part, kept = encode(accelerate.utils.send_to_device(side.batch(rows[chosen]), device))
+        if start == 0:
+            values = torch.zeros((len(rows), *part.shape[1:]), device=device)
             mask = torch.zeros((len(rows), kept.shape[1]), dtype=torch.bool, device=device)
         place = torch.from_numpy(chosen).to(device)
-        found[place, : kept.shape[1]], mask[place, : kept.shape[1]] = vectors.float(), kept
-    return found, mask
+        values[place, : kept.shape[1]], mask[place, : kept.shape[1]] = part.float(), kept
+    return Vectors(values, mask)
 
 
 @torch.inference_mode()
@@ -138,14 +112,14 @@ def encode(
 ) -> None:  # fmt: skip
     """Write the vectors of documents (`names`; None: all) into `folder`, as `VectorStore` reads them.
 
-    Encoded in order of length, longest first, and named in that order. float16 halves the store; a score then differs
-    by about one part in two thousand.
+    Encoded and named in order of length, longest first. float16 halves the store; a score then differs by about one
+    part in two thousand.
 
     Raises:
         FloatingPointError: a document's vector is not finite.
         ValueError: it is, but not in float16.
     """
-    names = np.array(list(tokens.documents.row)) if names is None else names
+    names = np.array(tokens.documents.names) if names is None else names
     rows = tokens.documents.rows(names)
     order = np.argsort(-tokens.document_side.lengths(rows), kind="stable")
 
@@ -154,9 +128,9 @@ def encode(
         for start in progress.steps(starts, what, len(starts)):
             chosen = order[start : start + batch_size]
             batch = tokens.document_side.batch(rows[chosen])
-            found, mask = model.encode_documents(accelerate.utils.send_to_device(batch, device))
-            _finite_vectors(found, mask, names[chosen], "document")
-            yield [one[kept].float().cpu().numpy() for one, kept in zip(found, mask, strict=True)]
+            found = model.encode_documents(accelerate.utils.send_to_device(batch, device))
+            _check_finite(found, names[chosen], "document")
+            yield [values[kept].float().cpu().numpy() for values, kept in zip(*found, strict=True)]
 
     with _ready(model) as device:
         encoded = chunks()
@@ -176,28 +150,47 @@ def score_stored(
     Raises:
         FloatingPointError: a score is not finite.
     """
-    asked, rows = tokens.queries.rows(queries), stored.rows(documents.ravel()).reshape(documents.shape)
+    query_rows, rows = tokens.queries.rows(queries), stored.rows(documents.ravel()).reshape(documents.shape)
     scores = np.empty(documents.shape, np.float32)
     at_once = max(1, batch_size // documents.shape[1])
     with _ready(model) as device:
         for start in range(0, len(rows), at_once):
             part = slice(start, start + at_once)
-            batch = accelerate.utils.send_to_device(tokens.query_side.batch(asked[part]), device)
-            found = [one.unflatten(0, rows[part].shape).to(device) for one in stored.take(rows[part].ravel())]
-            scores[part] = model.late(*model.encode_queries(batch), *found).cpu().numpy()
+            batch = accelerate.utils.send_to_device(tokens.query_side.batch(query_rows[part]), device)
+            found = stored.take(rows[part].ravel()).map(lambda flat: flat.unflatten(0, (-1, rows.shape[1])).to(device))
+            scores[part] = model.late(model.encode_queries(batch), found).cpu().numpy()
     return _finite(scores, queries[:, None], documents)
 
 
 @torch.inference_mode()
-def encode_queries(
-    model: LateRanker, tokens: SeparateTokens, names: list[str], *, batch_size: int = 64
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Vectors (queries, width, dim) float32 and mask (queries, width) of query ids, on the processor.
+def encode_queries(model: LateRanker, tokens: SeparateTokens, names: list[str], *, batch_size: int = 64) -> Vectors:
+    """Vectors (queries, width, dim) float32 of query ids, on the processor.
 
     Raises:
         FloatingPointError: a query's vector is not finite.
     """
     with _ready(model) as device:
         found = _encoded(model.encode_queries, tokens.query_side, tokens.queries.rows(names), batch_size, device)
-    _finite_vectors(*found, np.array(names), "query")
-    return found[0].cpu(), found[1].cpu()
+    _check_finite(found, np.array(names), "query")
+    return found.map(Tensor.cpu)
+
+
+def _finite(scores: np.ndarray, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
+    """The scores of documents, same shape, for queries that broadcast to it, if they are finite."""
+    broken = ~np.isfinite(scores)
+    if broken.any():
+        query, document = np.broadcast_to(queries, scores.shape)[broken][0], documents[broken][0]
+        raise FloatingPointError(
+            f"query {str(query)!r}, document {str(document)!r}: the score is {scores[broken][0]}; the model's weights "
+            "or the stored vectors are broken: train it, or encode the documents, again"
+        )
+    return scores
+
+
+def _check_finite(found: Vectors, names: np.ndarray, what: str) -> None:
+    broken = (~found.values.isfinite().all(-1) & found.mask).any(-1).cpu().numpy()
+    if broken.any():
+        raise FloatingPointError(
+            f"{what} {str(names[broken][0])!r}: the model's vector is not finite; its weights are broken: "
+            "train it again"
+        )

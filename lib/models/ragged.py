@@ -1,0 +1,75 @@
+"""Rows of different lengths as one array on disk: the joined rows, memory-mapped, and where each of them starts."""
+
+import functools
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+
+class Ragged:
+    """Named rows, such as the token ids of many texts; reading maps the file and loads what is asked for.
+
+    `flat` is (total, ...), `starts` (rows + 1,) and `lengths` (rows,).
+    """
+
+    def __init__(self, folder: Path, file: str):
+        self.folder, self.file = Path(folder), file
+        self.names: list[str] = json.loads((self.folder / "names.json").read_text())
+        self.starts = np.load(self.folder / "starts.npy")
+        self.lengths = np.diff(self.starts)
+        self.total = int(self.starts[-1])
+        self.flat = self.mapped()
+
+    def mapped(self) -> np.ndarray:
+        """The joined rows through a mapping of their own, which gives its pages back when it is no longer used."""
+        return np.asarray(np.load(self.folder / self.file, mmap_mode="r"))[: self.total]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @functools.cached_property
+    def row(self) -> dict[str, int]:
+        """Name -> number of the row."""
+        return {name: row for row, name in enumerate(self.names)}
+
+    def rows(self, names: Sequence[str]) -> np.ndarray:
+        """Numbers of the rows with these names, (names,)."""
+        return np.fromiter((self.row[name] for name in names), dtype=np.int64, count=len(names))
+
+
+def write(
+    path: Path, names: Sequence[str], chunks: Iterable[Sequence[np.ndarray]], dtype: np.dtype,
+    shape: tuple[int, ...] = (),
+) -> np.ndarray:  # fmt: skip
+    """Write rows in the order of `names`, of any lengths, and return where each starts; memory holds one chunk of rows.
+
+    Each row is (length, *shape). Call it from a `build` of `lib.machine.store.keep`, so that the folder is whole.
+
+    Raises:
+        ValueError: names repeat, or there are more or fewer rows than names.
+    """
+    if len(set(names)) != len(names):
+        raise ValueError("names repeat: give each row a name of its own")
+    lengths: list[int] = []
+    with path.open("wb") as file:
+        _header(file, (0, *shape), dtype)  # numpy leaves room in it for a larger first axis
+        for chunk in chunks:
+            lengths += [len(row) for row in chunk]
+            file.write(np.concatenate([np.zeros((0, *shape), dtype), *chunk]).astype(dtype).tobytes())
+        if len(lengths) != len(names):
+            raise ValueError(f"{len(names)} names, but {len(lengths)} rows")
+        if not sum(lengths):
+            file.write(np.zeros((1, *shape), dtype).tobytes())  # an empty file cannot be mapped
+        file.seek(0)
+        _header(file, (max(sum(lengths), 1), *shape), dtype)
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    np.save(path.parent / "starts.npy", starts)
+    (path.parent / "names.json").write_text(json.dumps(list(names)))
+    return starts
+
+
+def _header(file, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    described = np.lib.format.dtype_to_descr(np.dtype(dtype))
+    np.lib.format.write_array_header_1_0(file, {"descr": described, "fortran_order": False, "shape": shape})
