@@ -1,5 +1,5 @@
-# Every target sets up what it needs. What can be given: PYTHON, PROFILE (make study PROFILE=smoke) and STUDY_DATA for
-# most; TESTS (options of pytest), LAB (options of JupyterLab), SIZE (of the benchmark) and FIGURES for one each.
+# Every target sets up what it needs. Variables for most targets: PYTHON, PROFILE (make study PROFILE=smoke), STUDY_DATA.
+# Variables for one target each: TESTS (pytest options), LAB (JupyterLab options), SIZE (of the benchmark), FIGURES.
 PYTHON ?= python3
 PROFILE ?= laptop
 FIGURES ?= figures
@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 
-# Notebooks work in their own folder, so a relative data folder is made absolute here.
+# Notebooks run in their own folder, so a relative data folder is made absolute here.
 ifneq ($(STUDY_DATA),)
 ifeq ($(filter /%,$(firstword $(STUDY_DATA))),)
 override STUDY_DATA := $(CURDIR)/$(STUDY_DATA)
@@ -23,7 +23,7 @@ DATA := $(or $(STUDY_DATA),data)
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
 
-study: $(READY) ## run every notebook headless (PROFILE=laptop); what was trained before is read
+study: $(READY) ## run every notebook headless (PROFILE=laptop); models that are already trained are reused
 	$(BIN)/python -m lib.study.batch $(NOTEBOOKS) -p profile $(PROFILE)
 
 test: $(READY) ## run the tests
@@ -39,7 +39,7 @@ check: $(READY) ## lint the code and the notebooks
 report: study ## run the study, then write its notebooks as HTML pages into data/reports
 	$(BIN)/jupyter nbconvert --to html --output-dir "$(DATA)/reports/$(PROFILE)" "$(DATA)/executed/$(PROFILE)"/[0-9]*.ipynb
 
-figures: laptop-only study ## run the laptop study, then copy its figures over those that the README shows
+figures: laptop-only study ## run the laptop study, then copy its figures over those shown in the README
 	mkdir -p "$(FIGURES)"
 	cp "$(DATA)/figures/$(PROFILE)"/*.png "$(FIGURES)"
 
@@ -47,13 +47,13 @@ laptop-only:
 	@test "$(PROFILE)" = laptop || test "$(FIGURES)" != figures || \
 	  { echo "error: figures/ shows the laptop profile; give another folder: make figures PROFILE=$(PROFILE) FIGURES=..."; exit 1; }
 
-bench: $(READY) ## pairs a second in training and scoring, beside sentence-transformers
+bench: $(READY) ## pairs per second in training and scoring, next to sentence-transformers
 	$(BIN)/python -m benchmarks.speed $(addprefix --size ,$(SIZE))
 
-clean: ## remove everything the kit has built in data/, trained runs included
+clean: ## remove everything that the kit has built in data/, trained models included
 	find data -mindepth 1 -not -path data/README.md -delete
 
-# An environment is ready when everything in it installed; a broken one is made anew.
+# The environment is ready once everything in it is installed; a broken one is created again.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is older than Python 3.11; give a newer one: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }

@@ -1,4 +1,4 @@
-"""Pairs a second in training and scoring, the kit beside sentence-transformers: same model, same pairs, one run.
+"""Pairs per second in training and scoring, the kit beside sentence-transformers: same model, same pairs, one run.
 
 Both take turns, so that a machine whose speed drifts treats them alike, and a ratio is the median of the rounds' own
 ratios. `make bench` on an idle machine; `python -m benchmarks.speed --size tiny` only shows that everything runs.
@@ -26,8 +26,10 @@ from lib.data.groups import Groups
 from lib.machine import hardware, provenance, store
 from lib.models import backbone, cross_encoder
 from lib.models.tokens import PairTokens
-from lib.study import runs as study
+from lib.study import rankers
+from lib.study.experiment import Model
 from lib.training import loop, scoring, strategies
+from lib.training.settings import Training
 
 ROOT = Path(__file__).parents[1]
 BATCH, ROUNDS, RATE = 8, 3, 1e-4
@@ -73,13 +75,14 @@ def material(folder: Path, size: Size) -> Material:
         (collection.queries[query], collection.documents[document])
         for query, row in zip(made.queries, made.documents, strict=True) for document in row
     ]  # fmt: skip
-    return Material(folder, made, study.layout(ranker, collection, backbone.MINILM, size.max_length), texts, size)
+    inputs = rankers.inputs(ranker, collection, Model(layers=size.layers, max_length=size.max_length))
+    return Material(folder, made, inputs, texts, size)
 
 
 def our_training(given: Material, dropout: float) -> None:
     ranker = models.load(given.folder, dropout=dropout, embeddings=dropout > 0)
     ranker.set_attention(hardware.attention(training=True))
-    loop.train(ranker, given.made, given.pairs, strategies.named("bce"), learning_rate=RATE, batch_size=BATCH)
+    loop.train(ranker, given.made, given.pairs, strategies.named("bce"), Training(BATCH, learning_rate=RATE))
 
 
 def theirs(given: Material) -> CrossEncoder:
@@ -109,7 +112,7 @@ def their_scoring(given: Material, ranker: CrossEncoder) -> None:
 
 
 def measure(work: dict[str, Callable[[], None]], pairs: int) -> dict[str, np.ndarray]:
-    """Pairs a second of each work in each round, after a round that warms up."""
+    """Pairs per second of each work in each round, after a round that warms up."""
     rates = {name: [] for name in work}
     for number in range(ROUNDS + 1):
         for name, run in work.items():

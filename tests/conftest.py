@@ -3,35 +3,23 @@
 import json
 
 import accelerate
+import jaxtyping
 import numpy as np
 import pytest
 import torch
 import transformers
 
-from lib.data import collections
+# Packages whose annotations are checked at every call, shapes included; before any of them is imported. A whole number
+# passes for a float, as for every type checker.
+CHECKED = ["lib.losses"]
+jaxtyping.install_import_hook(CHECKED, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+
+from lib.data import collections  # noqa: E402
 
 WORDS = [
-    "alpha",
-    "beta",
-    "gamma",
-    "delta",
-    "epsilon",
-    "zeta",
-    "eta",
-    "theta",
-    "iota",
-    "kappa",
-    "lamda",
-    "mu",
-    "nu",
-    "xi",
-    "omicron",
-    "pi",
-    "rho",
-    "sigma",
-    "tau",
-    "upsilon",
-]
+    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lamda", "mu", "nu", "xi",
+    "omicron", "pi", "rho", "sigma", "tau", "upsilon",
+]  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):
@@ -84,6 +72,15 @@ def tiny_collection(tmp_path_factory):
 
 
 @pytest.fixture
+def experiment(tiny_backbone, tiny_collection):
+    """A run of a cross-encoder that trains in a second."""
+    from tests import kit  # here: most tests need no more than the collection
+
+    return kit.experiment("info_nce", backbone=tiny_backbone, collection=tiny_collection, group_count=16, batch_size=4,
+                          docs=3, max_length=48, learning_rate=1e-3)  # fmt: skip
+
+
+@pytest.fixture
 def float32(monkeypatch):
     """Scores and training without autocast, whatever the processor; Accelerate would keep the precision it began with."""
     monkeypatch.setattr("lib.machine.hardware.precision", lambda: "no")
@@ -96,3 +93,16 @@ def float32(monkeypatch):
 def found(tiny_collection):
     """The tiny collection, loaded."""
     return collections.load(tiny_collection)
+
+
+def same_weights(one, other):
+    """Bit for bit; scores may differ by a rounding, since kernels depend on where a weight lies in memory."""
+    weights, others = one.state_dict(), other.state_dict()
+    assert list(weights) == list(others)
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+def padded(batch, more):
+    """The same batch with `more` columns of padding."""
+    return {name: padded(part, more) if isinstance(part, dict) else torch.nn.functional.pad(part, (0, more))
+            for name, part in batch.items()}  # fmt: skip

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import accelerate
@@ -10,9 +11,9 @@ import torch
 from lib import models
 from lib.data import collections, groups
 from lib.machine import hardware
-from lib.models.momentum import Momentum
-from lib.study import runs as study
 from lib.training import loop, strategies
+from lib.training.settings import GradCache, Queue, Training
+from tests import kit
 
 COSINE = {"similarity": "cosine"}
 # name -> architecture, its options, strategy
@@ -34,14 +35,14 @@ def histories(backbone: str, collection: str) -> dict[str, dict]:
     results = {}
     for name, (architecture, options, strategy) in CASES.items():
         model = models.build(architecture, backbone, None, 0, dropout=0.0, **options)
-        read = study.layout(model, found, backbone, 32)
+        read = kit.inputs(model, found, backbone, 32)
         start = weights(model)
-        history = loop.train(model, made, read, strategies.named(strategy), **SETTINGS)
+        history = loop.train(model, made, read, strategies.named(strategy), SETTINGS)
         results[name] = history.to_dict("list") | {"weights": weights(model), "start": start}
     return results
 
 
-SETTINGS = {"learning_rate": 1e-4, "batch_size": 4, "epochs": 1, "seed": 0}
+SETTINGS = Training(batch_size=4, learning_rate=1e-4)
 
 
 def weights(model: torch.nn.Module) -> float:
@@ -53,11 +54,11 @@ def refusals(backbone: str, collection: str) -> list[str]:
     found = collections.load(collection)
     made = groups.build(found, count=16, docs=3)
     model = models.build("dot", backbone, None, 0, **COSINE)
-    read = study.layout(model, found, backbone, 32)
+    read = kit.inputs(model, found, backbone, 32)
     said = []
-    for ranker, changes in ((model, {"chunk": 2}), (Momentum(model, 4), {}), (model, {"batch_size": 3})):
+    for changes in ({"batching": GradCache(2)}, {"batching": Queue(4)}, {"batch_size": 3}):
         try:
-            loop.train(ranker, made, read, strategies.named("info_nce"), **SETTINGS | changes)
+            loop.train(model, made, read, strategies.named("info_nce"), replace(SETTINGS, **changes))
         except ValueError as error:
             said.append(str(error))
     return said

@@ -13,8 +13,9 @@ import transformers
 from lib import models
 from lib.models import adapters, backbone
 from lib.models.bi_encoder import BiEncoder
-from lib.study import runs as study
 from lib.training import scoring
+from tests import kit
+from tests.conftest import padded, same_weights
 
 OPTIONS = {"cat": {}, "dot": {}, "colbert": {"dim": 16, "masks": 4}, "prettr": {"offset": 16}}
 NEW = {
@@ -37,7 +38,7 @@ def build(architecture, kind, tiny_backbone, seed=0, layers=None):
 
 
 def batch(ranker, found, tiny_backbone, count=6, width=32):
-    layout = study.layout(ranker, found, tiny_backbone, width)
+    layout = kit.inputs(ranker, found, tiny_backbone, width)
     documents = np.array(list(found.documents)[: count * 5]).reshape(count, 5)
     rows = layout.documents.rows(documents.ravel()).reshape(documents.shape)
     return layout.batch(layout.queries.rows(np.array(list(found.queries)[:count])), rows)
@@ -58,12 +59,6 @@ def train(ranker, tokens, steps=2):
         ranker(tokens, 5).square().mean().backward()
         search.step()
     return {name for name, weight in ranker.named_parameters() if not torch.equal(before[name], weight)}
-
-
-def same_weights(one, other):
-    weights, others = one.state_dict(), other.state_dict()
-    assert list(weights) == list(others)
-    assert all(torch.equal(weights[name], others[name]) for name in weights)
 
 
 def is_adapter(name):
@@ -96,7 +91,7 @@ def test_equal_seeds_give_equal_adapters(kind, architecture, tiny_backbone):
 def test_a_score_depends_on_its_pair_alone(kind, architecture, tiny_backbone, found):
     ranker = build(architecture, kind, tiny_backbone)
     train(ranker, batch(ranker, found, tiny_backbone))
-    layout = study.layout(ranker, found, tiny_backbone, 32)
+    layout = kit.inputs(ranker, found, tiny_backbone, 32)
     documents, queries = np.array(list(found.documents)[:30]).reshape(6, 5), np.array(list(found.queries)[:6])
     for attention in ("eager", "sdpa"):
         ranker.set_attention(attention)
@@ -108,11 +103,6 @@ def test_a_score_depends_on_its_pair_alone(kind, architecture, tiny_backbone, fo
         np.testing.assert_allclose(whole, scores(ranker, tokens), atol=1e-5)
         np.testing.assert_allclose(whole, scores(ranker, padded(tokens, 16)), atol=1e-5)
         assert whole.std() > 0
-
-
-def padded(tokens, more):
-    return {name: padded(part, more) if isinstance(part, dict) else torch.nn.functional.pad(part, (0, more))
-            for name, part in tokens.items()}  # fmt: skip
 
 
 # --- LoRA

@@ -7,9 +7,10 @@ import transformers
 
 from lib import models
 from lib.models import backbone, colbert, ranker, tk, tokens
-from lib.models.vectors import Vectors
-from lib.study import runs as study
+from lib.models.vectors import Identity, Vectors, VectorStore
 from lib.training import scoring
+from tests import kit
+from tests.conftest import padded, same_weights
 
 ARCHITECTURES = sorted(models.ARCHITECTURES)
 LATE = [name for name in ARCHITECTURES if issubclass(models.ARCHITECTURES[name], models.LateRanker)]
@@ -38,7 +39,7 @@ def pairs(found, count=6):
 def test_a_score_depends_on_its_pair_alone(architecture, options, tiny_backbone, found):
     """Not on padding, on the other pairs of a batch, nor on the number of documents a query has."""
     model = build(architecture, options, tiny_backbone)
-    layout = study.layout(model, found, tiny_backbone, 32)
+    layout = kit.inputs(model, found, tiny_backbone, 32)
     queries, documents = pairs(found)
     whole = scoring.score(model, layout, queries[:, None], documents)
     np.testing.assert_allclose(
@@ -53,22 +54,16 @@ def test_a_score_depends_on_its_pair_alone(architecture, options, tiny_backbone,
     assert whole.std() > 0
 
 
-def padded(batch, more):
-    """The same batch with `more` columns of padding."""
-    return {name: padded(part, more) if isinstance(part, dict) else torch.nn.functional.pad(part, (0, more))
-            for name, part in batch.items()}  # fmt: skip
-
-
 @pytest.mark.parametrize(("architecture", "options"), [one for one in VARIANTS if one[0] != "cat"], ids=NAMES[1:])
-def test_stored_documents_score_as_joint_ones(architecture, options, tiny_backbone, found):
+def test_stored_documents_score_as_joint_ones(architecture, options, tiny_backbone, found, tmp_path):
     model = build(architecture, options, tiny_backbone)
-    layout = study.layout(model, found, tiny_backbone, 32)
+    layout = kit.inputs(model, found, tiny_backbone, 32)
     queries, documents = pairs(found)
-    store = study.encode(model, layout, architecture + repr(options), found)
+    scoring.encode(model, layout, tmp_path, Identity("model", "collection"))
     rows = layout.documents.rows(documents.ravel()).reshape(documents.shape)
     with torch.no_grad():
         joint = model(layout.batch(layout.queries.rows(queries), rows), documents.shape[1])
-    stored = scoring.score_stored(model, layout, store, queries, documents)
+    stored = scoring.score_stored(model, layout, VectorStore(tmp_path), queries, documents)
     np.testing.assert_allclose(joint, stored, atol=1e-4)
 
 
@@ -80,16 +75,9 @@ def test_a_saved_ranker_is_the_same(architecture, options, tiny_backbone, found,
     assert type(again) is type(model) and again.options == model.options
     same_weights(again, model)
     queries, documents = pairs(found)
-    layout = study.layout(model, found, tiny_backbone, 32)
+    layout = kit.inputs(model, found, tiny_backbone, 32)
     ours, theirs = (scoring.score(one, layout, queries[:, None], documents) for one in (model, again))
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
-
-
-def same_weights(one, other):
-    """Bit for bit; scores may differ by a rounding, since kernels depend on where a weight lies in memory."""
-    weights, others = one.state_dict(), other.state_dict()
-    assert list(weights) == list(others)
-    assert all(torch.equal(weights[name], others[name]) for name in weights)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -108,7 +96,7 @@ def test_every_parameter_learns(architecture, tiny_backbone, found):
     """A gradient reaches every trained parameter, but the pooler where no score goes through it."""
     options = {"heads": 4} if architecture == "tk" else {"dim": 16} if architecture == "colbert" else {}
     model = build(architecture, options, tiny_backbone).train()
-    layout = study.layout(model, found, tiny_backbone, 32)
+    layout = kit.inputs(model, found, tiny_backbone, 32)
     queries, documents = pairs(found)
     batch = layout.batch(
         layout.queries.rows(queries), layout.documents.rows(documents.ravel()).reshape(documents.shape)
@@ -162,7 +150,7 @@ def test_padding_never_beats_a_document_whose_every_similarity_is_negative():
 
 def test_a_query_is_filled_up_with_masks(tiny_backbone, found):
     tokenizer = backbone.tokenizer(tiny_backbone)
-    layout = study.layout(build("colbert", {"dim": 16, "masks": 3}, tiny_backbone), found, tiny_backbone, 32)
+    layout = kit.inputs(build("colbert", {"dim": 16, "masks": 3}, tiny_backbone), found, tiny_backbone, 32)
     batch = layout.batch(np.array([0]), np.array([[0]]))
     kept = batch["queries"]["input_ids"][0, : int(batch["queries"]["attention_mask"].sum())].tolist()
     text = next(iter(found.queries.values()))
@@ -213,21 +201,21 @@ def test_without_a_split_it_is_the_cross_encoder(tiny_backbone, found):
     """With documents placed where the query ends; that place is the one documented difference."""
     cat = models.build("cat", tiny_backbone, None, 5)
     queries, documents = pairs(found)
-    words = next(int(length) for length in study.layout(cat, found, tiny_backbone, 32).queries.lengths)
+    words = next(int(length) for length in kit.inputs(cat, found, tiny_backbone, 32).queries.lengths)
     model = models.build("prettr", tiny_backbone, None, 5, split=0, offset=words + 2)
     scores = [
-        scoring.score(one, study.layout(one, found, tiny_backbone, 32), queries[:, None], documents)
+        scoring.score(one, kit.inputs(one, found, tiny_backbone, 32), queries[:, None], documents)
         for one in (cat, model)
     ]
     np.testing.assert_allclose(*scores, atol=1e-5)
     further = models.build("prettr", tiny_backbone, None, 5, split=0, offset=words + 9)
-    other = scoring.score(further, study.layout(further, found, tiny_backbone, 32), queries[:, None], documents)
+    other = scoring.score(further, kit.inputs(further, found, tiny_backbone, 32), queries[:, None], documents)
     assert np.abs(other - scores[0]).max() > 1e-3  # and it is a difference
 
 
 def test_below_the_split_no_side_sees_the_other(tiny_backbone, found):
     model = models.build("prettr", tiny_backbone, None, 0, split=1, offset=16)
-    layout = study.layout(model, found, tiny_backbone, 32)
+    layout = kit.inputs(model, found, tiny_backbone, 32)
     one, other = (layout.batch(np.array([query]), np.array([[7]])) for query in (0, 1))
     assert not torch.equal(one["queries"]["input_ids"], other["queries"]["input_ids"])
     with torch.no_grad():
@@ -238,6 +226,7 @@ def test_below_the_split_no_side_sees_the_other(tiny_backbone, found):
 # --- DOT
 
 
+@pytest.mark.slow
 def test_a_bi_encoder_opens_in_sentence_transformers(tiny_backbone, found, tmp_path):
     from sentence_transformers import SentenceTransformer
 
@@ -246,7 +235,7 @@ def test_a_bi_encoder_opens_in_sentence_transformers(tiny_backbone, found, tmp_p
         folder = tmp_path / pooling
         model.save(folder, backbone.tokenizer(tiny_backbone), 32)
         queries, documents = pairs(found)
-        ours = scoring.score(model, study.layout(model, found, tiny_backbone, 32), queries[:, None], documents)
+        ours = scoring.score(model, kit.inputs(model, found, tiny_backbone, 32), queries[:, None], documents)
         theirs = SentenceTransformer(str(folder), device="cpu")
         assert theirs.similarity_fn_name == similarity
         asked = theirs.encode([found.queries[query] for query in queries], show_progress_bar=False)
@@ -257,12 +246,12 @@ def test_a_bi_encoder_opens_in_sentence_transformers(tiny_backbone, found, tmp_p
 
 def test_similarities_of_a_batch_hold_every_pair(tiny_backbone, found):
     model = models.build("dot", tiny_backbone, None, 0, similarity="cosine")
-    layout = study.layout(model, found, tiny_backbone, 32)
+    layout = kit.inputs(model, found, tiny_backbone, 32)
     queries, documents = pairs(found, 3)
     rows = layout.documents.rows(documents.ravel()).reshape(documents.shape)
     batch = layout.batch(layout.queries.rows(queries), rows)
     with torch.no_grad():
-        every, own = model(batch, 5, in_batch=True), model(batch, 5)
+        every, own = model.similarities(*model.encode(batch, 5)), model(batch, 5)
         asked, given = model.vectors(batch, 5)
     assert every.scores.shape == every.documents.shape == (3, 3, 5)
     for row in range(3):

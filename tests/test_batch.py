@@ -133,6 +133,7 @@ def test_executed_copies_of_other_parameters_overwrite_nothing(at, data_folder, 
     assert folders == [kept / "smoke", kept / "smoke", kept / "smoke" / "measure=nDCG@10", kept / "laptop"]
 
 
+@pytest.mark.slow
 def test_a_failing_notebook_is_marked_and_named_and_stops_the_rest(at, capsys):
     for name, cell in (("a", "print('fine')"), ("b", "1 / 0"), ("c", "2"), ("d", "3")):
         write(at / f"{name}.ipynb", cell)
@@ -153,6 +154,7 @@ def test_a_kernel_that_dies_is_one_clear_error_and_its_copy_is_kept(at, capsys):
     assert printed(at / "out" / "a.failed.ipynb") == "before\n"
 
 
+@pytest.mark.slow
 def test_a_cell_that_runs_out_of_time_is_one_clear_error(at, capsys, monkeypatch):
     write(at / "a.ipynb", "import time\ntime.sleep(60)")
     limited = functools.partial(papermill.execute_notebook, execution_timeout=1)
@@ -217,22 +219,27 @@ def test_a_stopped_command_leaves_no_kernel_and_no_stray_copy(number, at):
     process.send_signal(number)
     _, said = process.communicate(timeout=30)
     assert ends(kernel)
-    if number == signal.SIGKILL:  # nothing can be tidied then; the next run does it
-        (left,) = names(at / "out")
-        assert left.startswith(".a.")
-        write(at / "a.ipynb")
-        assert batch.main(["a.ipynb", "--out", "out"]) == 0
-        assert names(at / "out") == ["a.ipynb"]
-    else:
-        assert process.returncode == 128 + number and names(at / "out") == []
+    assert names(at / "out") == []
+    if number != signal.SIGKILL:
+        assert process.returncode == 128 + number
         assert said == "stopped in a.ipynb; what was finished is kept; not run: b.ipynb\n"
 
 
-def test_a_working_copy_in_use_is_left_alone(at):
-    path = write(at / "a.ipynb")
-    with notebooks._working_copy(path, at / "out") as one, notebooks._working_copy(path, at / "out") as other:
-        assert one.exists() and other.exists() and one != other
-    assert names(at / "out") == []
+def test_a_folder_that_cannot_be_written_stops_the_command_before_the_work(at, capsys, monkeypatch):
+    write(at / "a.ipynb")
+    (at / "out").touch()
+    monkeypatch.setattr(papermill, "execute_notebook", lambda *_, **__: pytest.fail("it ran"))
+    assert batch.main(["a.ipynb", "--out", "out"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: a.ipynb: folder {at}/out: it cannot be written")
+
+
+def test_progress_is_printed_and_kept_out_of_the_copy(at, capfd):
+    write(at / "a.ipynb", "from lib.machine import progress\nprogress.say('halfway é')")
+    assert batch.main(["a.ipynb", "--out", "out"]) == 0
+    assert "  halfway é\n" in capfd.readouterr().out
+    assert not any(cell.get("outputs") for cell in nbformat.read(at / "out" / "a.ipynb", as_version=4).cells)
+    assert "STUDY_PROGRESS" not in os.environ
 
 
 def test_parameters_of_a_notebook_are_checked_by_name():

@@ -29,7 +29,7 @@ def test_every_bit_comes_back_and_what_was_not_trained_is_left_out(architecture,
     for name, value in trained.state_dict().items():
         assert value.equal(again.state_dict()[name]), name  # weights from a file: bits, not kernels
     kept = {name.partition("/")[2] for name in weights_of(tmp_path)}
-    assert not [name for name in kept if "embedding" in name.lower()]
+    assert kept and not [name for name in kept if "embedding" in name.lower()]
 
 
 def weights_of(folder):
@@ -58,7 +58,7 @@ def test_packing_is_exact_for_every_kind_of_number(value):
     assert changes._unpacked(changes._packed(after, before), before).view(torch.int32).equal(after.view(torch.int32))
 
 
-def test_a_small_change_takes_less_than_the_weights(tiny_backbone):
+def test_a_small_change_takes_less_than_the_weights():
     before = torch.randn(512, 512, generator=torch.Generator().manual_seed(0)) * 0.05
     after = before + 1e-3 * torch.randn(512, 512, generator=torch.Generator().manual_seed(1))
     assert changes._packed(after, before).numel() < 0.8 * 4 * before.numel()

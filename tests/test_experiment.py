@@ -1,10 +1,11 @@
 """What an experiment's literals can say wrong is refused when it is made."""
 
-from dataclasses import replace
-
 import pytest
 
-from lib.study.experiment import Experiment, TestSet, ranker_names, without_seed
+from lib.study.experiment import Experiment, TestSet, Untrained, fields, vary, with_seed
+from lib.study.tables import ranker_names
+from lib.training.settings import Adapter, GradCache, Queue
+from tests import kit
 
 WRONG = [
     ({"layers": (0, 0)}, "layers=(0, 0): a layer appears twice"),
@@ -14,36 +15,44 @@ WRONG = [
     ({"layers": (0.0, 1.0)}, "layers=(0.0, 1.0): give whole numbers"),
     ({"docs": 1}, "docs=1: a group holds 2 to 50 documents"),
     ({"docs": 51}, "docs=51: a group holds 2 to 50 documents"),
-    ({"docs": 2.5}, "docs=2.5: must be a whole number"),
+    ({"docs": 2.5}, "docs=2.5: give a whole number"),
     ({"teacher": ()}, "teacher=(): give an Experiment"),
     ({"teacher": ("",)}, "teacher=('',): give an Experiment"),
     ({"teacher": 3}, "teacher=3: give an Experiment"),
-    ({"seed": -1}, "seed=-1: must be a whole number of at least 0"),
-    ({"seed": True}, "seed=True: must be a whole number"),
-    ({"batch_size": 0}, "batch_size=0: must be a whole number of at least 1"),
-    ({"epochs": 1.0}, "epochs=1.0: must be a whole number"),
-    ({"learning_rate": float("nan")}, "learning_rate=nan: must be above 0"),
-    ({"learning_rate": float("inf")}, "learning_rate=inf: must be above 0"),
-    ({"learning_rate": "1e-4"}, "learning_rate='1e-4': must be above 0"),
-    ({"warm_up": 1.0}, "warm_up=1.0: must be at least 0 and below 1"),
-    ({"dropout": -0.1}, "dropout=-0.1: must be at least 0 and below 1"),
-    ({"embeddings": 1}, "embeddings=1: must be True or False"),
-    ({"max_query": 0}, "max_query=0: must be a whole number above 0, or None"),
-    ({"max_length": 96.0}, "max_length=96.0: must be a whole number"),
+    ({"seed": -1}, "seed=-1: give a whole number of at least 0"),
+    ({"seed": True}, "seed=True: give a whole number"),
+    ({"batch_size": 0}, "batch_size=0: give a whole number of at least 1"),
+    ({"epochs": 1.0}, "epochs=1.0: give a whole number"),
+    ({"learning_rate": float("nan")}, "learning_rate=nan: give a finite number above 0"),
+    ({"learning_rate": float("inf")}, "learning_rate=inf: give a finite number above 0"),
+    ({"learning_rate": "1e-4"}, "learning_rate='1e-4': give a finite number above 0"),
+    ({"warm_up": 1.0}, "warm_up=1.0: give a finite number of at least 0 and below 1"),
+    ({"dropout": -0.1}, "dropout=-0.1: give a finite number of at least 0 and below 1"),
+    ({"embeddings": 1}, "embeddings=1: give True or False"),
+    ({"max_query": 0}, "max_query=0: give a whole number of at least 1 or None"),
+    ({"max_length": 96.0}, "max_length=96.0: give a whole number"),
     ({"options": (("dim", 4), ("dim", 8))}, "give pairs of different names"),
     ({"options": {"dim": 4}}, "give pairs of different names"),
-    ({"collection": ""}, "collection='': must be a name"),
-    ({"start": "run"}, "start='run': must be an Experiment or None"),
+    ({"collection": ""}, "collection='': give a name"),
+    ({"start": "run"}, "start='run': give an Experiment or None"),
     ({"batch_size": 5000}, "batch_size=5000: more than group_count=4000"),
     ({"teacher": "scores.tsv"}, "strategy='info_nce' takes no teacher"),
     ({"strategy": "kl"}, "learns from a teacher's scores"),
+    ({"strategy": "klx"}, "strategy='klx': give one of info_nce"),
+    ({"strategy": 3}, "strategy=3: give a Strategy"),
+    ({"data": "pydocs"}, "data='pydocs': give a Data"),
+    ({"weight_decay": -1}, "weight_decay=-1: give a finite number of at least 0"),
+    ({"clip": 0}, "clip=0: give a finite number above 0"),
+    ({"adapter": "lora"}, "adapter='lora': give None or one of lib.training.settings"),
+    ({"batching": 3}, "batching=3: give None or one of lib.training.settings"),
+    ({"batching": GradCache(2)}, "architecture='cat'; only bi-encoders (dot) have it"),
 ]
 
 
 @pytest.mark.parametrize(("change", "says"), WRONG, ids=lambda value: str(value))
 def test_a_wrong_literal_is_refused_by_name(change, says):
     with pytest.raises(ValueError) as raised:
-        replace(Experiment("info_nce"), **change)
+        vary(kit.experiment("info_nce"), **change)
     assert says in str(raised.value)
 
 
@@ -56,28 +65,59 @@ def test_a_wrong_test_set_is_refused_by_name(change):
 
 
 def test_a_start_with_a_prefix_takes_no_further_adapter():
-    start = Experiment("info_nce", adapter="prefix", adapter_size=4)
-    warm = Experiment("info_nce", start=start)
-    assert (start.prefix, warm.prefix, Experiment("info_nce").prefix) == (4, 4, 0)
-    assert Experiment("info_nce", start=replace(start, adapter="lora")).prefix == 0
+    start = kit.experiment("info_nce", adapter=Adapter("prefix", 4))
+    warm = kit.experiment("info_nce", start=start)
+    assert (start.prefix, warm.prefix, kit.experiment("info_nce").prefix) == (4, 4, 0)
+    assert kit.experiment("info_nce", start=vary(start, adapter=Adapter("lora"))).prefix == 0
     with pytest.raises(ValueError, match="has a prefix already"):
-        replace(warm, adapter="lora")
+        vary(warm, adapter=Adapter("lora"))
 
 
 def test_names_tell_what_runs_of_one_strategy_differ_in(tiny_backbone, tiny_collection):
-    base = Experiment("info_nce", layers=(0, 1), backbone=tiny_backbone, collection=tiny_collection, group_count=16)
-    seeds = [base, replace(base, seed=1, start=None)]
+    base = kit.experiment("info_nce", layers=(0, 1), backbone=tiny_backbone, collection=tiny_collection, group_count=16)
+    seeds = [base, vary(base, seed=1, start=None)]
     assert ranker_names(seeds) == ["info_nce", "info_nce"]
-    assert ranker_names([*seeds, replace(base, learning_rate=5e-4), replace(base, strategy="bce")]) == [
+    assert ranker_names([*seeds, vary(base, learning_rate=5e-4), vary(base, strategy="bce")]) == [
         "info_nce [learning_rate=0.0002]", "info_nce [learning_rate=0.0002]", "info_nce [learning_rate=0.0005]", "bce",
     ]  # fmt: skip
-    teachers = [replace(base, strategy="kl", teacher=replace(base, seed=seed)) for seed in (0, 1)]
+    teachers = [vary(base, strategy="kl", teacher=vary(base, seed=seed)) for seed in (0, 1)]
     first, second = ranker_names(teachers)
     assert first != second and first.startswith("kl [teacher=cat info_nce")
 
 
-def test_without_seed_takes_the_starts_seed_along_and_no_other():
-    teacher = Experiment("info_nce", seed=4)
-    run = Experiment("kl", teacher=teacher, start=Experiment("info_nce", seed=3), seed=3)
-    plain = without_seed(run)
+def test_a_seed_is_taken_by_the_start_and_by_no_teacher():
+    teacher = kit.experiment("info_nce", seed=4)
+    run = Experiment("kl", teacher=teacher, start=kit.experiment("info_nce", seed=3), seed=3)
+    plain = with_seed(run, 0)
     assert (plain.seed, plain.start.seed, plain.teacher.seed) == (0, 0, 4)
+
+
+def test_variants_reach_every_part_and_unknown_fields_are_refused():
+    run = vary(Experiment("info_nce"), seed=2, docs=8, layers=(0, 1), learning_rate=1e-3)
+    assert (run.seed, run.data.docs, run.model.layers, run.training.learning_rate) == (2, 8, (0, 1), 1e-3)
+    assert vary(run, data=Experiment("bce").data, group_count=9).data.group_count == 9
+    assert {"seed", "docs", "layers", "learning_rate"} <= dict(fields(run)).keys()
+    with pytest.raises(TypeError, match="no field layer; it has strategy, teacher, .*layers"):
+        vary(run, layer=(0,))
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: Adapter("bitfit"), "adapter kind='bitfit': give one of lora, prefix"),
+        (lambda: Adapter("lora", 0), "size=0: give a whole number of at least 1"),
+        (lambda: GradCache(0), "chunk=0: give"),
+        (lambda: Queue(-1), "size=-1: give"),
+        (lambda: Queue(4, momentum=1.0), "momentum=1.0: give a finite number of at least 0 and below 1"),
+    ],
+)
+def test_a_wrong_part_of_the_training_is_refused_by_name(make, says):
+    with pytest.raises(ValueError) as raised:
+        make()
+    assert says in str(raised.value)
+
+
+def test_what_a_run_starts_from():
+    plain = kit.experiment("info_nce", layers=(0, 1), seed=3)
+    assert plain.before == Untrained(plain.model, 3)
+    assert vary(plain, start=plain).before is plain

@@ -24,25 +24,25 @@ def everything(collection, queries, depth):
 def test_documents_with_any_grade_above_zero_are_never_negatives(found):
     related = [f"d{number}" for number in range(20)]
     collection = judged(found, *(("q0", one, 1 + number % 3) for number, one in enumerate(related)), ("q0", "d20", 0))
-    made = groups.build(collection, count=20, docs=20, find=everything)
-    for documents in made.documents:
+    built = groups.build(collection, count=20, docs=20, find=everything)
+    for documents in built.documents:
         assert documents[0] in related and not set(documents[1:]) & set(related)
-    assert {"d20"} <= set(made.documents[:, 1:].ravel())  # judged as not relevant: a good negative
-    assert made.related == {"q0": set(related)}
+    assert {"d20"} <= set(built.documents[:, 1:].ravel())  # judged as not relevant: a good negative
+    assert built.related == {"q0": set(related)}
 
 
 def test_judged_documents_that_the_corpus_lacks_are_neither_positives_nor_negatives(found):
     collection = judged(found, ("q0", "gone", 2), ("q0", "d0", 1), ("q1", "gone too", 1), ("q1", "d1", 1))
     assert groups.available(collection) == 2
-    made = groups.build(collection, count=2, docs=30, find=everything)
-    assert made.documents[:, 0].tolist() == ["d0", "d1"]
-    assert set(made.documents.ravel()) <= set(found.documents)
+    built = groups.build(collection, count=2, docs=30, find=everything)
+    assert built.documents[:, 0].tolist() == ["d0", "d1"]
+    assert set(built.documents.ravel()) <= set(found.documents)
 
 
-def test_a_document_that_is_found_twice_is_once_in_a_group(found):
+def test_a_document_found_twice_is_once_in_a_group(found):
     twice = lambda collection, queries, depth: pd.concat([everything(collection, queries, 5)] * 2)  # noqa: E731
-    made = groups.build(found, count=16, docs=6, find=twice)
-    assert all(len(set(documents)) == 6 for documents in made.documents)
+    built = groups.build(found, count=16, docs=6, find=twice)
+    assert all(len(set(documents)) == 6 for documents in built.documents)
 
 
 def test_available_counts_what_can_be_built(found):
@@ -67,6 +67,6 @@ def test_impossible_sizes_are_refused(found, count, docs, message):
 
 
 def test_a_group_may_hold_the_whole_corpus(found):
-    made = groups.build(found, count=2, docs=40)
-    assert all(set(documents) == set(found.documents) for documents in made.documents)
-    assert np.array_equal(made.documents, groups.build(found, count=2, docs=40).documents)
+    built = groups.build(found, count=2, docs=40)
+    assert all(set(documents) == set(found.documents) for documents in built.documents)
+    assert np.array_equal(built.documents, groups.build(found, count=2, docs=40).documents)

@@ -4,7 +4,6 @@ import ast
 import dataclasses
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,62 +12,63 @@ from lib.analysis import measures
 from lib.data import first_stage
 from lib.machine import store
 from lib.study import identity
-from lib.study.experiment import Experiment, TestSet
+from lib.study.experiment import TestSet, fields, vary
+from lib.training import strategies
+from lib.training.settings import Adapter, GradCache, Queue
 
 LIB = Path(__file__).parents[1] / "lib"
 
 
-@pytest.fixture
-def experiment(tiny_backbone, tiny_collection):
-    return Experiment("info_nce", backbone=tiny_backbone, collection=tiny_collection, group_count=16, batch_size=4,
-                      docs=3, max_length=48, learning_rate=1e-3)  # fmt: skip
-
-
-def evaluation_key(experiment, test, **how):
-    return store.key(identity.of_evaluation(experiment, test, **{"trained": True} | how))
+def evaluation_key(run, test):
+    return store.key(identity.of_evaluation(run, test))
 
 
 def test_every_field_of_an_experiment_tells_runs_apart(experiment, tiny_backbone):
-    bi_encoder = replace(experiment, architecture="dot")
-    cosine = replace(bi_encoder, options=(("similarity", "cosine"),))
-    distilled = replace(experiment, strategy="kl", teacher=experiment)
+    bi_encoder = vary(experiment, architecture="dot")
+    cosine = vary(bi_encoder, options=(("similarity", "cosine"),))
+    distilled = vary(experiment, strategy="kl", teacher=experiment)
     changes = {
-        "strategy": (experiment, "bce"), "teacher": (distilled, replace(experiment, seed=1)),
+        "strategy": (experiment, "bce"), "teacher": (distilled, vary(experiment, seed=1)),
         "start": (experiment, experiment), "seed": (experiment, 1), "architecture": (experiment, "dot"),
-        "options": (bi_encoder, cosine.options), "backbone": (experiment, None), "layers": (experiment, (0,)),
+        "options": (bi_encoder, cosine.model.options), "backbone": (experiment, None), "layers": (experiment, (0,)),
         "max_length": (experiment, 40), "max_query": (experiment, None), "collection": (experiment, None),
         "group_count": (experiment, 12), "docs": (experiment, 4), "negatives": (experiment, bi_encoder),
         "batch_size": (experiment, 2), "epochs": (experiment, 2), "learning_rate": (experiment, 2e-3),
         "warm_up": (experiment, 0.2), "dropout": (experiment, 0.1), "embeddings": (experiment, True),
-        "adapter": (experiment, "lora"), "adapter_size": (experiment, 4), "chunk": (bi_encoder, 2),
-        "queue": (bi_encoder, 8), "momentum": (experiment, 0.9),
+        "weight_decay": (experiment, 0.1), "clip": (experiment, 2.0), "adapter": (experiment, Adapter("lora")),
+        "batching": (bi_encoder, GradCache(2)),
     }  # fmt: skip
-    assert set(changes) == {field.name for field in dataclasses.fields(Experiment)}
+    assert set(changes) == set(dict(fields(experiment)))
     changes["backbone"] = experiment, "minilm"
-    changes["collection"] = experiment, f"cropped:{experiment.collection}"
+    changes["collection"] = experiment, f"cropped:{experiment.data.collection}"
     for name, (run, value) in changes.items():
-        assert replace(run, **{name: value}).key != run.key, name
+        assert vary(run, **{name: value}).key != run.key, name
+    adapters = [Adapter("lora"), Adapter("lora", 4), Adapter("prefix")]
+    batchings = [GradCache(2), GradCache(4), Queue(2), Queue(4), Queue(4, momentum=0.9)]
+    keys = [vary(bi_encoder, adapter=adapter).key for adapter in adapters]
+    keys += [vary(bi_encoder, batching=batching).key for batching in batchings]
+    assert len(set(keys)) == len(adapters) + len(batchings)
 
 
 def test_every_field_of_a_test_set_tells_evaluations_apart(experiment, tiny_collection):
     test = TestSet(tiny_collection, queries=8, depth=10)
     changes = {"collection": f"cropped:{tiny_collection}", "split": "train", "queries": None, "depth": 9}
     assert set(changes) == {field.name for field in dataclasses.fields(TestSet)}
-    keys = {evaluation_key(experiment, replace(test, **{name: value})) for name, value in changes.items()}
-    keys |= {evaluation_key(experiment, test), evaluation_key(experiment, test, trained=False)}
+    keys = {evaluation_key(experiment, dataclasses.replace(test, **{name: value})) for name, value in changes.items()}
+    keys |= {evaluation_key(experiment, test), evaluation_key(experiment.before, test)}
     assert len(keys) == len(changes) + 2
 
 
 def test_equal_numbers_and_spellings_are_one_experiment(experiment):
-    assert replace(experiment, dropout=0).key == replace(experiment, dropout=0.0).key
-    assert replace(experiment, learning_rate=1).key == replace(experiment, learning_rate=1.0).key
-    distilled = replace(experiment, strategy="kl", teacher=experiment)
-    spelt = ["kl(temperature=2)", "kl(temperature=2.0)", "kl( temperature = 2 )"]
-    assert len({replace(distilled, strategy=name).key for name in spelt}) == 1
-    assert replace(distilled, strategy="kl(temperature=1)").key == distilled.key
-    dot = replace(experiment, architecture="dot")
+    assert vary(experiment, dropout=0).key == vary(experiment, dropout=0.0).key
+    assert vary(experiment, learning_rate=1).key == vary(experiment, learning_rate=1.0).key
+    distilled = vary(experiment, strategy="kl", teacher=experiment)
+    equal = [strategies.named("kl", temperature=value) for value in (2, 2.0)]
+    assert len({vary(distilled, strategy=strategy).key for strategy in equal}) == 1
+    assert vary(distilled, strategy=strategies.named("kl", temperature=1)).key == distilled.key
+    dot = vary(experiment, architecture="dot")
     orders = [(("similarity", "cosine"), ("pooling", "cls")), (("pooling", "cls"), ("similarity", "cosine"))]
-    assert len({replace(dot, options=order).key for order in orders}) == 1
+    assert len({vary(dot, options=order).key for order in orders}) == 1
 
 
 @pytest.mark.parametrize("name", identity.CONSTANTS)
@@ -80,7 +80,7 @@ def test_every_constant_tells_runs_apart(name, experiment, monkeypatch):
 
 
 def test_recipe_precision_and_first_stage_tell_runs_apart(experiment, monkeypatch):
-    test = TestSet(experiment.collection, queries=8, depth=10)
+    test = TestSet(experiment.data.collection, queries=8, depth=10)
     changes = [
         (identity, "RECIPE", 99), (identity.hardware, "precision", lambda: "other"), (first_stage, "K1", 1.2),
         (first_stage, "B", 0.75), (first_stage.bm25s, "__version__", "9.9"),
@@ -108,7 +108,7 @@ ELSEWHERE = {
     "analysis.significance.RESAMPLES": "of intervals and tests, which are computed from the table and kept nowhere",
 }
 DECIDING = [
-    "models.tokens", "data.groups", "training.loop", "training.strategies", "training.scoring", "analysis.measures", "data.first_stage", "data.collections", "training.grad_cache",
+    "models.tokens", "data.groups", "training.loop", "training.batches", "training.settings", "training.strategies", "training.scoring", "analysis.measures", "data.first_stage", "data.collections", "training.grad_cache",
     "study.identity", "models.cross_encoder", "models.bi_encoder", "models.colbert", "models.prettr", "models.tk",
     "models.momentum", "models.adapters", "models.ranker", "losses.margins", "losses.listwise", "losses.pairwise",
     "losses.pointwise", "losses.distillation",
@@ -142,17 +142,17 @@ FILES = {
 
 @pytest.mark.parametrize("file", FILES)
 def test_every_file_of_a_backbone_decides_and_an_edit_is_noticed_at_once(file, experiment, tmp_path):
-    shutil.copytree(experiment.backbone, tmp_path / "copy")
-    run = replace(experiment, backbone=str(tmp_path / "copy"))
+    shutil.copytree(experiment.model.backbone, tmp_path / "copy")
+    run = vary(experiment, backbone=str(tmp_path / "copy"))
     assert run.key == experiment.key  # where it lies does not matter
     FILES[file](tmp_path / "copy" / file)
     assert run.key != experiment.key
 
 
 def test_an_edited_collection_is_another_one_at_once(experiment, tmp_path):
-    shutil.copytree(experiment.collection, tmp_path / "tiny")
-    run = replace(experiment, collection=str(tmp_path / "tiny"))
-    cropped = replace(run, collection=f"cropped:{run.collection}")
+    shutil.copytree(experiment.data.collection, tmp_path / "tiny")
+    run = vary(experiment, collection=str(tmp_path / "tiny"))
+    cropped = vary(run, collection=f"cropped:{run.data.collection}")
     assert run.key == experiment.key != cropped.key
     before = cropped.key
     text = (tmp_path / "tiny" / "corpus.jsonl").read_text()
@@ -163,7 +163,7 @@ def test_an_edited_collection_is_another_one_at_once(experiment, tmp_path):
 def test_a_score_file_decides_by_its_content_and_a_missing_one_is_named(experiment, tmp_path):
     path = tmp_path / "scores.tsv"
     path.write_text("1\t0\tq0\td0\td1\n")
-    run = replace(experiment, strategy="kl", teacher=str(path))
+    run = vary(experiment, strategy="kl", teacher=str(path))
     first = run.key
     path.write_text("2\t0\tq0\td0\td1\n")
     assert run.key != first

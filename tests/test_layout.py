@@ -55,6 +55,7 @@ def test_no_module_imports_itself_over_others():
     assert list(graphlib.TopologicalSorter(needs).static_order())  # raises CycleError
 
 
+@pytest.mark.slow
 def test_importing_changes_nothing(tmp_path):
     """Random state, threads, environment, logging and folders are as before."""
     script = f"""

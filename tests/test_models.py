@@ -95,6 +95,7 @@ def test_layers_are_kept_in_order(tiny_backbone):
         cross_encoder.build(tiny_backbone, (0, 7), 0)
 
 
+@pytest.mark.slow
 def test_a_saved_ranker_scores_the_same_here_and_in_sentence_transformers(pairs, tiny_backbone, tmp_path, float32):
     from sentence_transformers import CrossEncoder
 
@@ -153,7 +154,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
 def test_two_backbones_of_one_name_are_told_apart(tiny_backbone, tmp_path):
     weights = Path(tiny_backbone) / "model.safetensors"
     for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text("{}")
-        (tmp_path / name / "model.safetensors").write_bytes(weights.read_bytes() + name.encode())
-    assert backbone.fingerprint(str(tmp_path / "a")) != backbone.fingerprint(str(tmp_path / "b"))
+        (tmp_path / name / "model").mkdir(parents=True)
+        (tmp_path / name / "model" / "config.json").write_text("{}")
+        (tmp_path / name / "model" / "model.safetensors").write_bytes(weights.read_bytes() + name.encode())
+    assert backbone.fingerprint(str(tmp_path / "a" / "model")) != backbone.fingerprint(str(tmp_path / "b" / "model"))

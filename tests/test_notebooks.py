@@ -111,7 +111,7 @@ def test_the_commands_of_the_readme_run_a_notebook(executed, tmp_path):
 @pytest.mark.slow
 def test_the_experiment_of_the_readme_trains_and_opens(executed, tmp_path):
     folder, _ = executed
-    (snippet,) = (one for one in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "study.results(" in one)
+    (snippet,) = (one for one in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "tables.results(" in one)
     script = snippet.replace('profiles.named("laptop")', 'profiles.named("smoke")')
     assert script != snippet and '"my-ranker"' in snippet
     exported = str(tmp_path / "my-ranker")
@@ -155,10 +155,10 @@ def test_defaults_are_those_that_figures_are_filed_by(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_figure_is_filed_by_the_parameters_of_its_cell(path):
     names = {name for name in notebooks.defaults(path) if name != "profile"}
-    for cell in nbformat.read(path, as_version=4).cells:
-        if cell.cell_type == "code" and "plots.save(" in cell.source:
-            nodes = list(ast.walk(ast.parse(cell.source)))
-            (save,) = (node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func) == "plots.save")
-            used = {node.id for node in nodes if isinstance(node, ast.Name)} & names
-            assert used == {keyword.arg for keyword in save.keywords} & used, cell.source
-            assert {keyword.arg for keyword in save.keywords} <= names
+    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if "figures.save(" in cell.source]
+    assert cells  # each notebook answers with a figure
+    for source in cells:
+        nodes = list(ast.walk(ast.parse(source)))
+        (save,) = (node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func) == "figures.save")
+        used = {node.id for node in nodes if isinstance(node, ast.Name)} & names
+        assert used <= {keyword.arg for keyword in save.keywords} <= names, source

@@ -7,8 +7,8 @@ import transformers
 
 from lib import models
 from lib.models import backbone, prettr, weights
-from lib.study import runs as study
 from lib.training import scoring
+from tests import kit
 
 SIZES = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
@@ -47,7 +47,7 @@ def both(name, found, offset):
     """Scores of the cross-encoder and of PreTTR without a split."""
     queries, documents = np.array(list(found.queries)[:4]), np.array(list(found.documents)[:12]).reshape(4, 3)
     rankers = (models.build("cat", name, None, 5), models.build("prettr", name, None, 5, split=0, offset=offset))
-    return [scoring.score(one, study.layout(one, found, name, 32), queries[:, None], documents) for one in rankers]
+    return [scoring.score(one, kit.inputs(one, found, name, 32), queries[:, None], documents) for one in rankers]
 
 
 @pytest.mark.parametrize("kind", prettr.FAMILIES)
@@ -74,7 +74,7 @@ def test_the_head_drops_out_as_the_cross_encoders_does(kind, found, tmp_path):
                 module.p = 0.0
 
     def scores(ranker):
-        layout = study.layout(ranker, found, name, 32)
+        layout = kit.inputs(ranker, found, name, 32)
         torch.manual_seed(1)
         return ranker(layout.batch(np.arange(4), np.arange(12).reshape(4, 3)), 3).detach()
 
@@ -103,7 +103,7 @@ def test_every_family_is_saved_and_opened(kind, found, tmp_path, float32):
     assert before_layers == {one for one, _ in model.named_parameters() if ".embeddings" in one}
     model.save(tmp_path / "model", backbone.tokenizer(name), 32)
     again = models.load(tmp_path / "model")
-    layout = study.layout(model, found, name, 32)
+    layout = kit.inputs(model, found, name, 32)
     queries, documents = np.array(list(found.queries)[:2]), np.array(list(found.documents)[:6]).reshape(2, 3)
     scores = [scoring.score(one, layout, queries[:, None], documents) for one in (model, again)]
     np.testing.assert_allclose(*scores, atol=1e-5)

@@ -9,22 +9,23 @@ from pathlib import Path
 import pytest
 
 from lib.machine import store
-from lib.study import runs as study
-from lib.study.experiment import Experiment, TestSet
+from lib.study.experiment import TestSet
+from tests import kit
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = """
 import json, sys
 from lib.machine import processes
-from lib.study import runs as study
-from lib.study.experiment import Experiment, TestSet
+from lib.study import tables
+from lib.study.experiment import TestSet
+from tests import kit
 fields = json.loads(sys.argv[1])
-teacher = Experiment("info_nce", **fields)
-student = Experiment("kl", teacher=teacher, **fields)
+teacher = kit.experiment("info_nce", **fields)
+student = kit.experiment("kl", teacher=teacher, **fields)
 test = TestSet(fields["collection"], queries=8, depth=10)
-table = study.results([student], [test])
-again = study.results([student], [test])
-loss = study.history(student)["loss"].tolist()
+table = tables.results([student], [test])
+again = tables.results([student], [test])
+loss = kit.history(student)["loss"].tolist()
 print(json.dumps([processes.is_main(), len(table), len(again), loss]), flush=True)
 """
 
@@ -47,10 +48,10 @@ def test_two_processes_finish_one_study(tiny_backbone, tiny_collection, tmp_path
     assert said[0][1:] == said[1][1:] and said[0][1] == said[0][2]
     assert len([path for path in (data_folder / "runs").iterdir() if store.is_whole(path)]) == 2
     # what the two have trained is what one process trains, up to the order in which gradients are added
-    teacher = Experiment("info_nce", **fields)
-    student = Experiment("kl", teacher=teacher, **fields)
-    shared = study.scores(student, TestSet(tiny_collection, queries=8, depth=10))
+    teacher = kit.experiment("info_nce", **fields)
+    student = kit.experiment("kl", teacher=teacher, **fields)
+    shared = kit.scores(student, TestSet(tiny_collection, queries=8, depth=10))
     monkeypatch.setenv("STUDY_DATA", str(tmp_path / "alone"))
-    alone = study.scores(student, TestSet(tiny_collection, queries=8, depth=10))
+    alone = kit.scores(student, TestSet(tiny_collection, queries=8, depth=10))
     assert shared["score"].to_numpy() == pytest.approx(alone["score"].to_numpy(), abs=0.05)  # bfloat16 where there is
-    assert study.history(student)["loss"].tolist() == pytest.approx(said[0][3], abs=0.02)
+    assert kit.history(student)["loss"].tolist() == pytest.approx(said[0][3], abs=0.02)

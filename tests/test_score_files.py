@@ -484,6 +484,7 @@ print(rows, first, peak(), "pandas" in sys.modules)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 @pytest.mark.parametrize("layout", ["pairs", "lists"])
 def test_memory_does_not_follow_the_rows(tmp_path, layout):

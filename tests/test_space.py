@@ -1,19 +1,11 @@
 """The command that says what takes space removes what nothing refers to, and nothing else."""
 
-from dataclasses import replace
-
 import pytest
 
 from lib.machine import store
-from lib.study import identity, space
-from lib.study import runs as study
-from lib.study.experiment import Experiment, TestSet
-
-
-@pytest.fixture
-def experiment(tiny_backbone, tiny_collection):
-    return Experiment("info_nce", backbone=tiny_backbone, collection=tiny_collection, group_count=16, batch_size=4,
-                      docs=3, max_length=48, learning_rate=1e-3)  # fmt: skip
+from lib.study import identity, space, tables
+from lib.study.experiment import TestSet, vary
+from tests import kit
 
 
 def names(paths):
@@ -21,8 +13,8 @@ def names(paths):
 
 
 def test_what_todays_code_reads_stays(experiment, tiny_collection, capsys):
-    student = replace(experiment, strategy="kl", teacher=experiment)
-    study.results([student], [TestSet(tiny_collection, queries=8, depth=10)])
+    student = vary(experiment, strategy="kl", teacher=experiment)
+    tables.results([student], [TestSet(tiny_collection, queries=8, depth=10)])
     assert space.unreferenced() == []
     before = names(space.folders())
     assert space.main(["--remove"]) == 0 and names(space.folders()) == before
@@ -32,12 +24,13 @@ def test_what_todays_code_reads_stays(experiment, tiny_collection, capsys):
     assert caches and caches <= set(space.CACHES)
 
 
+@pytest.mark.slow
 def test_what_another_recipe_made_goes_with_all_that_was_made_from_it(experiment, tiny_collection, monkeypatch):
     test = TestSet(tiny_collection, queries=8, depth=10)
-    student = replace(experiment, strategy="kl", teacher=experiment)
-    study.results([student], [test])
+    student = vary(experiment, strategy="kl", teacher=experiment)
+    tables.results([student], [test])
     monkeypatch.setattr(identity, "RECIPE", identity.RECIPE + 1)
-    study.results([student], [test])
+    tables.results([student], [test])
     now = {student.key, experiment.key}
     old = space.unreferenced()
     kinds = [path.parent.name for path in old]
@@ -63,7 +56,7 @@ def test_what_killed_builders_left_is_removed_and_what_is_being_built_is_not(dat
 
 
 def test_damage_is_found_in_files_of_any_size(experiment, capsys, monkeypatch):
-    study.history(experiment)
+    kit.history(experiment)
     assert space.main(["--check"]) == 0
     path = next((store.data_folder() / "runs").glob("*/weights.safetensors"))
     path.write_bytes(path.read_bytes()[:-1] + b"\x07")

@@ -60,7 +60,7 @@ def test_a_folder_without_its_manifest_does_not_count(content, data_folder):
 
 def test_a_flipped_bit_is_noticed(data_folder, monkeypatch):
     place = store.keep("runs", "a", lambda folder: (folder / "scores.npy").write_bytes(bytes(1000)))
-    monkeypatch.setattr(store, "_verified", set())  # as in another process
+    store._verify.cache_clear()  # as in another process
     content = bytearray((place / "scores.npy").read_bytes())
     content[500] ^= 1
     (place / "scores.npy").write_bytes(content)
@@ -131,6 +131,7 @@ def test_two_that_want_the_same_build_it_once():
     assert built == [1]
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="/proc says which file a descriptor is of")
 def test_everything_is_on_the_disk_before_the_rename(monkeypatch, data_folder):
     events = []
     real = {"fsync": os.fsync, "rename": Path.rename}
@@ -141,8 +142,6 @@ def test_everything_is_on_the_disk_before_the_rename(monkeypatch, data_folder):
         Path, "rename", lambda path, to: (events.append(f"rename to {Path(to).name}"), real["rename"](path, to))[1]
     )
     store.keep("runs", "a", write("x"))
-    if not Path("/proc/self/fd").exists():
-        pytest.skip("the system does not tell which file a descriptor is of")
     final = events.index("rename to a")
     before, after = events[:final], events[final + 1 :]
     assert {Path(name).name for name in before if not name.startswith("rename")} >= {"file.txt", store.MANIFEST}
@@ -160,6 +159,7 @@ class Unknown(RuntimeError):
         OSError(errno.EDQUOT, "x"),
         OSError("100 requested and 7 written"),
         safetensors.SafetensorError("x"),
+        safetensors.SafetensorError("I/O error: No space left on device (os error 28)"),
     ],
 )
 def test_a_full_disk_is_one_clear_error_and_leaves_nothing(error, data_folder, monkeypatch):
@@ -167,7 +167,7 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing(error, data_folder, m
         (folder / "half").write_text("half")
         raise error
 
-    if error.args[0] not in (errno.ENOSPC, errno.EDQUOT):  # the library hides the system's number: the disk is asked
+    if getattr(error, "errno", None) is None and "os error" not in str(error):  # no number: the disk is asked
         monkeypatch.setattr(store.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 0}))
     with pytest.raises(store.StoreError, match="no space is left.*STUDY_DATA"):
         store.keep("runs", "full", build)
@@ -194,9 +194,9 @@ def test_a_file_is_replaced_whole(tmp_path):
         file.write_text("ha")
         raise RuntimeError("in the middle")
 
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="in the middle"):
         store.replace_file(path, fail)
-    assert path.read_text() == "old" and [path] == list(tmp_path.glob("*.png"))
+    assert path.read_text() == "old" and [path] == list(tmp_path.iterdir())
     store.replace_file(path, lambda file: file.write_text("new"))
     assert path.read_text() == "new" and [path] == list(tmp_path.iterdir())
 

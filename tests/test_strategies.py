@@ -1,4 +1,4 @@
-"""Names of strategies: what is impossible is refused when it is named, and one strategy has one spelling."""
+"""Strategies as values: named ones with other parameters, what is impossible is refused, weighted sums of losses."""
 
 import pytest
 import torch
@@ -7,85 +7,136 @@ from lib import losses
 from lib.machine import store
 from lib.study import identity
 from lib.training import strategies
+from lib.training.strategies import Strategy, Term, bind
 
 
-def minimised(name):
+def minimised(strategy):
     """What a run's identity says of a strategy."""
-    return store.key(identity.of_strategy(strategies.named(name)))
+    return store.key(identity.of_strategy(strategy))
+
+
+NAN = float("nan")
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("name", "values", "message"),
     [
-        ("kl(temperature=0)", "temperature=0 is impossible; give a finite number above 0"),
-        ("kl(temperature=-1)", "temperature=-1 is impossible"),
-        ("kl(temperature=1e999)", "temperature=inf is impossible"),
-        ("kl(temperature=1e300)", "the loss of an example is not finite"),
-        ("kl(temperature=1e-320)", "the loss of an example is not finite"),
-        ("kl(temperature='a')", "temperature='a' has the wrong type; give a number"),
-        ("kl(temperature=True)", "temperature=True has the wrong type"),
-        ("kl(temperature=None)", "temperature=None has the wrong type"),
-        ("kl(temperature=[1])", r"temperature=\[1\] has the wrong type"),
-        ("kl(temperature=nan)", "write it as name"),
-        ("kl(target_temperature=0)", "target_temperature=0 is impossible"),
-        ("info_nce+kl(temperature=0)", "temperature=0 is impossible"),
-        ("hinge(margin='1')", "margin='1' has the wrong type"),
-        ("lambda_loss(cutoff=0)", "cutoff=0 is impossible; give a whole number of at least 1"),
-        ("lambda_loss(cutoff=2.5)", "cutoff=2.5 has the wrong type; give a whole number or None"),
-        ("lambda_loss(scheme='x')", "scheme='x'"),
-        ("weighted_ranknet(bounded=1)", "bounded=1 has the wrong type; give True or False"),
-        ("adaptive_margin(scale='nope')", "scale='nope': give one of unit, clamp, raw"),
-        ("adaptive_margin(error='l3')", "error='l3': give one of l2, l1, soft"),
-        ("adaptive_margin(reading='column')", "reading='column': give one of row, literal"),
-        ("adaptive_margin(threshold='x')", "threshold='x' has the wrong type; give a number or None"),
-        ("adaptive_margin(threshold=2)", "threshold=2 is impossible; give a cosine, -1 to 1"),
-        ("kl(temperature=1, temperature=2)", "each parameter once"),
-        ("kl(**{'temperature': 2})", "write it as name"),
-        ("kl(temperature=2)(temperature=3)", "write it as name"),
-        ("kl(temperature=2", "write it as name"),
-        (None, "strategy=None: give one of info_nce"),
+        ("kl", {"temperature": 0}, "temperature=0 is impossible; give a finite number above 0"),
+        ("kl", {"temperature": -1}, "temperature=-1 is impossible"),
+        ("kl", {"temperature": float("inf")}, "temperature=inf is impossible"),
+        ("kl", {"temperature": NAN}, "temperature=nan is impossible"),
+        ("kl", {"temperature": 1e300}, "must be one finite value per query"),
+        ("kl", {"temperature": 1e-320}, "must be one finite value per query"),
+        ("kl", {"temperature": "a"}, "temperature='a' has the wrong type; give float"),
+        ("kl", {"temperature": True}, "temperature=True has the wrong type"),
+        ("kl", {"temperature": None}, "temperature=None has the wrong type"),
+        ("kl", {"temperature": [1]}, r"temperature=\[1\] has the wrong type"),
+        ("kl", {"target_temperature": 0}, "target_temperature=0 is impossible"),
+        ("kl", {"margin": 2}, "strategy kl: no parameter 'margin'; it has target_temperature, temperature"),
+        ("bce", {"x": 1}, "strategy bce: no parameter 'x'; it has none"),
+        ("klx", {}, "strategy='klx': give one of info_nce"),
+        (None, {}, "strategy=None: give one of info_nce"),
+        ("info_nce+kl", {"temperature": 0}, "temperature=0 is impossible"),
+        ("hinge", {"margin": "1"}, "margin='1' has the wrong type"),
+        ("lambda_loss", {"cutoff": 0}, "cutoff=0 is impossible; give a whole number of at least 1"),
+        ("lambda_loss", {"cutoff": 2.5}, "cutoff=2.5 has the wrong type; give int or NoneType"),
+        ("lambda_loss", {"scheme": "x"}, "scheme='x'"),
+        ("weighted_ranknet", {"bounded": 1}, "bounded=1 has the wrong type; give bool"),
+        ("adaptive_margin", {"scale": "nope"}, "scale='nope': give one of unit, clamp, raw"),
+        ("adaptive_margin", {"error": "l3"}, "error='l3': give one of l2, l1, soft"),
+        ("adaptive_margin", {"reading": "column"}, "reading='column': give one of row, literal"),
+        ("adaptive_margin", {"threshold": "x"}, "threshold='x' has the wrong type; give float or NoneType"),
+        ("adaptive_margin", {"threshold": 2}, "threshold=2 is impossible; give a cosine, -1 to 1"),
     ],
 )
-def test_what_is_impossible_is_refused_when_it_is_named(name, message):
+def test_impossible_values_are_refused(name, values, message):
     with pytest.raises(ValueError, match=message):
-        strategies.named(name)
+        strategies.named(name, **values)
+
+
+def named(name, **values):
+    return strategies.named(name, **values)
 
 
 @pytest.mark.parametrize(
-    ("spellings", "one"),
+    "equal",
     [
-        (("kl(temperature=2)", "kl( temperature = 2.0 )", " kl (temperature=2e0,)"), "kl(temperature=2.0)"),
-        (("kl", "kl()", "kl(temperature=1)", "kl(target_temperature=None)"), "kl"),
-        (
-            ("adaptive_margin(error='l1', scale='clamp')", 'adaptive_margin(scale="clamp",error="l1",detach=False)'),
-            "adaptive_margin(error='l1', scale='clamp')",
-        ),
-        (("info_nce+kl(temperature=2)",), "info_nce+kl(temperature=2.0)"),
-        (("adaptive_margin(in_batch=True)", "adaptive_margin_in_batch(reading='row')"), "adaptive_margin_in_batch"),
-        (("triplet", "hinge(margin=0.3)", "triplet(margin=.30)"), "triplet"),
-        (("hinge(margin=1)", "triplet(margin=1)"), "hinge"),
-        (("in_batch(temperature=0.05)",), "in_batch"),
+        [named("kl", temperature=2), named("kl", temperature=2.0)],
+        [named("kl"), named("kl", temperature=1), named("kl", target_temperature=None)],
+        [named("adaptive_margin", error="l1", scale="clamp"),
+         named("adaptive_margin", scale="clamp", error="l1", detach=False)],
+        [named("adaptive_margin", in_batch=True), named("adaptive_margin_in_batch", reading="row")],
+        [named("triplet"), named("hinge", margin=0.3)],
+        [named("hinge"), named("triplet", margin=1)],
+        [named("in_batch"), named("in_batch", temperature=0.05)],
+        [named("kl"), Strategy("mine", "distillation", (Term(losses.kl, "teacher"),), style=("red", "o", "-"))],
     ],
-)
-def test_one_strategy_has_one_spelling(spellings, one):
-    assert {minimised(name) for name in spellings} == {minimised(one)}
+)  # fmt: skip
+def test_equal_strategies_have_one_identity(equal):
+    assert len({minimised(strategy) for strategy in equal}) == 1
 
 
-def test_other_strategies_have_other_spellings():
-    names = [
-        *strategies.STRATEGIES, "kl(temperature=2)", "kl(temperature=3)", "kl(target_temperature=2)", "gist(margin=0.1)",
-        "adaptive_margin(threshold=0.9)", "adaptive_margin(detach=True)", "distributed_margin(detach=True)",
+def test_other_strategies_have_other_identities():
+    variants = [
+        named("kl", temperature=2), named("kl", temperature=3), named("kl", target_temperature=2),
+        named("gist", margin=0.1), named("adaptive_margin", threshold=0.9), named("adaptive_margin", detach=True),
+        named("distributed_margin", detach=True),
     ]  # fmt: skip
-    assert len({minimised(name) for name in names}) == len(names)
+    everything = [*strategies.STRATEGIES.values(), *variants]
+    assert len({minimised(strategy) for strategy in everything}) == len(everything)
 
 
-def test_a_spelling_minimises_what_it_says():
-    scores, targets = torch.tensor([[1.0, 0.5, -1.0]]), torch.tensor([[2.0, 0.0, 1.0]])
-    for name, other in (("kl(temperature=2)", "kl( temperature=2.0 )"), ("hinge(margin=0.3)", "triplet")):
-        given, same = strategies.named(name), strategies.named(other)
-        sources = dict.fromkeys(("labels", "teacher"), targets)
-        torch.testing.assert_close(given.loss(scores, sources), same.loss(scores, sources))
-    torch.testing.assert_close(
-        strategies.named("kl(temperature=2)").loss(scores, {"teacher": targets}),
-        losses.kl(scores, targets, temperature=2),
-    )
+def test_bound_functions_compare_by_value():
+    assert bind(losses.kl, temperature=2.0) == bind(losses.kl, temperature=2.0) != bind(losses.kl, temperature=3.0)
+    assert hash(bind(losses.kl, temperature=2.0)) == hash(bind(losses.kl, temperature=2.0))
+    assert strategies.parameters(bind(losses.kl, temperature=2.0))["temperature"] == 2.0
+    assert bind(bind(losses.kl, temperature=2.0), target_temperature=1.0).values == (
+        ("target_temperature", 1.0), ("temperature", 2.0),
+    )  # fmt: skip
+
+
+def test_a_strategy_is_the_weighted_sum_of_its_terms():
+    scores, labels, teacher = torch.tensor([[1.0, 0.5, -1.0]]), torch.tensor([[1.0, 0, 0]]), torch.tensor([[2.0, 0, 1]])
+    both = Strategy("both", "distillation", (Term(losses.info_nce, "labels", 0.3), Term(losses.kl, "teacher", 2.0)))
+    expected = 0.3 * losses.info_nce(scores, labels) + 2 * losses.kl(scores, teacher)
+    torch.testing.assert_close(both.loss(scores, {"labels": labels, "teacher": teacher}), expected)
+    assert both.needs_teacher and not named("info_nce").needs_teacher
+
+
+SCORES = torch.tensor([[1.0, 0.5, -1.0], [0.0, 2.0, 1.0]])
+SOURCES = {
+    "labels": torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]), "teacher": torch.tensor([[2.0, 0.0, 1.0], [3.0, -1.0, 0.5]]),
+}  # fmt: skip
+
+
+def test_named_sums_are_the_weighted_sums_of_their_losses():
+    labels, teacher = SOURCES.values()
+    both = {
+        named("info_nce+kl"): 0.5 * losses.info_nce(SCORES, labels) + 0.5 * losses.kl(SCORES, teacher),
+        named("info_nce+kl", temperature=2): (losses.info_nce(SCORES, labels, temperature=2.0)
+                                              + losses.kl(SCORES, teacher, temperature=2.0)) / 2,
+        named("mse+ranknet"): losses.mse(SCORES, teacher) + losses.ranknet(SCORES, labels),
+        named("teacher_ranknet"): losses.ranknet(SCORES, teacher),
+    }  # fmt: skip
+    for strategy, expected in both.items():
+        torch.testing.assert_close(strategy.loss(SCORES, SOURCES), expected)
+
+
+@pytest.mark.parametrize("name", [*strategies.CONTRASTIVE, *strategies.DISTILLATION])
+def test_a_strategy_named_after_a_loss_is_that_loss_against_one_source(name):
+    strategy = strategies.named(name)
+    (source,) = {term.source for term in strategy.terms}
+    assert source == ("teacher" if name in strategies.DISTILLATION else "labels")
+    assert strategy.needs_teacher == (source == "teacher") == (strategy.paradigm == "distillation")
+    targets = SOURCES[source].sigmoid() if name == "bce" else SOURCES[source]
+    torch.testing.assert_close(strategy.loss(SCORES, {source: targets}), getattr(losses, name)(SCORES, targets))
+
+
+def test_only_distillation_needs_a_teacher():
+    needs = {name for name, one in strategies.STRATEGIES.items() if one.needs_teacher}
+    assert needs == {name for name, one in strategies.STRATEGIES.items() if one.paradigm == "distillation"}
+
+
+def test_every_strategy_has_a_style_of_its_own():
+    styles = [strategy.style for strategy in strategies.STRATEGIES.values()]
+    assert len(set(styles)) == len(styles) and len({colour for colour, _, _ in styles}) == len(styles)

@@ -34,11 +34,12 @@ def named(measure: str, names: Iterable[str]) -> str:
         ValueError: none of them, or several.
     """
     names = list(dict.fromkeys(names))
-    found = [name for name in names if measure in (name, re.sub(r"\(rel=\d+\)", "", name))]
-    found = [measure] if measure in found else found
-    if len(found) != 1:
-        raise ValueError(f"measure {measure!r}: {'ambiguous' if found else 'unknown'}; there are {', '.join(names)}")
-    return found[0]
+    matches = [name for name in names if measure in (name, re.sub(r"\(rel=\d+\)", "", name))]
+    if measure in matches:
+        return measure
+    if len(matches) != 1:
+        raise ValueError(f"measure {measure!r}: {'ambiguous' if matches else 'unknown'}; there are {', '.join(names)}")
+    return matches[0]
 
 
 def rank(run: pd.DataFrame) -> pd.DataFrame:
@@ -47,24 +48,19 @@ def rank(run: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: a score is not finite, or a document appears twice for a query.
     """
-    broken = ~np.isfinite(run["score"].to_numpy(dtype=float))
-    if broken.any():
-        row = run[broken].iloc[0]
-        raise ValueError(f"query {row['query']!r}, document {row['document']!r}: score {row['score']} is not finite")
-    twice = run.duplicated(["query", "document"])
-    if twice.any():
-        row = run[twice].iloc[0]
-        raise ValueError(f"query {row['query']!r}: document {row['document']!r} is ranked twice")
+    for row in run[~np.isfinite(run["score"].to_numpy(dtype=float))].itertuples():
+        raise ValueError(f"query {row.query!r}, document {row.document!r}: score {row.score} is not finite")
+    for row in run[run.duplicated(["query", "document"])].itertuples():
+        raise ValueError(f"query {row.query!r}: document {row.document!r} is ranked twice")
     run = run.sort_values(["query", "score", "document"], ascending=[True, False, True], kind="stable")
     return run.assign(rank=run.groupby("query").cumcount() + 1)
 
 
 def as_run(queries: list[str], names: list[str], rows: np.ndarray, scores: np.ndarray) -> pd.DataFrame:
-    """Columns query, document, score from found rows and scores, (queries, depth) both; a row of -1 is no document."""
-    names = np.array(names)
-    found = rows >= 0
+    """Columns query, document, score from rows and scores, (queries, depth) both; a row of -1 is no document."""
+    filled = rows >= 0
     return pd.DataFrame({
-        "query": np.repeat(np.array(queries), found.sum(1)), "document": names[rows[found]], "score": scores[found],
+        "query": np.repeat(queries, filled.sum(1)), "document": np.array(names)[rows[filled]], "score": scores[filled],
     })  # fmt: skip
 
 
@@ -72,23 +68,14 @@ def measure(run: pd.DataFrame, collection: Collection, split: str, queries: list
     """Columns query, measure, value: every measure of every query in `queries`, in that order.
 
     `run` has the columns query, document, score. A query that the run lacks counts as zero. nDCG has linear gain
-    (trec_eval's); RR and R count the grades that the collection counts as relevant, and their names say so where that
-    is not 1 and more (`measures`).
+    (trec_eval's); RR and R count the grades that the collection counts as relevant (`measures`).
     """
+    fields = {"query": "query_id", "document": "doc_id", "grade": "relevance"}  # what ir_measures calls them
+    ranked = rank(run).rename(columns=fields)
+    judged = collection.judgements[split].rename(columns=fields)
+    judged = judged[judged["query_id"].isin(set(queries))]
     wanted = measures(collection.relevant_grade)
-    ranked = rank(run)
-    documents = [
-        ir_measures.ScoredDoc(query, document, -float(place))
-        for query, document, place in zip(ranked["query"], ranked["document"], ranked["rank"], strict=True)
-    ]
-    judged = collection.judgements[split]
-    judged = judged[judged["query"].isin(set(queries))]
-    grades = [
-        ir_measures.Qrel(query, document, int(grade)) for query, document, grade in judged.itertuples(index=False)
-    ]
-    found = {
-        (value.query_id, str(value.measure)): value.value for value in ir_measures.iter_calc(wanted, grades, documents)
-    }
-    names = [str(measure) for measure in wanted]
-    rows = [(query, name, found.get((query, name), 0.0)) for query in queries for name in names]
+    calculated = ir_measures.iter_calc(wanted, judged, ranked.assign(score=-ranked["rank"].astype(float)))
+    values = {(value.query_id, str(value.measure)): value.value for value in calculated}
+    rows = [(query, str(name), values.get((query, str(name)), 0.0)) for query in queries for name in wanted]
     return pd.DataFrame(rows, columns=["query", "measure", "value"])

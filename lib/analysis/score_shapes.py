@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-from scipy import optimize, special
+from scipy import optimize, special, stats
 
 
 def margins(table: pd.DataFrame) -> np.ndarray:
@@ -10,12 +10,12 @@ def margins(table: pd.DataFrame) -> np.ndarray:
 
     Pairs come in the table's order, so two rankers' margins over the same table belong together.
     """
-    found = []
+    parts = [np.empty(0)]
     for _, part in table.groupby("query", sort=False):
         relevant = part["grade"].to_numpy() > 0
-        values = part["score"].to_numpy(dtype=float)
-        found.append((values[relevant][:, None] - values[~relevant][None, :]).ravel())
-    return np.concatenate(found) if found else np.empty(0)
+        scores = part["score"].to_numpy(dtype=float)
+        parts.append(np.subtract.outer(scores[relevant], scores[~relevant]).ravel())
+    return np.concatenate(parts)
 
 
 def summary(table: pd.DataFrame) -> dict[str, float]:
@@ -26,13 +26,12 @@ def summary(table: pd.DataFrame) -> dict[str, float]:
     deviation of the scores. ties: share of scores that another document of the query has too. offset: standard
     deviation over queries of their mean score, which no ranking loss sees.
     """
-    some = margins(table)
+    differences = pd.Series(margins(table))
     relevant = table["grade"] > 0
     by_query = table.groupby("query")["score"]
     return {
         "positive": table.loc[relevant, "score"].mean(), "negative": table.loc[~relevant, "score"].mean(),
-        "margin": float(np.median(some)) if len(some) else np.nan,
-        "correct": float(np.mean(some > 0) + np.mean(some == 0) / 2) if len(some) else np.nan,
+        "margin": differences.median(), "correct": (differences > 0).mean() + (differences == 0).mean() / 2,
         "spread": by_query.std().mean(), "ties": float(table.duplicated(["query", "score"], keep=False).mean()),
         "offset": by_query.mean().std(),
     }  # fmt: skip
@@ -43,18 +42,17 @@ def auc(table: pd.DataFrame) -> float:
 
     Below the share of correct margins (see `summary`) by as much as queries differ in their level.
     """
-    relevant = table["grade"].to_numpy() > 0
-    ranks = table["score"].rank().to_numpy()  # equal scores share their mean rank
-    positives, others = relevant.sum(), (~relevant).sum()
-    if not positives or not others:
+    relevant, scores = table["grade"] > 0, table["score"]
+    if relevant.all() or not relevant.any():
         return float("nan")
-    return float((ranks[relevant].sum() - positives * (positives + 1) / 2) / (positives * others))
+    larger = stats.mannwhitneyu(scores[relevant], scores[~relevant], method="asymptotic").statistic
+    return float(larger / (relevant.sum() * (~relevant).sum()))
 
 
 def faults(table: pd.DataFrame) -> list[str]:
     """What is wrong with a ranker's raw scores, in plain words; empty where nothing is.
 
-    Collapse: a query's scores hardly differ. Ties: over 1 % of the scores stand twice in a query. Saturation: scores
+    Collapse: a query's scores hardly differ. Ties: over 1 % of the scores appear twice in a query. Saturation: scores
     lie within [0, 1] and over half of them within 0.001 of an end. Underflow: over 1 % are zero.
     """
     scores = table["score"].to_numpy(dtype=float)
@@ -63,20 +61,19 @@ def faults(table: pd.DataFrame) -> list[str]:
     if spread < 1e-3 * max(np.abs(scores).mean(), 1e-12):
         found.append(f"collapsed: within a query scores differ by {spread:.2g} around {scores.mean():.3g}")
     if (ties := table.duplicated(["query", "score"], keep=False).mean()) > 0.01:
-        found.append(f"tied: {ties:.0%} of the scores stand twice in their query; score in float32, without a sigmoid")
-    inside = (scores >= 0).all() and (scores <= 1).all()
-    if inside and np.mean((scores < 1e-3) | (scores > 1 - 1e-3)) > 0.5:
+        found.append(f"tied: {ties:.0%} of the scores appear twice in their query; score in float32, without a sigmoid")
+    if scores.min() >= 0 and scores.max() <= 1 and np.mean((scores < 1e-3) | (scores > 1 - 1e-3)) > 0.5:
         found.append("saturated: over half of the scores are at 0 or 1; take the logits")
     if (zeros := np.mean(np.abs(scores) < np.finfo(np.float32).tiny)) > 0.01:
         found.append(f"underflow: {zeros:.0%} of the scores are zero")
     return found
 
 
-def suggested_temperature(scores: np.ndarray, *, share: float = 0.5) -> float:
+def suggested_temperature(scores: np.ndarray) -> float:
     """The temperature at which a teacher's softmax over a group is half way between certain and indifferent.
 
-    scores: (groups, docs), before any training. Found where the mean entropy is `share` of log(docs). A rule of thumb,
-    no paper's: a colder teacher says little more than a label, a hotter one hardly tells documents apart.
+    scores: (groups, docs), before any training. The mean entropy there is half of log(docs). A rule of thumb, no
+    paper's: a colder teacher says little more than a label, a hotter one hardly tells documents apart.
 
     Raises:
         ValueError: all scores of every group are equal.
@@ -86,10 +83,9 @@ def suggested_temperature(scores: np.ndarray, *, share: float = 0.5) -> float:
     if not scores.any():
         raise ValueError("every group's scores are equal: no temperature tells its documents apart")
 
-    def entropy(log_temperature: float) -> float:
-        weights = np.exp(scores / np.exp(log_temperature))
-        weights /= weights.sum(1, keepdims=True)
-        return float(special.entr(weights).sum(1).mean() / np.log(scores.shape[1]) - share)
+    def excess_entropy(log_temperature: float) -> float:
+        weights = special.softmax(scores / np.exp(log_temperature), axis=1)
+        return float(special.entr(weights).sum(1).mean() / np.log(scores.shape[1]) - 0.5)
 
     scale = np.log(np.abs(scores).max())
-    return float(np.exp(optimize.brentq(entropy, scale - 25, scale + 10)))
+    return float(np.exp(optimize.brentq(excess_entropy, scale - 25, scale + 10)))

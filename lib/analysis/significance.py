@@ -13,8 +13,8 @@ from lib.analysis import measures
 RESAMPLES = 5000
 
 
-def interval(values: np.ndarray, *, confidence: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of values (queries,); the same seed gives the same interval.
+def interval(values: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of the mean of values (queries,); the same seed gives the same interval.
 
     Efron and Tibshirani 1993, chapter 13. With fewer than two values it is (nan, nan).
     """
@@ -23,11 +23,10 @@ def interval(values: np.ndarray, *, confidence: float = 0.95, seed: int = 0) -> 
         return float("nan"), float("nan")
     if np.ptp(values) == 0:
         return float(values[0]), float(values[0])
-    drawn = scipy.stats.bootstrap(
-        (values,), np.mean, n_resamples=RESAMPLES, confidence_level=confidence, method="percentile",
-        rng=np.random.default_rng(seed), batch=500,
-    )  # fmt: skip
-    return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
+    limits = scipy.stats.bootstrap(
+        (values,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed), batch=500
+    ).confidence_interval
+    return float(limits.low), float(limits.high)
 
 
 def p_value(differences: np.ndarray, *, seed: int = 0) -> float:
@@ -47,12 +46,9 @@ def p_value(differences: np.ndarray, *, seed: int = 0) -> float:
 
 def holm(p_values: np.ndarray) -> np.ndarray:
     """P-values corrected for testing several at once (Holm 1979), in the given order."""
-    p_values = np.asarray(p_values, dtype=float)
-    order = np.argsort(p_values)
-    scaled = p_values[order] * np.arange(len(order), 0, -1)
-    corrected = np.empty_like(p_values)
-    corrected[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
-    return corrected
+    ordered = pd.Series(p_values, dtype=float).sort_values()
+    scaled = ordered * np.arange(len(ordered), 0, -1)
+    return scaled.cummax().clip(upper=1.0).sort_index().to_numpy()
 
 
 def compare(values: pd.DataFrame, baseline: str, *, seed: int = 0) -> pd.DataFrame:
@@ -60,7 +56,7 @@ def compare(values: pd.DataFrame, baseline: str, *, seed: int = 0) -> pd.DataFra
 
     values: one row per query, one column per ranker. Columns of the result: ranker, difference, low, high (95 %
     interval over queries), p (randomisation test, Holm over the rankers), effect (mean difference over its standard
-    deviation), wins, ties, losses, queries. Queries that a ranker lacks are an error.
+    deviation), wins, ties, losses, queries.
 
     Raises:
         ValueError: `baseline` is not a column, or a value is missing.
@@ -70,21 +66,19 @@ def compare(values: pd.DataFrame, baseline: str, *, seed: int = 0) -> pd.DataFra
     if values.isna().any(axis=None):
         lacking = values.columns[values.isna().any()].tolist()
         raise ValueError(f"rankers {lacking} lack some queries; only rankers of the same queries can be compared")
+    differences = values.drop(columns=baseline).sub(values[baseline], axis="index")
+    corrected = holm([p_value(differences[ranker], seed=seed) for ranker in differences])
     rows = []
-    for ranker in values.columns.drop(baseline):
-        difference = (values[ranker] - values[baseline]).to_numpy()
+    for (ranker, difference), p in zip(differences.items(), corrected, strict=True):
         low, high = interval(difference, seed=seed)
-        spread = difference.std(ddof=1) if len(difference) > 1 else np.nan
+        spread = difference.std()
         rows.append({
             "ranker": ranker, "difference": difference.mean(), "low": low, "high": high,
-            "p": p_value(difference, seed=seed), "effect": difference.mean() / spread if spread else 0.0,
-            "wins": int((difference > 0).sum()), "ties": int((difference == 0).sum()),
-            "losses": int((difference < 0).sum()), "queries": len(difference),
+            "p": p, "effect": difference.mean() / spread if spread else 0.0,
+            "wins": (difference > 0).sum(), "ties": (difference == 0).sum(), "losses": (difference < 0).sum(),
+            "queries": len(difference),
         })  # fmt: skip
-    table = pd.DataFrame(rows)
-    if len(table):
-        table["p"] = holm(table["p"].to_numpy())
-    return table
+    return pd.DataFrame(rows)
 
 
 def per_query(results: pd.DataFrame, measure: str, collection: str) -> pd.DataFrame:
@@ -96,8 +90,7 @@ def per_query(results: pd.DataFrame, measure: str, collection: str) -> pd.DataFr
         ValueError: there is no such measure or collection, or one ranker's runs differ in more than the seed.
     """
     rows = _rows(results, measure, collection)
-    order = list(dict.fromkeys(rows["ranker"]))
-    return rows.pivot_table(index="query", columns="ranker", values="value", aggfunc="mean")[order]
+    return rows.pivot_table("value", "query", "ranker")[rows["ranker"].unique()]
 
 
 def over_seeds(results: pd.DataFrame, measure: str, collection: str) -> pd.DataFrame:
@@ -106,14 +99,14 @@ def over_seeds(results: pd.DataFrame, measure: str, collection: str) -> pd.DataF
     Raises:
         ValueError: as `per_query`.
     """
-    rows = _rows(results, measure, collection)
     table = []
-    for ranker, part in rows.groupby("ranker", sort=False):
+    for ranker, part in _rows(results, measure, collection).groupby("ranker", sort=False):
         by_run = part.groupby("run")["value"].mean()
-        low, high = interval(part.groupby("query")["value"].mean().to_numpy())
+        by_query = part.groupby("query")["value"].mean()
+        low, high = interval(by_query)
         table.append({
             "ranker": ranker, measure: by_run.mean(), "low": low, "high": high, "sd over seeds": by_run.std(),
-            "seeds": len(by_run), "queries": part["query"].nunique(),
+            "seeds": len(by_run), "queries": len(by_query),
         })  # fmt: skip
     return pd.DataFrame(table)
 
@@ -121,14 +114,14 @@ def over_seeds(results: pd.DataFrame, measure: str, collection: str) -> pd.DataF
 def _rows(results: pd.DataFrame, measure: str, collection: str) -> pd.DataFrame:
     """The rows of one measure on one collection, each run once."""
     quality = results[results["query"] != ""]
-    if collection not in set(quality["collection"]):
-        raise ValueError(f"collection={collection!r}: these results have {', '.join(quality['collection'].unique())}")
     rows = quality[quality["collection"] == collection]
+    if rows.empty:
+        raise ValueError(f"collection={collection!r}: these results have {', '.join(quality['collection'].unique())}")
     rows = rows[rows["measure"] == measures.named(measure, rows["measure"])]
-    for ranker, found in rows.groupby("ranker")["configuration"].unique().items():
-        if len(found) > 1:
+    for ranker, count in rows.groupby("ranker")["configuration"].nunique().items():
+        if count > 1:
             raise ValueError(
-                f"ranker {ranker!r}: its runs differ in more than the seed ({len(found)} configurations) and have no "
+                f"ranker {ranker!r}: its runs differ in more than the seed ({count} configurations) and have no "
                 "common mean; take them from one call of study.results, or give each a name in the column ranker"
             )
     return rows.drop_duplicates(["ranker", "run", "query"])

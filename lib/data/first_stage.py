@@ -1,8 +1,6 @@
 """First stage: BM25 over a collection (bm25s), its index and its results cached by content."""
 
 import importlib.metadata
-import json
-from functools import lru_cache
 from pathlib import Path
 
 import bm25s
@@ -39,43 +37,30 @@ def bm25(collection: Collection, queries: list[str], depth: int) -> pd.DataFrame
 
 
 def _search(collection: Collection, queries: list[str], depth: int, folder: Path) -> None:
-    index = _index(collection)
-    documents, known = np.array(list(collection.documents)), index.vocab_dict
-    rows = []
+    name = store.key(collection.documents_digest, identity())  # shared by collections of the same documents
+    place = store.keep("bm25", name, lambda into: _index(collection, into))
+    index = bm25s.BM25.load(place, mmap=True, show_progress=False)
+    documents = np.array(list(collection.documents))
+    parts = []
     for query, words in zip(queries, _words([collection.queries[query] for query in queries]), strict=True):
-        words = [word for word in words if word in known]
-        if not words:
-            continue
-        scores = index.get_scores(words)
-        found = np.flatnonzero(scores > 0)
-        best = found[np.lexsort((documents[found], -scores[found]))[:depth]]
-        rows.append(pd.DataFrame({
-            "query": query, "document": documents[best], "rank": np.arange(1, len(best) + 1), "score": scores[best],
-        }))  # fmt: skip
-    empty = pd.DataFrame({"query": [], "document": [], "rank": [], "score": []})
-    pd.concat(rows or [empty], ignore_index=True).to_parquet(folder / "run.parquet")
-    (folder / "settings.json").write_text(json.dumps(identity() | {"depth": depth}))
+        scores = index.get_scores_from_ids(index.get_tokens_ids(words))  # `retrieve` leaves the order of ties open
+        matching = np.flatnonzero(scores > 0)
+        best = matching[np.lexsort((documents[matching], -scores[matching]))[:depth]]
+        if len(best):
+            ranks = np.arange(1, len(best) + 1)
+            part = {"query": query, "document": documents[best], "rank": ranks, "score": scores[best]}
+            parts.append(pd.DataFrame(part))
+    nothing = pd.DataFrame(columns=["query", "document", "rank", "score"])
+    pd.concat(parts or [nothing], ignore_index=True).to_parquet(folder / "run.parquet")
 
 
-def _index(collection: Collection) -> bm25s.BM25:
-    """The index of a collection's documents, built once: collections of the same documents share it."""
-
-    def build(folder: Path) -> None:
-        words = _words(list(collection.documents.values()))
-        if not any(words):
-            raise CollectionError(
-                f"{collection.name}: its documents hold no word but stop words, so BM25 finds nothing"
-            )
-        index = bm25s.BM25(method=METHOD, k1=K1, b=B)
-        index.index(words, show_progress=False)
-        index.save(folder, show_progress=False)
-
-    return _opened(store.keep("bm25", store.key(collection.documents_digest, identity()), build))
-
-
-@lru_cache(maxsize=8)
-def _opened(folder: Path) -> bm25s.BM25:
-    return bm25s.BM25.load(folder, mmap=True, show_progress=False)
+def _index(collection: Collection, folder: Path) -> None:
+    words = _words(list(collection.documents.values()))
+    if not any(words):
+        raise CollectionError(f"{collection.name}: its documents hold no word but stop words, so BM25 finds nothing")
+    index = bm25s.BM25(method=METHOD, k1=K1, b=B)
+    index.index(words, show_progress=False)
+    index.save(folder, show_progress=False)
 
 
 def _words(texts: list[str]) -> list[list[str]]:

@@ -38,7 +38,7 @@ class Groups:
 
 def available(collection: Collection, split: str = "train") -> int:
     """How many groups a split has: one for each relevant document of a query that the corpus holds."""
-    return len(_positives(collection, split))
+    return sum(map(len, collection.relevant(split).values()))
 
 
 def build(
@@ -60,47 +60,32 @@ def build(
         raise ValueError(
             f"docs={docs}: a group holds a positive and negatives from {depth} candidates; give 2 to {depth}"
         )
-    wanted = _positives(collection, split)
-    if not 1 <= count <= len(wanted):
-        raise ValueError(
-            f"count={count}: {collection.name} has {len(wanted)} groups in its {split} split; give 1 to {len(wanted)}"
-        )
-    wanted = wanted[:count]
-    related = _related(collection, split)
-    asked = list(dict.fromkeys(query for query, _ in wanted))
-    run = find(collection, asked, depth)
-    candidates = {query: list(dict.fromkeys(part["document"])) for query, part in run.groupby("query", sort=False)}
+    relevant = collection.relevant(split)
+    positives = [(query, document) for query in relevant for document in sorted(relevant[query])]
+    there = len(positives)
+    if not 1 <= count <= there:
+        raise ValueError(f"count={count}: {collection.name} has {there} groups in its {split} split; give 1 to {there}")
+    positives = positives[:count]
+    queries = list(dict.fromkeys(query for query, _ in positives))
+    judged = collection.judgements[split]
+    judged = judged[(judged["grade"] > 0) & judged["query"].isin(queries)]
+    related = judged.groupby("query", sort=False)["document"].agg(set).to_dict()
+    candidates = find(collection, queries, depth).groupby("query", sort=False)["document"].agg(list).to_dict()
     documents = []
-    for number, (query, positive) in enumerate(wanted):
+    for number, (query, positive) in enumerate(positives):
         draw = np.random.default_rng([number, docs])  # by position: the first groups do not depend on `count`
-        negatives = _negatives(collection, query, candidates.get(query, []), related[query], docs, draw)
-        documents.append([positive, *negatives])
+        pool = _pool(collection, query, candidates.get(query, []), related[query], docs, draw)
+        documents.append([positive, *draw.choice(pool, docs - 1, replace=False)])
     labels = np.zeros((count, docs), np.float32)
     labels[:, 0] = 1.0
-    queries = np.array([query for query, _ in wanted])
-    return Groups(queries, np.array(documents), {LABELS: labels}, {query: related[query] for query in asked})
+    return Groups(np.array([query for query, _ in positives]), np.array(documents), {LABELS: labels}, related)
 
 
-def _positives(collection: Collection, split: str) -> list[tuple[str, str]]:
-    """Every (query, relevant document) that the corpus holds, in the queries' order."""
-    relevant = collection.relevant(split)
-    return [(query, one) for query in relevant for one in sorted(relevant[query]) if one in collection.documents]
-
-
-def _related(collection: Collection, split: str) -> dict[str, set[str]]:
-    """Query id -> the documents judged with a grade above 0, which may be fewer than make a positive."""
-    related = {query: set(found) for query, found in collection.relevant(split).items()}
-    judged = collection.judgements[split]
-    for query, part in judged[judged["grade"] > 0].groupby("query", sort=False):
-        related.setdefault(query, set()).update(part["document"])
-    return related
-
-
-def _negatives(
-    collection: Collection, query: str, found: list[str], related: Set[str], docs: int, draw: np.random.Generator
-) -> np.ndarray:
-    """`docs` - 1 of the candidates `found` that are not related to the query, filled up with random documents."""
-    pool = [one for one in found if one not in related and one in collection.documents]
+def _pool(
+    collection: Collection, query: str, candidates: list[str], related: Set[str], docs: int, draw: np.random.Generator
+) -> list[str]:
+    """What negatives are drawn from: the candidates that are not related, filled up with random documents."""
+    pool = [one for one in dict.fromkeys(candidates) if one not in related and one in collection.documents]
     if (missing := docs - 1 - len(pool)) > 0:
         others = [one for one in collection.documents if one not in related and one not in pool]
         if len(others) < missing:
@@ -109,4 +94,4 @@ def _negatives(
                 f"query {query!r}; give fewer docs or a larger collection"
             )
         pool += draw.choice(others, missing, replace=False).tolist()
-    return draw.choice(pool, docs - 1, replace=False)
+    return pool

@@ -1,19 +1,16 @@
 """What minimises a loss: gradient descent on the scores themselves, with no model in between."""
 
-from collections.abc import Callable
-
 import torch
-from torch import Tensor
+
+from lib.losses.signature import Loss, Scores
 
 
-def descend(
-    loss: Callable[[Tensor, Tensor], Tensor], scores: Tensor, targets: Tensor, *, steps: int = 1000, rate: float = 0.05
-) -> Tensor:
-    """Scores (batch, docs) after `steps` of Adam from `scores`, on the sum of the loss over queries."""
+def descend(loss: Loss, scores: Scores, targets: Scores, *, steps: int = 1000, rate: float = 0.05) -> Scores:
+    """Scores after `steps` of Adam on the sum of the loss over queries."""
     free = scores.detach().clone().requires_grad_()
-    search = torch.optim.Adam([free], lr=rate)
+    optimizer = torch.optim.Adam([free], lr=rate)
     for _ in range(steps):
-        search.zero_grad()
+        optimizer.zero_grad()
         loss(free, targets).sum().backward()
-        search.step()
+        optimizer.step()
     return free.detach()

@@ -1,28 +1,28 @@
 """Distillation losses over a list: how far is the student's distribution, or its pattern, from the teacher's?
 
-All are zero, with zero gradient, where the student equals the teacher. Logarithms of softmax are computed as such: a
-logarithm of a softmax plus a small number, as in some admired code, is neither zero there nor safe far out.
+All are shift invariant on both sides, and zero with zero gradient where the student equals the teacher: they take
+`log_softmax`, because the logarithm of a softmax plus a small number is neither zero there nor stable at large scores.
 """
 
 import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-from lib.losses.signature import ranking_loss
+from lib.losses.signature import PerQuery, Scores, ranking_loss
 
 
 @ranking_loss
-def kl(scores: Tensor, targets: Tensor, *, temperature: float = 1.0, target_temperature: float | None = None) -> Tensor:
+def kl(
+    scores: Scores, targets: Scores, *, temperature: float = 1.0, target_temperature: float | None = None
+) -> PerQuery:
     """KL(teacher || student) of softmax(score / temperature), times the student's temperature squared.
 
-    Hinton et al. 2015, https://arxiv.org/abs/1503.02531; for rankers 2507.08336. The teacher's scores are divided
-    by `target_temperature` (`temperature` where it is None). The factor keeps the gradient's size. scores, targets:
-    (batch, docs) -> (batch,). Zero where the two agree up to a constant. Shift invariant on both sides, not scale
-    invariant. For two documents it becomes Margin-MSE / 8 as the temperature grows. It covers: a document that the
-    teacher likes must not be missed. sentence-transformers' DistillKLDivLoss has one temperature for both;
-    lightning-ir's has none; PyLate's first min-max-normalises the student.
+    Hinton et al. 2015, https://arxiv.org/abs/1503.02531; for rankers 2507.08336. The teacher's scores are divided by
+    `target_temperature` (None: `temperature`); the factor keeps the gradient's size. Shift invariant on both sides, not
+    scale invariant. It is mode-covering: the student must not miss a document that the teacher likes. For two documents
+    it becomes Margin-MSE / 8 as the temperature grows. sentence-transformers' DistillKLDivLoss has one temperature for
+    both; lightning-ir's has none; PyLate's first min-max-normalises the student.
     """
     student, teacher = _log_softmaxes(scores, targets, temperature, target_temperature)
     return (teacher.exp() * (teacher - student)).sum(-1) * temperature**2
@@ -30,13 +30,12 @@ def kl(scores: Tensor, targets: Tensor, *, temperature: float = 1.0, target_temp
 
 @ranking_loss
 def reverse_kl(
-    scores: Tensor, targets: Tensor, *, temperature: float = 1.0, target_temperature: float | None = None
-) -> Tensor:
-    """KL(student || teacher), temperatures and factor as in `kl`.
+    scores: Scores, targets: Scores, *, temperature: float = 1.0, target_temperature: float | None = None
+) -> PerQuery:
+    """KL(student || teacher), with temperatures and factor as in `kl`; shift invariant on both sides.
 
-    It seeks: the student may drop what the teacher likes a little, and must not like what the teacher does not
-    (Gu et al. 2024, MiniLLM, https://arxiv.org/abs/2306.08543). scores, targets: (batch, docs) -> (batch,). Shift
-    invariant on both sides.
+    Gu et al. 2024 (MiniLLM), https://arxiv.org/abs/2306.08543. It is mode-seeking: the student may drop what
+    the teacher likes a little, and must not like what the teacher does not.
     """
     student, teacher = _log_softmaxes(scores, targets, temperature, target_temperature)
     return (student.exp() * (student - teacher)).sum(-1) * temperature**2
@@ -44,12 +43,12 @@ def reverse_kl(
 
 @ranking_loss
 def jensen_shannon(
-    scores: Tensor, targets: Tensor, *, temperature: float = 1.0, target_temperature: float | None = None
-) -> Tensor:
+    scores: Scores, targets: Scores, *, temperature: float = 1.0, target_temperature: float | None = None
+) -> PerQuery:
     """Jensen-Shannon divergence: mean of KL(teacher || m) and KL(student || m), m their mixture; factor as in `kl`.
 
     Lin 1991, https://doi.org/10.1109/18.61115. Symmetric where the temperatures are equal, and at most ln 2 times the
-    factor. scores, targets: (batch, docs) -> (batch,). Shift invariant on both sides.
+    factor. Shift invariant on both sides.
     """
     student, teacher = _log_softmaxes(scores, targets, temperature, target_temperature)
     mixture = torch.logaddexp(student, teacher) - math.log(2)
@@ -58,21 +57,19 @@ def jensen_shannon(
 
 
 @ranking_loss
-def pearson(scores: Tensor, targets: Tensor) -> Tensor:
-    """1 - Pearson correlation of scores and targets over a query's documents.
+def pearson(scores: Scores, targets: Scores) -> PerQuery:
+    """1 - Pearson correlation of scores and targets over a query's documents: 0 to 2, and 1 where either is constant.
 
     lightning-ir's PearsonCorrelation; Huang et al. 2022 (DIST), https://arxiv.org/abs/2205.10536, use it between
-    predictions. scores, targets: (batch, docs) -> (batch,), between 0 and 2. Invariant to shift and positive scale on
-    both sides, so zero wherever the student is a rising linear function of the teacher. 1 where either is constant.
+    predictions. Invariant to shift and positive scale on both sides.
     """
-    centred = scores - scores.mean(-1, keepdim=True)
-    wanted = targets - targets.mean(-1, keepdim=True)
-    return 1 - F.cosine_similarity(centred, wanted, dim=-1)
+    student, teacher = (matrix - matrix.mean(-1, keepdim=True) for matrix in (scores, targets))
+    return 1 - F.cosine_similarity(student, teacher, dim=-1)
 
 
 def _log_softmaxes(
-    scores: Tensor, targets: Tensor, temperature: float, target_temperature: float | None
-) -> tuple[Tensor, Tensor]:
+    scores: Scores, targets: Scores, temperature: float, target_temperature: float | None
+) -> tuple[Scores, Scores]:
     student = F.log_softmax(scores / temperature, -1)
     teacher = F.log_softmax(targets / (temperature if target_temperature is None else target_temperature), -1)
     return student, teacher

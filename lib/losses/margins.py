@@ -1,57 +1,57 @@
 """Self-distillation: margins that the model's own document similarities ask for, as targets of `margin_error`.
 
 Gienapp et al. 2024 (adaptive relevance margins), https://arxiv.org/abs/2407.21515. A positive should be ahead of a
-negative by T = (1 + cos(positive, negative)) / 2: no teacher and no margin to tune, and the more the two documents are
-alike the further apart their scores should be. `fixed`, `adaptive` and `distributed` each give (scores, targets), both
-(batch, columns), column 0 the positive, where target_0 - target_j is the wanted margin. So self-distillation is
-`margin_error(*adaptive(similarities))`, and with error "l2" that is Margin-MSE with targets from the model itself.
+negative by T = (1 + cos(positive, negative)) / 2: no teacher, no margin to tune, and the more alike the two documents
+are, the further apart their scores should be. `fixed`, `adaptive` and `distributed` return (scores, targets) with the
+positive in column 0, where target_0 - target_j is the target margin. So self-distillation is
+`margin_error(*adaptive(similarities))`, and with error "l2" it is Margin-MSE with targets from the model itself.
 
 The formulas were compared with the authors' code only (webis-de/adaptive-relevance-margin-loss, src/loss.py, commit
 76fc0d9), not with the body of the paper. Where a batch is compared with itself there are two readings:
 
 - "row", the default: each query is compared with its own positive. In-batch: a_i - cos(q_i, n_j) against T_ij, with
   a_i = cos(q_i, p_i); distributed: the margin of query i against T_ij for all j.
-- "literal", what that code computes: its vector of positives, or of margins, is broadcast over columns, so a_j stands
-  where a_i does above, and the margin of query j meets T_ij for all i. That is the row reading of both matrices with
-  their first two axes swapped. The authors' numbers are this one's.
+- "literal", what that code computes, and so the authors' numbers: a vector of positives, or of margins, is broadcast
+  over columns, so that a_j replaces a_i, and the margin of query j meets T_ij for all i. It is the row reading of both
+  matrices with their first two axes swapped.
 
-Without in-batch negatives `fixed` and `adaptive` have one reading. That code has one negative a query; with more, each
-keeps its place k in the group.
+That code has one negative per query; with more, each keeps its place k in the group. Every function raises ValueError
+for similarities that are not (batch, batch, docs) and for an unknown reading or scale.
 """
 
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
+
+from lib.losses.signature import Scores
 
 READINGS = ("row", "literal")
 
 
 class Similarities(NamedTuple):
-    """What a batch of groups says about itself; column k = 0 of a group is its positive.
+    """What a batch of groups says about itself; document k = 0 of a group is its positive.
 
     A document of another group may be relevant to query i too: the same passage, another one that was judged relevant,
-    or a group of the same query. `relevant` tells these, so that none of them is a negative; None: there are none.
+    or a group of the same query. `relevant` marks these, so that none of them is a negative; None: there are none.
     """
 
-    scores: Tensor  # (batch, batch, docs): query i with document k of group j
-    documents: Tensor  # (batch, batch, docs): the positive of query i with document k of group j
-    relevant: Tensor | None = None  # (batch, batch, docs) bool: document k of group j is relevant to query i
+    scores: Float[Tensor, "batch batch docs"]  # query i with document k of group j
+    documents: Float[Tensor, "batch batch docs"]  # the positive of query i with document k of group j
+    relevant: Bool[Tensor, "batch batch docs"] | None = None  # whether document k of group j is relevant to query i
 
 
-def own(matrix: Tensor) -> Tensor:
-    """Each query with its own group: (batch, batch, docs) -> (batch, docs), the matrix of every other loss."""
+def own(matrix: Shaped[Tensor, "batch batch docs"]) -> Shaped[Tensor, "batch docs"]:
+    """Each query with its own group, the matrix of every other loss."""
     return matrix.diagonal().T
 
 
-def contrast(similarities: Similarities) -> tuple[Tensor, Tensor]:
-    """Scores and labels of InfoNCE with in-batch negatives: own group first, then the other groups, positives too.
+def contrast(similarities: Similarities) -> tuple[Scores, Scores]:
+    """Scores and labels of InfoNCE with in-batch negatives: (batch, batch * docs), the label 1 in column 0.
 
-    -> (batch, batch * docs) both; the label is 1 in column 0. Row i has the groups i, i + 1, ... and, after the last,
-    from the first on. Other documents that are relevant to the query score -inf, which leaves them out of a softmax.
-
-    Raises:
-        ValueError: the similarities are not (batch, batch, docs) all.
+    Row i has the groups i, i + 1, ... and, after the last, from the first on, with their positives. Other documents
+    that are relevant to the query score -inf, which leaves them out of a softmax.
     """
     scores, _, relevant = _read(similarities)
     rows = torch.arange(len(scores), device=scores.device)
@@ -65,70 +65,52 @@ def contrast(similarities: Similarities) -> tuple[Tensor, Tensor]:
 def fixed(
     similarities: Similarities, *, margin: float, in_batch: bool = False, reading: str = "row",
     threshold: float | None = None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """One wanted margin for every pair: the baseline of 2407.21515, whose margin has to be tuned.
+) -> tuple[Scores, Scores]:  # fmt: skip
+    """One target margin for every pair: the baseline of 2407.21515, whose margin has to be tuned.
 
-    -> (batch, docs) both, or with `in_batch` (batch, 1 + batch * (docs - 1)): own positive, then every group's
-    negatives. Relevant documents and `threshold` as in `adaptive`.
-
-    Raises:
-        ValueError: the reading is unknown, or the similarities are not (batch, batch, docs) all.
+    Shapes, relevant documents and `threshold` as in `adaptive`.
     """
     scores, documents, relevant = (_columns(matrix, in_batch) for matrix in _read(similarities, reading))
-    wanted = torch.full_like(documents[:, 1:], margin)
-    return _wanting(wanted, scores, relevant[:, 1:] | _alike(documents, threshold))
+    return _with_targets(scores, documents, relevant, torch.full_like(documents, margin), threshold)
 
 
 def adaptive(
     similarities: Similarities, *, in_batch: bool = False, reading: str = "row", detach: bool = False,
     scale: str = "unit", threshold: float | None = None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """A pair's wanted margin is its documents' similarity c, scaled: "unit" (1 + c) / 2, "clamp" max(c, 0), "raw" c.
+) -> tuple[Scores, Scores]:  # fmt: skip
+    """A pair's target margin is its documents' similarity c, scaled: "unit" (1 + c) / 2, "clamp" max(c, 0), "raw" c.
 
-    -> (batch, docs) both, or with `in_batch` (batch, 1 + batch * (docs - 1)): own positive, then every group's
-    negatives. As published (2407.21515, scale "unit") the gradient also moves the documents so that their margin
-    becomes right; `detach` stops it, as a teacher's scores would. The other scales and `threshold` are not the paper's.
+    Returns (batch, docs), or with `in_batch` (batch, 1 + batch * (docs - 1)): own positive, then every group's
+    negatives. As published (scale "unit") the gradient also moves the documents so that their margin becomes right;
+    `detach` stops it, as a teacher's scores would. The other scales and `threshold` are not the paper's.
 
     A document that is relevant to the query is no negative, and one more similar to the positive than `threshold` may
-    well be relevant. Both are taken out by putting the positive in their place: margin and wanted margin are zero,
+    well be relevant. Both are taken out by putting the positive in their place: margin and target margin are zero,
     which costs nothing (error "soft": the constant ln 2) and moves nothing. The mean still counts them, so shapes stay
-    and the other pairs weigh what they did.
-
-    Raises:
-        ValueError: the reading or the scale is unknown, or the similarities are not (batch, batch, docs) all.
+    and the other pairs keep their weight.
     """
     scores, documents, relevant = (_columns(matrix, in_batch) for matrix in _read(similarities, reading))
-    wanted = _margins(documents[:, 1:], scale, detach)
-    return _wanting(wanted, scores, relevant[:, 1:] | _alike(documents, threshold))
+    return _with_targets(scores, documents, relevant, _scaled(documents, scale, detach), threshold)
 
 
 def distributed(
     similarities: Similarities, *, reading: str = "row", detach: bool = False, scale: str = "unit",
     threshold: float | None = None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Each query's own margins against the wanted margins of a whole row of the batch; the paper's best (2407.21515).
+) -> tuple[Scores, Scores]:  # fmt: skip
+    """Each query's own margins against the target margins of a whole row of the batch; the paper's best (2407.21515).
 
-    -> (batch, 1 + batch * (docs - 1)) both: own positive, then the own negatives once for every group j, with the
-    wanted margin of the positive to group j's negative at the same place k. `detach` and `scale` as in `adaptive`. A
+    Returns (batch, 1 + batch * (docs - 1)): own positive, then the own negatives once for every group j, with the
+    target margin of the positive to group j's negative at the same place k. `detach` and `scale` as in `adaptive`. A
     pair is taken out, as there, where either negative is relevant to the query, or the own one above `threshold`.
 
-    For error "l2" the mean over j is (margin - mean_j T)^2 + var_j T: a margin goes to the mean wanted one, and the
-    variance, which only the documents can lower, draws these together.
-
-    Raises:
-        ValueError: the reading or the scale is unknown, or the similarities are not (batch, batch, docs) all.
+    For error "l2" the mean over j is (margin - mean_j T)^2 + var_j T: a margin goes to the mean target, and the
+    variance, which only the documents can lower, draws the targets together.
     """
-    similarities = _read(similarities, reading)
-    batch = len(similarities.scores)
-    every, relevant = (_columns(matrix, in_batch=True)[:, 1:] for matrix in similarities[1:])
-    scores, documents, own_relevant = (
-        torch.cat([group[:, :1], group[:, 1:].repeat(1, batch)], 1) for group in map(own, similarities)
-    )
-    out = relevant | own_relevant[:, 1:] | _alike(documents, threshold)
-    return _wanting(_margins(every, scale, detach), scores, out)
-
-
-_SCALES = {"unit": lambda c: (1 + c) / 2, "clamp": lambda c: c.clamp(min=0), "raw": lambda c: c}
+    read = _read(similarities, reading)
+    repeated = (torch.cat([group[:, :1], group[:, 1:].repeat(1, len(group))], 1) for group in map(own, read))
+    scores, documents, own_relevant = repeated
+    every, relevant = (_columns(matrix, in_batch=True) for matrix in read[1:])
+    return _with_targets(scores, documents, relevant | own_relevant, _scaled(every, scale, detach), threshold)
 
 
 def _read(similarities: Similarities, reading: str = "row") -> Similarities:
@@ -147,26 +129,24 @@ def _read(similarities: Similarities, reading: str = "row") -> Similarities:
     return Similarities(*(matrix.transpose(0, 1) for matrix in read)) if reading == "literal" else read
 
 
-def _columns(matrix: Tensor, in_batch: bool) -> Tensor:
-    """(batch, batch, docs) -> own positive, then the own negatives or every group's; (batch, columns)."""
-    if not in_batch:
-        return own(matrix)
-    return torch.cat([own(matrix)[:, :1], matrix[:, :, 1:].flatten(1)], 1)
+def _columns(matrix: Shaped[Tensor, "batch batch docs"], in_batch: bool) -> Shaped[Tensor, "batch columns"]:
+    """Own positive, then the own negatives or every group's."""
+    return torch.cat([own(matrix)[:, :1], matrix[:, :, 1:].flatten(1)], 1) if in_batch else own(matrix)
 
 
-def _margins(documents: Tensor, scale: str, detach: bool) -> Tensor:
+_SCALES = {"unit": lambda c: (1 + c) / 2, "clamp": lambda c: c.clamp(min=0), "raw": lambda c: c}
+
+
+def _scaled(documents: Scores, scale: str, detach: bool) -> Scores:
     if scale not in _SCALES:
         raise ValueError(f"scale={scale!r}: give one of {', '.join(_SCALES)}")
     return _SCALES[scale](documents.detach() if detach else documents)
 
 
-def _alike(documents: Tensor, threshold: float | None) -> Tensor:
-    """Which negatives, (batch, columns - 1) bool, are more similar to the positive than the threshold."""
-    return documents[:, 1:] > (torch.inf if threshold is None else threshold)
-
-
-def _wanting(wanted: Tensor, scores: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores and the targets whose margins are `wanted`, without the pairs `out`; (batch, columns - 1) both."""
-    positive = scores[:, :1]
-    scores = torch.cat([positive, torch.where(out, positive, scores[:, 1:])], 1)
-    return scores, torch.cat([torch.zeros_like(positive), -wanted.masked_fill(out, 0)], 1)
+def _with_targets(
+    scores: Scores, documents: Scores, relevant: Bool[Tensor, "batch docs"], margins: Scores, threshold: float | None
+) -> tuple[Scores, Scores]:
+    """Scores, and targets with these margins, with the positive in place of the documents that are taken out."""
+    out = relevant | (documents > (torch.inf if threshold is None else threshold))
+    out[:, 0] = True  # the positive itself, whose margin is 0
+    return torch.where(out, scores[:, :1], scores), (-margins).masked_fill(out, 0)

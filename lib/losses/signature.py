@@ -1,28 +1,28 @@
-"""What every loss shares: the check of its two matrices, and float32 at least."""
+"""What every loss shares: the shapes of its matrices and their check, and float32 at least."""
 
 import functools
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
+Scores = Float[Tensor, "batch docs"]  # the student's scores, or targets: labels, grades or a teacher's scores
+PerQuery = Float[Tensor, " batch"]
+Loss = Callable[[Scores, Scores], PerQuery]
 
-def ranking_loss(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Make `loss` compute in float32 at least, with targets of the scores' type, and refuse other shapes.
 
-    bfloat16 and float16 inputs are widened first, so the result drifts only by what rounding the inputs costs.
+def ranking_loss(loss: Loss) -> Loss:
+    """Make `loss` refuse matrices of other shapes (ValueError), and widen half precision and the targets' type first.
 
-    Raises:
-        ValueError: scores and targets are not two (batch, docs) matrices of one shape.
+    So the result in half precision drifts only by what rounding the inputs costs.
     """
 
     @functools.wraps(loss)
-    def checked(scores: Tensor, targets: Tensor, **parameters: object) -> Tensor:
+    def checked(scores: Tensor, targets: Tensor, **parameters: object) -> PerQuery:
         if scores.ndim != 2 or scores.shape != targets.shape:
-            raise ValueError(
-                f"{loss.__name__}: scores {tuple(scores.shape)} and targets {tuple(targets.shape)} "
-                "must both be (batch, docs)"
-            )
+            shapes = f"scores {tuple(scores.shape)} and targets {tuple(targets.shape)}"
+            raise ValueError(f"{loss.__name__}: {shapes} must both be (batch, docs)")
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         return loss(scores, targets.to(scores.dtype), **parameters)
 

@@ -1,6 +1,6 @@
-"""The processes of one `accelerate launch`: which of them this one is, and what the main one says.
+"""The processes of one `accelerate launch`; the launcher tells each its number in environment variables.
 
-The launcher tells each process its number in environment variables; without a launcher there is one process.
+Accelerate itself is imported late: it brings torch in, and most processes are alone.
 """
 
 import os
@@ -20,12 +20,14 @@ def is_main() -> bool:
 
 
 def from_main(value: object) -> object:
-    """The main process's value, in every process; each of them has to call this."""
+    """The main process's value, in every process; all of them have to call this."""
+    if count() == 1:
+        return value
     import accelerate
 
     accelerate.PartialState()  # starts the process group where there is none yet
     return accelerate.utils.broadcast_object_list([value])[0]
 
 
-def _first(names: tuple[str, ...], otherwise: int) -> int:
-    return next((int(os.environ[name]) for name in names if os.environ.get(name)), otherwise)
+def _first(names: tuple[str, ...], default: int) -> int:
+    return next((int(os.environ[name]) for name in names if os.environ.get(name)), default)

@@ -1,4 +1,4 @@
-"""Where numbers come from: the project's commit, the machine and the versions; and whether a table mixes several."""
+"""Where results come from: commit, machine and versions; and whether a table mixes several."""
 
 import subprocess
 import warnings
@@ -17,7 +17,7 @@ class MixedConditions(UserWarning):
 
 
 def conditions() -> dict[str, str]:
-    """On what and with which versions this process computes, and the project's commit."""
+    """The project's commit, and the device and versions that this process computes with."""
     return {"commit": commit(), **hardware.description()}
 
 
@@ -25,31 +25,27 @@ def commit() -> str:
     """The project's git commit, with "+changes" where lib/ differs from it; "unknown" outside git or without it."""
     root = Path(__file__).parents[2]
 
-    def git(*arguments: str) -> subprocess.CompletedProcess:
-        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+    def git(*arguments: str) -> str:
+        return subprocess.check_output(["git", *arguments], cwd=root, stderr=subprocess.DEVNULL, text=True).strip()
 
     try:
-        top, head = git("rev-parse", "--show-toplevel"), git("rev-parse", "--short=12", "HEAD")
-        if top.returncode or head.returncode or not root.samefile(top.stdout.strip()):
+        if not root.samefile(git("rev-parse", "--show-toplevel")):
             return "unknown"
-        return head.stdout.strip() + ("+changes" if git("diff", "--quiet", "HEAD", "--", "lib").returncode else "")
-    except OSError:  # no git on the path, or one that cannot be started
+        changed = git("diff", "--name-only", "HEAD", "--", "lib")
+        return git("rev-parse", "--short=12", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):  # git is missing, cannot be started, or knows no commit here
         return "unknown"
 
 
 def mixed(table: pd.DataFrame) -> dict[str, list[str]]:
     """Condition -> its values, for the conditions that are not the same for all rows of a results table."""
-    found = {name: sorted(set(table.loc[table["measure"] == name, "text"])) for name in COMPARED}
-    return {name: values for name, values in found.items() if len(values) > 1}
+    values = {name: sorted(set(table.loc[table["measure"] == name, "text"])) for name in COMPARED}
+    return {name: differing for name, differing in values.items() if len(differing) > 1}
 
 
 def warn_if_mixed(table: pd.DataFrame) -> None:
-    """Say which conditions differ within a results table."""
+    """Warn which conditions differ within a results table."""
     if differing := mixed(table):
-        which = "; ".join(f"{name}: {' | '.join(values)}" for name, values in differing.items())
-        warnings.warn(
-            f"these results were computed under different conditions ({which}). Compare them with care, or compute "
-            "all of them in one data folder on one machine.",
-            MixedConditions,
-            stacklevel=3,
-        )
+        conditions = "; ".join(f"{name}: {' | '.join(values)}" for name, values in differing.items())
+        message = f"these results were computed under different conditions ({conditions}). Compare them with care, or "
+        warnings.warn(message + "compute all in one data folder on one machine.", MixedConditions, stacklevel=3)

@@ -1,16 +1,18 @@
-"""A folder is whole or absent: whatever the kit keeps is built beside its place and renamed when done.
+"""A folder is whole or absent: the kit builds everything it keeps beside its final place and renames it when done.
 
-Collections, token stores, teacher scores and runs all go through `keep`, so a killed process leaves nothing
-that a later one mistakes for a result, and two processes that want the same thing build it once. A folder is whole
-when it holds `manifest.json`, which is written last and lists every file with its size and SHA-256.
+Collections, token stores, teacher scores and runs all go through `keep`, so a later process never takes what a killed
+one left for a result, and two processes that need the same thing build it once. A folder is whole when it holds
+`manifest.json`, which is written last and lists every file with its size and SHA-256.
 """
 
 import contextlib
 import errno
 import fcntl
+import functools
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -23,13 +25,10 @@ from safetensors import SafetensorError
 from lib.machine import digest, processes, progress
 
 MANIFEST = "manifest.json"
-CHECKED_BYTES = (
-    2**26
-)  # a larger file is compared by its size alone when it is opened; `python -m lib.study.space` reads all
+CHECKED_BYTES = 2**26  # `keep` compares larger files by size alone; `python -m lib.study.space --check` reads all
 
-_DENIED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_verified: set[tuple[Path, int]] = set()  # places and the time of their manifests: once per process is enough
+_DENIED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
 
 
 class StoreError(RuntimeError):
@@ -37,19 +36,19 @@ class StoreError(RuntimeError):
 
 
 def data_folder() -> Path:
-    """Where everything is kept: the environment variable STUDY_DATA, else the project's `data/`.
+    """The folder that holds everything: the environment variable STUDY_DATA, else the project's `data/`.
 
-    A relative STUDY_DATA means the caller's folder. A notebook's kernel works in the notebook's folder, so there it is
-    the folder of the process that started the kernel (papermill, or Jupyter's server).
+    A relative STUDY_DATA is relative to the caller's folder. A notebook's kernel works in the notebook's folder, so
+    there the caller is the process that started the kernel (papermill, or Jupyter's server).
     """
-    given = os.environ.get("STUDY_DATA")
-    if not given:
+    folder = os.environ.get("STUDY_DATA")
+    if not folder:
         return Path(__file__).parents[2] / "data"
     try:
         caller = os.readlink(f"/proc/{os.environ.get('JPY_PARENT_PID') or 'self'}/cwd")
-    except OSError:  # not Linux, or that process is gone
+    except OSError:  # not Linux, or that process has ended
         caller = os.getcwd()
-    return Path(caller, given).absolute()
+    return Path(caller, folder).absolute()
 
 
 def key(*parts: object) -> str:
@@ -76,234 +75,80 @@ def _plain(value: object) -> object:
 def keep(
     kind: str, name: str, build: Callable[[Path | None], None], *, of: Iterable[str] = (), together: bool = False
 ) -> Path:
-    """Return `data/<kind>/<name>`, made by `build(folder)` where it is missing.
+    """Return `data/<kind>/<name>`; where it is missing, `build(folder)` makes it.
 
     `build` fills a folder beside the place, which is renamed when `build` returns: the rename is atomic, so the
-    place exists only when whole. A lock (released by the system if its holder is killed) lets one process build.
-    `of` names what it was made from, as "kind/name": without that nothing refers to it (`lib.study.space`).
+    place exists only when whole. A lock, which the system releases if its holder is killed, lets one process build.
+    `of` names what it was made from, as "kind/name"; `lib.study.space` removes it when one of those is gone.
 
     Of the processes of one `accelerate launch` the main one builds and the others wait for it. With `together` all of
-    them call `build`, and all but the main one with None in the place of the folder.
+    them call `build`, and all but the main one with None instead of a folder.
 
     Raises:
         StoreError: the data folder is read-only, full, or not a folder; or a file of the place is damaged.
     """
     place = data_folder() / kind / name
-    if together and processes.count() > 1:
-        _build_together(place, build, tuple(of))
+    if not processes.is_main():
+        if together and not processes.from_main(None):
+            build(None)
+        while not is_whole(place):  # if the main process fails, the launcher ends this one
+            time.sleep(0.1)
     elif not is_whole(place):
-        if processes.is_main():
-            _build(place, build, tuple(of))
-        else:
-            _wait_for(place)
-    _verify(place)
+        _build(place, build, sorted(of), together)
+    elif together:
+        processes.from_main(True)
+    _verify(place, (place / MANIFEST).stat().st_mtime_ns)
     return place
 
 
 def is_whole(place: Path) -> bool:
-    """Whether a place was built to its end; an empty or half-copied folder was not."""
+    """Whether a folder was built to its end; an empty or half-copied one was not."""
     return (place / MANIFEST).is_file()
 
 
-def damage(place: Path, *, up_to: float = float("inf")) -> list[str]:
-    """What is wrong with a whole place, a line for each file that is missing or altered; empty if nothing is.
-
-    Files above `up_to` bytes are compared by size alone.
-    """
-    found = []
-    for name, (size, noted) in manifest(place)["files"].items():
-        path = place / name
-        if not path.is_file():
-            found.append(f"{path} is missing")
-        elif path.stat().st_size != size:
-            found.append(f"{path} has {path.stat().st_size} bytes and should have {size}")
-        elif size <= up_to and digest.read(path) != noted:
-            found.append(f"{path} is altered: its SHA-256 is not the one noted when it was written")
-    return found
-
-
 def manifest(place: Path) -> dict:
-    """What a whole place holds and what it was made from: {"of": [...], "files": {name: [size, SHA-256]}}."""
+    """What a whole folder holds and what it was made from: {"of": [...], "files": {name: [size, SHA-256]}}."""
     try:
         return json.loads((place / MANIFEST).read_text())
     except ValueError as error:
         raise StoreError(f"{place / MANIFEST} is damaged. Delete the folder {place}: it is made again.") from error
 
 
-def replace_file(path: Path, write: Callable[[Path], None]) -> None:
-    """Write a single file whole: `write` fills a temporary one that then takes the place of `path`."""
-    with clear_write_errors(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        try:
-            Path(name).chmod(0o644)
-            write(Path(name))
-            _sync(Path(name))
-            os.replace(name, path)
-            _sync(path.parent)
-        finally:
-            Path(name).unlink(missing_ok=True)
+def damage(place: Path, *, up_to: float = float("inf")) -> list[str]:
+    """One line for each file of a whole folder that is missing or altered.
+
+    Files above `up_to` bytes are compared by size alone.
+    """
+    lines = []
+    for name, (size, expected) in manifest(place)["files"].items():
+        path = place / name
+        if not path.is_file():
+            lines.append(f"{path} is missing")
+        elif path.stat().st_size != size:
+            lines.append(f"{path} has {path.stat().st_size} bytes and should have {size}")
+        elif size <= up_to and digest.read(path) != expected:
+            lines.append(f"{path} is altered: its SHA-256 is not the one in {MANIFEST}")
+    return lines
 
 
-@contextlib.contextmanager
-def clear_write_errors(folder: Path) -> Iterator[None]:
-    """Turn a read-only or full disk under `folder`, however a library reports it, into one StoreError with the fix."""
-    try:
-        yield
-    except StoreError:
-        raise
-    except (OSError, SafetensorError) as error:
-        if reason := _why(error, folder):
-            raise StoreError(
-                f"folder {folder}: {reason}. Free or unlock it, or set STUDY_DATA to another data folder."
-            ) from error
-        raise
+@functools.cache
+def _verify(place: Path, _written: int) -> None:
+    """Once per process and manifest is enough, so the result is cached; an error is not."""
+    if lines := damage(place, up_to=CHECKED_BYTES):
+        raise StoreError(f"{lines[0]}. Delete the folder {place}: it is made again.")
 
 
-def _why(error: OSError | SafetensorError, folder: Path) -> str | None:
-    """Why `folder` could not be written, told by the system's error number or, without one, by the disk itself."""
-    number = getattr(error, "errno", None)
-    path = Path(getattr(error, "filename", None) or os.sep)
-    if number in _FULL:
-        return "no space is left"
-    if number in _DENIED and (path.is_relative_to(folder) or (folder.is_relative_to(path) and path != Path(os.sep))):
-        return f"it cannot be written ({os.strerror(number)})"
-    if number is None and folder.is_dir():  # safetensors and numpy raise errors without the system's number
-        if shutil.disk_usage(folder).free < 2**20:
-            return "no space is left"
-        if not os.access(folder, os.W_OK):
-            return "it cannot be written"
-    return None
-
-
-def _build(place: Path, build: Callable[[Path], None], of: tuple[str, ...]) -> None:
+def _build(place: Path, build: Callable[[Path], None], of: list[str], together: bool) -> None:
     with clear_write_errors(data_folder()):
         place.parent.mkdir(parents=True, exist_ok=True)
         with _locked(place):
-            if not is_whole(place):  # else another process built it while this one waited
-                with _partial(place) as folder:
-                    with clear_write_errors(data_folder()):  # here, while the disk is as the error found it
-                        build(folder)
+            whole = is_whole(place)  # then another process built it while this one waited
+            if together:
+                processes.from_main(whole)
+            if not whole:
+                with _partial(place) as folder, clear_write_errors(data_folder()):  # before clean-up frees the disk
+                    build(folder)
                     _finish(folder, place, of)
-
-
-def _build_together(place: Path, build: Callable[[Path | None], None], of: tuple[str, ...]) -> None:
-    """All processes of a launch build one place: the main one decides whether, so that none waits for the others."""
-    if not processes.is_main():
-        if not processes.from_main(None):
-            build(None)
-        _wait_for(place)
-        return
-    told = False
-
-    def tell(whole: bool) -> None:
-        nonlocal told
-        told = True
-        processes.from_main(whole)
-
-    def announced(folder: Path) -> None:
-        tell(False)
-        build(folder)
-
-    if not is_whole(place):
-        _build(place, announced, of)
-    if not told:
-        tell(True)
-
-
-def _wait_for(place: Path) -> None:
-    """Until the main process has built it; if that one fails, the launcher ends this one."""
-    while not is_whole(place):
-        time.sleep(0.1)
-
-
-@contextlib.contextmanager
-def _partial(place: Path) -> Iterator[Path]:
-    """A folder beside `place` to build in, removed at the end unless it was renamed.
-
-    It is locked as long as its builder lives. So whoever builds next can tell what a killed process left from what a
-    living one is filling, even if somebody removed the lock of the place.
-    """
-    for path in place.parent.glob(".*.partial"):
-        if is_abandoned(path):
-            shutil.rmtree(path, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".new", dir=place.parent))
-    folder.chmod(0o755)  # mkdtemp makes it private; a shared data folder should stay readable
-    owner = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # a file system without locks: nothing is ever taken for abandoned
-            fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        folder = folder.rename(folder.with_suffix(".partial"))
-        yield folder
-    finally:
-        os.close(owner)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def is_abandoned(partial: Path) -> bool:
-    """Whether the builder of a partial folder is gone."""
-    try:
-        handle = os.open(partial, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    except OSError:  # locked: somebody is building in it
-        return False
-    finally:
-        os.close(handle)
-
-
-def remove_free_lock(path: Path) -> None:
-    """Remove the lock that a killed process left; one that is held stays."""
-    lock = FileLock(path)
-    with contextlib.suppress(Timeout):
-        lock.acquire(timeout=0)
-        path.unlink(missing_ok=True)
-        lock.release()
-
-
-def _finish(folder: Path, place: Path, of: tuple[str, ...]) -> None:
-    """Write the manifest, make sure that everything is on the disk, and rename the folder to its place."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    files = {path.relative_to(folder).as_posix(): [path.stat().st_size, digest.read(path)] for path in paths}
-    (folder / MANIFEST).write_text(json.dumps({"of": sorted(of), "files": files}, indent=1))
-    for path in paths:
-        path.chmod(0o644)  # safetensors writes private files; a shared data folder should stay readable
-    for path in (*paths, folder / MANIFEST, *(path for path in folder.rglob("*") if path.is_dir()), folder):
-        _sync(path)
-    if place.exists() and not is_whole(place):
-        progress.say(f"{place} is not whole: it is made again")
-        shutil.rmtree(place)
-    with contextlib.suppress(FileExistsError):  # another process built it too, since somebody removed the lock
-        try:
-            folder.rename(place)
-        except OSError as error:
-            if error.errno == errno.ENOTEMPTY and is_whole(place):
-                raise FileExistsError from error
-            raise
-    _sync(place.parent)
-
-
-def _sync(path: Path) -> None:
-    """Hand a file, or a folder's entries, to the disk: a rename then survives a loss of power."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # some network file systems cannot sync folders
-            os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _verify(place: Path) -> None:
-    mark = place, (place / MANIFEST).stat().st_mtime_ns
-    if mark in _verified:
-        return
-    if found := damage(place, up_to=CHECKED_BYTES):
-        raise StoreError(f"{found[0]}. Delete the folder {place}: it is made again.")
-    _verified.add(mark)
 
 
 @contextlib.contextmanager
@@ -319,3 +164,116 @@ def _locked(place: Path) -> Iterator[None]:
     finally:
         Path(lock.lock_file).unlink(missing_ok=True)  # whoever waits for the removed file finds the place whole
         lock.release()
+
+
+def remove_free_lock(path: Path) -> None:
+    """Remove the lock that a killed process left; one that is held stays."""
+    with contextlib.suppress(Timeout), FileLock(path, timeout=0):
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _partial(place: Path) -> Iterator[Path]:
+    """A folder beside `place` to build in, removed at the end unless it was renamed.
+
+    It stays locked as long as its builder lives. So the next builder can tell what a killed process left from what a
+    living one is filling, even if somebody removed the lock of the place.
+    """
+    for path in place.parent.glob(".*.partial"):
+        if is_abandoned(path):
+            shutil.rmtree(path, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".new", dir=place.parent))
+    folder.chmod(0o755)  # mkdtemp makes it private; a shared data folder should stay readable
+    with _folder_lock(folder):
+        try:
+            folder = folder.rename(folder.with_suffix(".partial"))
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_abandoned(partial: Path) -> bool:
+    """Whether the builder of a partial folder has ended."""
+    with _folder_lock(partial) as locked:
+        return locked
+
+
+@contextlib.contextmanager
+def _folder_lock(folder: Path) -> Iterator[bool]:
+    """Yield whether this process could lock the folder: not if another has, or on a file system without locks."""
+    with contextlib.ExitStack() as stack:
+        locked = False
+        with contextlib.suppress(OSError):
+            handle = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locked = True
+        yield locked
+
+
+def _finish(folder: Path, place: Path, of: list[str]) -> None:
+    """Write the manifest, make sure that everything is on the disk, and rename the folder to its place."""
+    files = {}
+    for path in sorted(filter(Path.is_file, folder.rglob("*"))):
+        path.chmod(0o644)  # safetensors writes private files; a shared data folder should stay readable
+        files[path.relative_to(folder).as_posix()] = [path.stat().st_size, digest.read(path)]
+    (folder / MANIFEST).write_text(json.dumps({"of": of, "files": files}, indent=1))
+    for path in (*folder.rglob("*"), folder):
+        _sync(path)
+    if place.exists() and not is_whole(place):
+        progress.say(f"{place} is not whole: it is made again")
+        shutil.rmtree(place)
+    try:
+        folder.rename(place)
+    except OSError:
+        if not is_whole(place):  # else another process built it too, since somebody removed the lock
+            raise
+    _sync(place.parent)
+
+
+def _sync(path: Path) -> None:
+    """Hand a file, or a folder's entries, to the disk: a rename then survives a loss of power."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:
+        if not path.is_dir():  # some network file systems cannot sync folders
+            raise
+    finally:
+        os.close(handle)
+
+
+def replace_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Write a single file whole: `write` fills a temporary one of the same name, which then replaces `path`."""
+    with clear_write_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.stem}.", dir=path.parent) as folder:
+            temporary = Path(folder, path.name)
+            with clear_write_errors(path.parent):  # before clean-up frees the disk
+                write(temporary)
+                _sync(temporary)
+                temporary.replace(path)
+        _sync(path.parent)
+
+
+@contextlib.contextmanager
+def clear_write_errors(folder: Path) -> Iterator[None]:
+    """Turn a read-only or full disk under `folder`, however a library reports it, into one StoreError with the fix."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        number = getattr(error, "errno", None)
+        path = Path(getattr(error, "filename", None) or "")
+        ours = path.is_relative_to(folder) or folder.is_relative_to(path)
+        hidden = number is None and folder.is_dir()  # safetensors and numpy hide the system's number: ask the disk
+        if isinstance(error, SafetensorError) and (match := re.search(r"\(os error (\d+)\)", str(error))):
+            number = int(match[1])  # safetensors has removed its file, so the disk may have space again
+        if number in _FULL or (hidden and shutil.disk_usage(folder).free < 2**20):
+            reason = "no space is left"
+        elif (number in _DENIED and ours) or (hidden and not os.access(folder, os.W_OK)):
+            reason = f"it cannot be written ({os.strerror(number or errno.EACCES)})"
+        else:
+            raise
+        raise StoreError(
+            f"folder {folder}: {reason}. Free or unlock it, or set STUDY_DATA to another data folder."
+        ) from error

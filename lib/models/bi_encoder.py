@@ -72,12 +72,17 @@ class BiEncoder(LateRanker):
         queries, documents = self.encode_queries(tokens["queries"]), self.encode_documents(tokens["documents"])
         return queries.values.squeeze(1), documents.values.squeeze(1).unflatten(0, (-1, docs))
 
-    def of_vectors(
-        self, queries: Float[Tensor, "batch dim"], documents: Float[Tensor, "batch docs dim"], in_batch: bool = False
-    ) -> Tensor | Similarities:
-        """What `forward` gives, from the `vectors` of a step."""
-        compare = self.similarities if in_batch else self.late
-        return compare(_counted(queries.unsqueeze(1)), _counted(documents.unsqueeze(2)))
+    def scores_of(
+        self, queries: Float[Tensor, "batch dim"], documents: Float[Tensor, "batch docs dim"]
+    ) -> Float[Tensor, "batch docs"]:
+        """The scores of a step, from its `vectors`."""
+        return self.late(_counted(queries.unsqueeze(1)), _counted(documents.unsqueeze(2)))
+
+    def similarities_of(
+        self, queries: Float[Tensor, "batch dim"], documents: Float[Tensor, "batch docs dim"]
+    ) -> Similarities:
+        """The similarities of a whole batch, from its `vectors`."""
+        return self.similarities(_counted(queries.unsqueeze(1)), _counted(documents.unsqueeze(2)))
 
     def _save_weights(self, folder: Path, max_length: int) -> None:
         with weights.quiet():

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 
 class Ragged:
@@ -40,7 +41,7 @@ class Ragged:
 
 
 def write(
-    path: Path, names: Sequence[str], chunks: Iterable[Sequence[np.ndarray]], dtype: np.dtype,
+    path: Path, names: Sequence[str], chunks: Iterable[Sequence[np.ndarray]], dtype: DTypeLike,
     shape: tuple[int, ...] = (),
 ) -> np.ndarray:  # fmt: skip
     """Write rows in the order of `names`, of any lengths, and return where each starts; memory holds one chunk of rows.
@@ -70,6 +71,6 @@ def write(
     return starts
 
 
-def _header(file, shape: tuple[int, ...], dtype: np.dtype) -> None:
+def _header(file, shape: tuple[int, ...], dtype: DTypeLike) -> None:
     described = np.lib.format.dtype_to_descr(np.dtype(dtype))
     np.lib.format.write_array_header_1_0(file, {"descr": described, "fortran_order": False, "shape": shape})

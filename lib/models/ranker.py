@@ -101,14 +101,14 @@ class LateRanker(Ranker):
     def late(self, queries: Vectors, documents: Vectors) -> Float[Tensor, "batch docs"]:
         """Scores of queries (batch, vectors, dim) and documents (batch or 1, docs, vectors, dim)."""
 
-    def forward(self, tokens: dict[str, dict[str, Tensor]], docs: int = 1, in_batch: bool = False):
-        """Queries (batch, width) and documents (batch * docs, width) -> raw scores (batch, docs), float32.
+    def forward(self, tokens: dict[str, dict[str, Tensor]], docs: int = 1) -> Tensor:
+        """Queries (batch, width) and documents (batch * docs, width) -> raw scores (batch, docs), float32."""
+        return self.late(*self.encode(tokens, docs))
 
-        With `in_batch` the similarities of every query, and of every query's positive, to every document of the batch.
-        """
-        queries = self.encode_queries(tokens["queries"])
-        documents = self.encode_documents(tokens["documents"]).map(lambda part: part.unflatten(0, (-1, docs)))
-        return self.similarities(queries, documents) if in_batch else self.late(queries, documents)
+    def encode(self, tokens: dict[str, Tokens], docs: int) -> tuple[Vectors, Vectors]:
+        """One step's queries (batch, vectors, dim) and documents (batch, docs, vectors, dim)."""
+        queries, documents = self.encode_queries(tokens["queries"]), self.encode_documents(tokens["documents"])
+        return queries, documents.map(lambda part: part.unflatten(0, (-1, docs)))
 
     def similarities(self, queries: Vectors, documents: Vectors) -> Similarities:
         """Queries (batch, vectors, dim) and documents (batch, docs, vectors, dim) -> all against all."""
@@ -138,6 +138,18 @@ class LateRanker(Ranker):
             more = f" and {len(added)} tokens after each query" if added else ""
             check_length(self.transformer.config, asked.longest, f"{name}={limit}{more}")
         return SeparateTokens(asked, Side(documents, alone.before, alone.after, alone.pad, max_length))
+
+
+class InBatch(nn.Module):
+    """A ranker whose step compares the whole batch: every query, and every query's positive, with every document."""
+
+    def __init__(self, ranker: LateRanker):
+        super().__init__()
+        self.ranker = ranker
+
+    def forward(self, tokens: dict[str, dict[str, Tensor]], docs: int) -> Similarities:
+        """Queries (batch, width) and documents (batch * docs, width) -> all similarities."""
+        return self.ranker.similarities(*self.ranker.encode(tokens, docs))
 
 
 def check_length(config: transformers.PretrainedConfig, length: int, said: str | None = None) -> None:

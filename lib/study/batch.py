@@ -16,81 +16,16 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lib.machine import outputs, progress, store
 from lib.study import notebooks
 from lib.study.notebooks import NotebookError, ParameterError
 
-_PLACE = re.compile(r"(^|_)(folder|file|path)s?$")  # a parameter whose name ends so names what is read from disk
-
 
 class Stopped(KeyboardInterrupt):
     """A signal asked the command to stop; its argument is the signal's number."""
-
-
-@contextmanager
-def _terminal_progress() -> Iterator[None]:
-    """Print what kernels say through `lib.machine.progress` while the block runs."""
-    with tempfile.NamedTemporaryFile("r", prefix="study-progress-", encoding="utf-8") as file:
-        ended = threading.Event()
-
-        def follow() -> None:
-            while True:
-                last = ended.is_set()
-                for line in file:
-                    print(f"  {line}", end="", flush=True)
-                if last:
-                    return
-                ended.wait(0.3)
-
-        thread = threading.Thread(target=follow, daemon=True)
-        thread.start()
-        try:
-            with _environment(STUDY_PROGRESS=file.name):
-                yield
-        finally:
-            ended.set()
-            thread.join()
-
-
-@contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    """Variables that kernels started in the block see."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """Raise Stopped at the first signal to end, so that kernels are shut down on the way out; later ones wait for it.
-
-    What the caller ignores, as nohup does with SIGHUP, stays ignored.
-    """
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    caught = {number: signal.getsignal(number) for number in signals if signal.getsignal(number) != signal.SIG_IGN}
-
-    def stop(number: int, _: object) -> None:
-        for each in caught:
-            signal.signal(each, signal.SIG_IGN)
-        raise Stopped(number)
-
-    for number in caught:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in caught.items():
-            signal.signal(number, handler)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -102,36 +37,54 @@ def main(arguments: list[str] | None = None) -> int:
                         "default: <data>/executed/<profile>[/<parameter>=<value>]")  # fmt: skip
     options = parser.parse_args(arguments)
     try:
-        given: dict[str, object] = {}
+        parameters: dict[str, object] = {}
         for name, text in options.parameters:
-            if name in given:
+            if name in parameters:
                 raise ParameterError(f"parameter {name!r}: given twice; give it once")
-            given[name] = _value(name, text)
+            parameters[name] = _value(name, text)
         for notebook in options.notebooks:
-            notebooks.check(given, notebook)
-        variant = _variant(options.notebooks, given)
+            notebooks.check(parameters, notebook)
+        variant = _variant(options.notebooks, parameters)
         folder = options.out or store.data_folder() / "executed" / variant
         _check_copies(options.notebooks, folder)
     except (ValueError, NotebookError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    root = Path(__file__).parents[2]
-    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
-    # Kernels work in their notebook's folder: the data folder is the caller's, and lib this one, not an installed copy.
-    with _environment(STUDY_DATA=str(store.data_folder()), PYTHONPATH=path):
-        return _run_all(options.notebooks, folder, given)
+    with _kernel_environment():
+        return _run_all(options.notebooks, folder, parameters)
 
 
-def _variant(chosen: list[Path], given: dict[str, object]) -> str:
+def _value(name: str, text: str) -> object:
+    """'3' -> 3, '[1, 2]' -> [1, 2], 'smoke' -> 'smoke'; `folders`, a list with commas, gets absolute paths."""
+    if name == "folders":
+        return ",".join(_folder(part.strip()) for part in text.split(",") if part.strip())
+    with suppress(ValueError, SyntaxError, TypeError):
+        return ast.literal_eval(text)
+    return text
+
+
+def _folder(text: str) -> str:
+    if re.match(r"[a-z]+:", text):  # hub:<dataset>
+        return text
+    if not _absolute(text).is_dir():
+        raise ParameterError(f"parameter 'folders': there is no folder {_absolute(text)}")
+    return str(_absolute(text))
+
+
+def _absolute(text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+def _variant(chosen: list[Path], parameters: dict[str, object]) -> str:
     """The folder of executed copies: by profile, which is checked, and by every parameter that is not its default."""
     known = {name: value for notebook in chosen for name, value in notebooks.defaults(notebook).items()}
     if "profile" not in known:
         return "default"
     from lib.study import profiles  # late: it brings torch in, which a misspelt name should not wait for
 
-    profile = {**known, **given}.pop("profile")
+    changed = {name: value for name, value in parameters.items() if value != known[name]}
+    profile = changed.pop("profile", known["profile"])
     profiles.named(profile)
-    changed = {name: value for name, value in given.items() if value != known[name] and name != "profile"}
     return outputs.variant_folder(profile, **changed)
 
 
@@ -145,56 +98,80 @@ def _check_copies(chosen: list[Path], folder: Path) -> None:
             raise NotebookError(f"{notebook}: its executed copy would replace it; give another folder with --out")
 
 
-def _run_all(chosen: list[Path], folder: Path, given: dict[str, object]) -> int:
+@contextmanager
+def _kernel_environment() -> Iterator[None]:
+    """What kernels started in the block see: the caller's data folder, this `lib`, and where progress is printed.
+
+    They work in their notebook's folder, and another copy of `lib` may be the installed one.
+    """
+    before = dict(os.environ)
+    with tempfile.TemporaryDirectory(prefix="study-batch-") as folder:
+        pipe = Path(folder, "progress")
+        os.mkfifo(pipe)
+        printer = threading.Thread(target=_print_lines, args=(pipe,), daemon=True)
+        printer.start()
+        with pipe.open("w"):  # as long as one writer has it open, the printer goes on
+            os.environ["STUDY_DATA"] = str(store.data_folder())
+            os.environ["STUDY_PROGRESS"] = str(pipe)
+            path = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+            try:
+                yield
+            finally:
+                os.environ.clear()
+                os.environ.update(before)
+        printer.join()
+
+
+def _print_lines(pipe: Path) -> None:
+    with pipe.open(encoding="utf-8") as lines:
+        for line in lines:
+            print(f"  {line}", end="", flush=True)
+
+
+def _run_all(chosen: list[Path], folder: Path, parameters: dict[str, object]) -> int:
     warnings.filterwarnings("ignore", message="Input notebook does not contain")
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it logs is raised as well
-    begun = time.perf_counter()
-    with _terminal_progress(), _stopped_by_signals():
-        for number, notebook in enumerate(chosen, 1):
-            start = time.perf_counter()
-            try:
-                print(f"[{number}/{len(chosen)}] {notebook.name}", flush=True)
-                with store.clear_write_errors(folder):
-                    notebooks.run(notebook, folder, given)
-                print(f"[{number}/{len(chosen)}] {notebook.name} done in "
-                      f"{progress.duration(time.perf_counter() - start)}", flush=True)  # fmt: skip
-            except (NotebookError, store.StoreError) as error:
-                print(f"error: {notebook.name}: {error}{_not_run(chosen[number:])}", file=sys.stderr)
-                return 1
-            except Stopped as stopped:
-                print(f"stopped in {notebook.name}; what was finished is kept{_not_run(chosen[number:])}",
-                      file=sys.stderr)  # fmt: skip
-                return 128 + stopped.args[0]
-    print(f"{len(chosen)} notebooks in {progress.duration(time.perf_counter() - begun)}; executed copies: {folder}")
+    begin = time.perf_counter()
+    for number, notebook in enumerate(chosen, 1):
+        start, title = time.perf_counter(), f"[{number}/{len(chosen)}] {notebook.name}"
+        rest = ", ".join(path.name for path in chosen[number:])
+        not_run = f"; not run: {rest}" if rest else ""
+        try:
+            print(title, flush=True)
+            with store.clear_write_errors(folder):
+                notebooks.run(notebook, folder, parameters)
+            print(f"{title} done in {progress.duration(time.perf_counter() - start)}", flush=True)
+        except (NotebookError, store.StoreError) as error:
+            print(f"error: {notebook.name}: {error}{not_run}", file=sys.stderr)
+            return 1
+        except Stopped as stopped:
+            print(f"stopped in {notebook.name}; what was finished is kept{not_run}", file=sys.stderr)
+            return 128 + stopped.args[0]
+    print(f"{len(chosen)} notebooks in {progress.duration(time.perf_counter() - begin)}; executed copies: {folder}")
     return 0
 
 
-def _not_run(left: list[Path]) -> str:
-    return f"; not run: {', '.join(notebook.name for notebook in left)}" if left else ""
+def _stop_at_signals() -> None:
+    """Raise Stopped at the first signal to end, so that kernels are shut down on the way out; ignore later ones.
 
+    What the caller ignores, as nohup does with SIGHUP, stays ignored.
+    """
+    every = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = [number for number in every if signal.getsignal(number) != signal.SIG_IGN]
 
-def _value(name: str, text: str) -> object:
-    """'3' -> 3, '[1, 2]' -> [1, 2], 'smoke' -> 'smoke'; of a parameter that names folders or files, absolute paths."""
-    if _PLACE.search(name):
-        return ",".join(_place(name, part.strip()) for part in text.split(",") if part.strip())
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    def stop(number: int, _: object) -> None:
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        raise Stopped(number)
 
-
-def _place(name: str, text: str) -> str:
-    if re.match(r"[a-z]+:", text):  # hub:<dataset>
-        return text
-    path, kind = _absolute(text), "folder" if "folder" in name else "file"
-    if not (path.is_dir() if kind == "folder" else path.exists()):
-        raise ParameterError(f"parameter {name!r}: there is no {kind} {path}")
-    return str(path)
-
-
-def _absolute(text: str) -> Path:
-    return Path(text).expanduser().absolute()
+    for number in numbers:
+        signal.signal(number, stop)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    _stop_at_signals()
+    try:
+        sys.exit(main())
+    except Stopped as stopped:  # before the first notebook
+        sys.exit(128 + stopped.args[0])

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from lib import models
 from lib.data import collections, groups, score_files
 from lib.models import adapters, backbone
-from lib.study.experiment import Experiment, TestSet, describe
+from lib.study.experiment import Experiment, Model, TestSet, Untrained, describe
 
 
-def check(runs: Iterable[Experiment], tests: Iterable[TestSet]) -> None:
+def check(runs: Iterable[Experiment | Untrained], tests: Iterable[TestSet]) -> None:
     """Refuse runs and test sets that could not be finished.
 
     Raises:
@@ -17,16 +17,20 @@ def check(runs: Iterable[Experiment], tests: Iterable[TestSet]) -> None:
         CollectionError, WeightsError, ConnectionError: a collection or a model cannot be read.
     """
     runs = list(runs)
-    for run in {_model(run): run for run in runs}.values():
-        _check_model(run)
-    for run in runs:
-        _check_length(run)
-        there = groups.available(collections.load(run.collection))
-        if run.group_count > there:
+    trained = [run for run in runs if isinstance(run, Experiment)]
+    for model, adapter in {(run.model, getattr(run, "training", None) and run.training.adapter) for run in runs}:
+        ranker = models.build(model.architecture, model.backbone, model.layers, 0, **dict(model.options))
+        if adapter is not None:
+            adapters.attach(ranker, adapter.kind, adapter.size, 0)
+        _check_length(model)
+    for run in trained:
+        available = groups.available(collections.load(run.data.collection))
+        if run.data.group_count > available:
             raise ValueError(
-                f"group_count={run.group_count}: {run.collection} has {there} training groups ({describe(run)})"
+                f"group_count={run.data.group_count}: {run.data.collection} has {available} training groups "
+                f"({describe(run)})"
             )
-    for teacher in {teacher for run in runs for teacher in run.teachers if isinstance(teacher, str)}:
+    for teacher in {teacher for run in trained for teacher in run.teachers if isinstance(teacher, str)}:
         if not score_files.is_file_name(teacher):
             models.load(backbone.folder(teacher))  # refuses weights without a scoring head, among others
     for test in tests:
@@ -34,18 +38,7 @@ def check(runs: Iterable[Experiment], tests: Iterable[TestSet]) -> None:
             raise ValueError(f"split={test.split!r}: {test.collection} has no query in it; give another split")
 
 
-def _model(run: Experiment) -> tuple:
-    return run.architecture, run.options, run.backbone, run.layers, run.adapter, run.adapter_size
-
-
-def _check_model(run: Experiment) -> None:
-    """Build it: whatever an architecture, an adapter or a backbone refuses, it refuses here."""
-    ranker = models.build(run.architecture, run.backbone, run.layers, run.seed, **dict(run.options))
-    if run.adapter is not None:
-        adapters.attach(ranker, run.adapter, run.adapter_size, run.seed)
-
-
-def _check_length(run: Experiment) -> None:
-    limit = backbone.positions(run.backbone)
-    if limit is not None and run.architecture != "tk" and run.max_length > limit:
-        raise ValueError(f"max_length={run.max_length}: backbone {run.backbone!r} reads at most {limit} tokens")
+def _check_length(model: Model) -> None:
+    limit = backbone.positions(model.backbone)
+    if limit is not None and model.architecture != "tk" and model.max_length > limit:
+        raise ValueError(f"max_length={model.max_length}: backbone {model.backbone!r} reads at most {limit} tokens")

@@ -1,12 +1,11 @@
-"""Experiment: everything that decides a trained model, as literals; TestSet: what it is tried on.
+"""Experiment: everything that decides a trained model, as literals; TestSet: the queries on which it is evaluated.
 
-Both are frozen dataclasses: a grid is a comprehension, a variant is `dataclasses.replace`. What a literal can say wrong
-is refused here; what takes a look at files is refused by `lib.study.checks`, before anything is trained.
+All are frozen dataclasses: a grid is a comprehension, a variant is `vary(run, seed=1, learning_rate=1e-4)`. A literal
+that is impossible is refused here; what needs a look at files is refused by `lib.study.checks`, before any training.
 """
 
 import dataclasses
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Union
 
@@ -16,148 +15,162 @@ from lib import models
 from lib.data import collections, first_stage, groups
 from lib.data.collections import Collection
 from lib.machine import store
+from lib.machine.literals import check_name, check_whole
 from lib.models import adapters, backbone
 from lib.study import identity
 from lib.training import strategies
+from lib.training.settings import Training
+from lib.training.strategies import Strategy
 
 # Whose scores are targets: another run of the kit, a cross-encoder (hub name or folder), a file of scores, or the mean
 # of several of these.
 Teacher = Union["Experiment", str, tuple[Union["Experiment", str], ...]]
 
-WHOLE = ("seed", "max_length", "group_count", "docs", "batch_size", "epochs", "adapter_size", "queue")  # whole numbers
+
+@dataclass(frozen=True)
+class Data:
+    """What a run is trained on: the groups are the same for every seed."""
+
+    collection: str = "pydocs"
+    group_count: int = 4000
+    docs: int = 4  # documents per group: one positive, the rest hard negatives
+    negatives: "Experiment | None" = None  # a bi-encoder that finds the hard negatives; None: BM25
+
+    def __post_init__(self) -> None:
+        check_name(self, "collection")
+        check_whole(self, "group_count", "docs")
+        if not 2 <= self.docs <= groups.DEPTH:
+            raise ValueError(f"docs={self.docs}: a group holds 2 to {groups.DEPTH} documents")
+        if self.negatives is not None and not isinstance(self.negatives, Experiment):
+            raise ValueError(f"negatives={self.negatives!r}: give an Experiment or None")
+        if self.negatives is not None and self.negatives.model.architecture != "dot":
+            raise ValueError(f"negatives={describe(self.negatives)!r}: hard negatives come from a bi-encoder (dot)")
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """Everything that decides a trained model, as literals. A variant is `dataclasses.replace`."""
+class Model:
+    """A ranker before any training."""
 
-    strategy: str
-    teacher: Teacher | None = None  # whose scores are the targets of a distillation; several: their mean
-    start: "Experiment | None" = None  # whose trained weights it starts from; None: the backbone's, with a new head
-    seed: int = 0  # head, order of the batches, dropout; the groups are the same for every seed
-    # model
     architecture: str = "cat"  # cat, dot, colbert, prettr or tk
     options: tuple[tuple[str, object], ...] = ()  # of the architecture, such as (("similarity", "cosine"),)
     backbone: str = backbone.MINILM
     layers: tuple[int, ...] | None = None  # which of the backbone's layers are kept; None: all
     max_length: int = 96  # tokens of a pair
-    max_query: int | None = (
-        64  # tokens of its query; None: the longer text of the two is cut, as sentence-transformers does
-    )
-    # data
-    collection: str = "pydocs"
-    group_count: int = 4000
-    docs: int = 4  # documents a group: one positive, the rest hard negatives
-    negatives: "Experiment | None" = None  # a bi-encoder that finds the hard negatives; None: BM25
-    # training
-    batch_size: int = 8  # groups a step
-    epochs: int = 1
-    learning_rate: float = 2e-4
-    warm_up: float = 0.1  # share of the steps
-    dropout: float = 0.0
-    embeddings: bool = False  # whether the embedding table, half of a small model's parameters, is trained
-    adapter: str | None = None  # "lora" or "prefix": only an adapter and new heads are trained
-    adapter_size: int = 8  # rank of LoRA, or virtual tokens of the prefix
-    # bi-encoders only
-    chunk: int | None = None  # groups whose activations are in memory at a time (GradCache); None: the whole batch
-    queue: int = 0  # earlier positives that serve as negatives (momentum contrast); 0: none
-    momentum: float = 0.99  # how much of itself the copy that encodes the queue keeps a step
+    max_query: int | None = 64  # of its query; None: the longer text is cut, as in sentence-transformers
 
     def __post_init__(self) -> None:
-        self._check_types()
-        strategy = strategies.named(self.strategy)
-        if strategy.needs_teacher and not self.teachers:
-            raise ValueError(f"strategy={self.strategy!r} learns from a teacher's scores: give teacher=Experiment(...)")
-        if self.teacher is not None and not strategy.needs_teacher:
-            raise ValueError(f"strategy={self.strategy!r} takes no teacher")
-        if not 2 <= self.docs <= groups.DEPTH:
-            raise ValueError(f"docs={self.docs}: a group holds 2 to {groups.DEPTH} documents")
-        if self.batch_size > self.group_count:
-            raise ValueError(f"batch_size={self.batch_size}: more than group_count={self.group_count}")
-        options = dict(self.options)
-        models.check(self.architecture, options)
-        cosine = options.get("similarity") == "cosine" and options.get("scale", 1) == 1
-        if strategy.columns is not None and not (self.architecture == "dot" and cosine):
-            raise ValueError(
-                f"strategy={self.strategy!r} compares cosines of a whole batch: give architecture='dot' and "
-                "options=(('similarity', 'cosine'),), without a scale"
-            )
-        self._check_batch(strategy)
-        if self.adapter is not None:
-            adapters.check(self.architecture, self.adapter, self.adapter_size)
-        if self.negatives is not None and self.negatives.architecture != "dot":
-            raise ValueError(f"negatives={describe(self.negatives)!r}: hard negatives come from a bi-encoder (dot)")
-        if self.start is not None:
-            self._check_start()
-
-    def _check_types(self) -> None:
-        """Refuse values that are of another kind than a field's, before anything compares them."""
-        for name in WHOLE:
-            value, least = getattr(self, name), 0 if name in ("seed", "queue") else 1
-            if type(value) is not int or value < least:
-                raise ValueError(f"{name}={value!r}: must be a whole number of at least {least}")
-        for name in ("max_query", "chunk"):
-            value = getattr(self, name)
-            if value is not None and (type(value) is not int or value < 1):
-                raise ValueError(f"{name}={value!r}: must be a whole number above 0, or None")
-        for name in ("learning_rate", "warm_up", "dropout", "momentum"):
-            value, share = getattr(self, name), name != "learning_rate"
-            if (
-                type(value) not in (int, float)
-                or not math.isfinite(value)
-                or not (0 <= value < 1 if share else value > 0)
-            ):
-                raise ValueError(f"{name}={value!r}: must be {'at least 0 and below 1' if share else 'above 0'}")
-        if type(self.embeddings) is not bool:
-            raise ValueError(f"embeddings={self.embeddings!r}: must be True or False")
-        layers = () if self.layers is None else self.layers
-        if type(layers) is not tuple or any(type(one) is not int or one < 0 for one in layers) or self.layers == ():
-            raise ValueError(
-                f"layers={self.layers!r}: give whole numbers from 0 on, such as (0, 2, 4), or None for all"
-            )
-        if len(set(layers)) < len(layers):
-            raise ValueError(f"layers={self.layers}: a layer appears twice")
-        pairs = isinstance(self.options, tuple) and all(
-            isinstance(one, tuple) and len(one) == 2 for one in self.options
-        )
+        check_name(self, "architecture", "backbone")
+        check_whole(self, "max_length")
+        check_whole(self, "max_query", none=True)
+        layers = self.layers
+        if layers is not None and (
+            type(layers) is not tuple or not layers or any(type(layer) is not int or layer < 0 for layer in layers)
+        ):
+            raise ValueError(f"layers={layers!r}: give whole numbers from 0 on, such as (0, 2, 4), or None for all")
+        if layers is not None and len(set(layers)) < len(layers):
+            raise ValueError(f"layers={layers}: a layer appears twice")
+        pairs = isinstance(self.options, tuple) and all(isinstance(p, tuple) and len(p) == 2 for p in self.options)
         if not pairs or len(dict(self.options)) < len(self.options):
             raise ValueError(f"options={self.options!r}: give pairs of different names, such as (('dim', 64),)")
-        for name, one in (("start", self.start), ("negatives", self.negatives)):
-            if one is not None and not isinstance(one, Experiment):
-                raise ValueError(f"{name}={one!r}: must be an Experiment or None")
+        models.check(self.architecture, dict(self.options))
+
+    @property
+    def layer_count(self) -> int:
+        """How many transformer layers it has."""
+        if self.architecture == "tk":
+            return dict(self.options).get("depth", 2)
+        return backbone.layer_count(self.backbone) if self.layers is None else len(self.layers)
+
+    @property
+    def gives_cosines(self) -> bool:
+        """Whether its scores are cosines, which margins of document similarities are compared with."""
+        options = dict(self.options)
+        return self.architecture == "dot" and options.get("similarity") == "cosine" and options.get("scale", 1) == 1
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """A model that is evaluated without any training: the start of a run, or a zero-shot baseline."""
+
+    model: Model = Model()
+    seed: int = 0  # of new weights, such as a cross-encoder's head
+
+    @property
+    def key(self) -> str:
+        """A name for everything that decides its scores: see `lib.study.identity`."""
+        return store.key(identity.of_untrained(self))
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that decides a trained model: `Experiment("kl", teacher=run, data=Data(docs=8), seed=1)`.
+
+    Raises:
+        ValueError: a value, or a combination of them, is impossible; it names the field and what to give instead.
+    """
+
+    strategy: Strategy | str  # a name of lib.training.strategies stands for its strategy
+    teacher: Teacher | None = None  # whose scores are the targets of a distillation; several: their mean
+    start: "Experiment | None" = None  # whose trained weights it starts from; None: the backbone's, with a new head
+    data: Data = Data()
+    model: Model = Model()
+    training: Training = Training()  # noqa: RUF009, it is frozen
+    seed: int = 0  # of the head, the order of the batches and dropout
+
+    def __post_init__(self) -> None:
+        if isinstance(self.strategy, str):
+            object.__setattr__(self, "strategy", strategies.named(self.strategy))
+        for name, kind in (("strategy", Strategy), ("data", Data), ("model", Model), ("training", Training)):
+            if not isinstance(getattr(self, name), kind):
+                raise ValueError(f"{name}={getattr(self, name)!r}: give a {kind.__name__}")
+        check_whole(self, "seed", least=0)
+        self._check_teacher()
+        if self.training.batch_size > self.data.group_count:
+            raise ValueError(f"batch_size={self.training.batch_size}: more than group_count={self.data.group_count}")
+        if self.strategy.columns is not None and not self.model.gives_cosines:
+            raise ValueError(
+                f"strategy={self.strategy.name!r} compares cosines of a whole batch: give architecture='dot' and "
+                "options=(('similarity', 'cosine'),), without a scale"
+            )
+        self._check_training()
+        self._check_start()
+
+    def _check_teacher(self) -> None:
+        teachers, name = self.teachers, self.strategy.name
         if self.teacher is not None and not (
-            self.teachers and all(isinstance(one, Experiment | str) and one for one in self.teachers)
+            teachers and all(isinstance(teacher, Experiment | str) and teacher for teacher in teachers)
         ):
             raise ValueError(
                 f"teacher={self.teacher!r}: give an Experiment, a model, a score file, or a tuple of these"
             )
-        for name in ("strategy", "architecture", "backbone", "collection"):
-            if not isinstance(getattr(self, name), str) or not getattr(self, name):
-                raise ValueError(f"{name}={getattr(self, name)!r}: must be a name")
+        if self.strategy.needs_teacher and not teachers:
+            raise ValueError(f"strategy={name!r} learns from a teacher's scores: give teacher=Experiment(...)")
+        if teachers and not self.strategy.needs_teacher:
+            raise ValueError(f"strategy={name!r} takes no teacher")
+
+    def _check_training(self) -> None:
+        architecture, batching = self.model.architecture, self.training.batching
+        if batching is not None and architecture != "dot":
+            raise ValueError(f"batching={batching}: architecture={architecture!r}; only bi-encoders (dot) have it")
+        if batching is not None and self.training.chunk is None and (
+            self.strategy.paradigm != "contrastive" or self.strategy.columns is not None
+        ):  # fmt: skip
+            raise ValueError(
+                f"batching={batching}: strategy={self.strategy.name!r}; a queue has no teacher's scores and no group "
+                "of its own: give a contrastive strategy such as 'info_nce'"
+            )
+        if self.training.adapter is not None:
+            adapters.check(architecture, self.training.adapter.kind, self.training.adapter.size)
 
     def _check_start(self) -> None:
-        if _model(self.start) != _model(self):
+        if self.start is None:
+            return
+        if not isinstance(self.start, Experiment):
+            raise ValueError(f"start={self.start!r}: give an Experiment or None")
+        if _shape(self.start.model) != _shape(self.model):
             raise ValueError(f"start={describe(self.start)!r}: it must have the same architecture, backbone and layers")
-        if self.adapter is not None and self.start.prefix:
+        if self.training.adapter is not None and self.start.prefix:
             raise ValueError(f"start={describe(self.start)!r} has a prefix already: give adapter=None")
-
-    def _check_batch(self, strategy: strategies.Strategy) -> None:
-        """Refuse a chunk or a queue that the architecture or the strategy cannot use."""
-        for name, value in (("chunk", self.chunk), ("queue", self.queue or None)):
-            if value is not None and self.architecture != "dot":
-                raise ValueError(f"{name}={value}: architecture={self.architecture!r}; only bi-encoders (dot) have it")
-        if self.queue and self.chunk:
-            raise ValueError(f"queue={self.queue}, chunk={self.chunk}: give one of them")
-        if self.queue and (strategy.paradigm != "contrastive" or strategy.columns is not None):
-            raise ValueError(
-                f"queue={self.queue}: strategy={self.strategy!r}; a queue has no teacher's scores and no group of its "
-                "own: give a contrastive strategy such as 'info_nce'"
-            )
-
-    @property
-    def size(self) -> str:
-        """How many layers, in words."""
-        return f"{layer_count(self)} layers"
 
     @property
     def teachers(self) -> tuple["Experiment | str", ...]:
@@ -167,10 +180,16 @@ class Experiment:
         return self.teacher if isinstance(self.teacher, tuple) else (self.teacher,)
 
     @property
+    def before(self) -> "Experiment | Untrained":
+        """What the run starts from."""
+        return self.start or Untrained(self.model, self.seed)
+
+    @property
     def prefix(self) -> int:
-        """How many virtual tokens stand before every layer's own, from this run or from its start; 0 without any."""
-        if self.adapter == "prefix":
-            return self.adapter_size
+        """How many virtual tokens precede every layer's own, from this run or from its start; 0 without any."""
+        adapter = self.training.adapter
+        if adapter is not None and adapter.kind == "prefix":
+            return adapter.size
         return self.start.prefix if self.start is not None else 0
 
     @property
@@ -181,7 +200,7 @@ class Experiment:
     @property
     def configuration(self) -> str:
         """As `key`, whatever the seed of the run and of its start: runs that share it differ in nothing else."""
-        return without_seed(self).key
+        return with_seed(self, 0).key
 
 
 @dataclass(frozen=True)
@@ -196,87 +215,73 @@ class TestSet:
     depth: int = 20  # candidates per query
 
     def __post_init__(self) -> None:
-        for name in ("queries", "depth"):
-            value = getattr(self, name)
-            if not (value is None and name == "queries") and (type(value) is not int or value < 1):
-                raise ValueError(
-                    f"{name}={value!r}: must be a whole number above 0{', or None for all' * (name == 'queries')}"
-                )
-        for name in ("collection", "split"):
-            if not isinstance(getattr(self, name), str) or not getattr(self, name):
-                raise ValueError(f"{name}={getattr(self, name)!r}: must be a name")
+        check_whole(self, "queries", none=True)
+        check_whole(self, "depth")
+        check_name(self, "collection", "split")
 
     def candidates(self) -> tuple[Collection, list[str], pd.DataFrame]:
         """Collection, query ids, and candidates: columns query, document, rank, first_stage, grade."""
         collection = collections.load(self.collection)
         queries = collection.split(self.split, self.queries)
-        run = first_stage.bm25(collection, queries, self.depth).rename(columns={"score": "first_stage"})
-        grade = collection.judgements[self.split].set_index(["query", "document"])["grade"]
-        found = grade.reindex(pd.MultiIndex.from_frame(run[["query", "document"]])).fillna(0)
-        return collection, queries, run.assign(grade=found.astype(int).to_numpy())
+        ranking = first_stage.bm25(collection, queries, self.depth).rename(columns={"score": "first_stage"})
+        grades = collection.judgements[self.split].set_index(["query", "document"])["grade"]
+        grades = grades.reindex(pd.MultiIndex.from_frame(ranking[["query", "document"]])).fillna(0)
+        return collection, queries, ranking.assign(grade=grades.astype(int).to_numpy())
 
 
-def without_seed(experiment: Experiment) -> Experiment:
-    """A run with seed 0, and so its start, which follows the run's seed."""
-    start = experiment.start and without_seed(experiment.start)
-    return replace(experiment, seed=0, start=start)
+PARTS = {"data": Data, "model": Model, "training": Training}
 
 
-def describe(experiment: Experiment) -> str:
-    """One line for people."""
-    taught = {0: "", 1: " from a teacher"}.get(len(experiment.teachers), f" from {len(experiment.teachers)} teachers")
-    if len(experiment.teachers) == 1 and isinstance(experiment.teacher, Experiment):
-        taught = f" from {experiment.teacher.size}"
-    text = ", cropped queries" if experiment.collection.startswith("cropped:") else ""
-    return f"{experiment.architecture} {experiment.strategy}{taught}, {experiment.size}, seed {experiment.seed}{text}"
+def vary(run: Experiment, **changes: object) -> Experiment:
+    """A run with other values, whichever part they belong to: `vary(run, seed=1, layers=(0, 1), learning_rate=1e-4)`.
 
-
-def ranker_names(runs: Sequence[Experiment]) -> list[str]:
-    """A name for each run, which runs share exactly if they differ in nothing but the seed.
-
-    It is the strategy; where runs of one strategy differ in more, what they differ in follows in brackets.
+    Raises:
+        TypeError: an experiment has no such field.
+        ValueError: as `Experiment`.
     """
-    alike: dict[str, dict[str, Experiment]] = {}
-    for run in runs:
-        alike.setdefault(run.strategy, {}).setdefault(run.configuration, without_seed(run))
-    names = {}
-    for strategy, found in alike.items():
-        settings = {configuration: _settings(run) for configuration, run in found.items()}
-        differing = [
-            name for name in next(iter(settings.values())) if len({one[name] for one in settings.values()}) > 1
-        ]
-        for configuration, values in settings.items():
-            told = ", ".join(f"{name}={values[name]}" for name in differing)
-            names[configuration] = f"{strategy} [{told}]" if told else strategy
-    if len(set(names.values())) < len(names):  # equal literals over inputs that changed in between
-        names = {configuration: f"{name} [{configuration}]" for configuration, name in names.items()}
-    return [names[run.configuration] for run in runs]
+    own = {name: changes.pop(name) for name in [f.name for f in dataclasses.fields(run)] if name in changes}
+    for part, kind in PARTS.items():
+        inner = {name: changes.pop(name) for name in [f.name for f in dataclasses.fields(kind)] if name in changes}
+        if inner:
+            own[part] = replace(own.get(part, getattr(run, part)), **inner)
+    if changes:
+        raise TypeError(f"an experiment has no field {', '.join(changes)}; it has {', '.join(dict(fields(run)))}")
+    return replace(run, **own)
 
 
-def _settings(run: Experiment) -> dict[str, str]:
-    """Field -> its value as text; another run, whose text may hide what differs, by its key."""
-
-    def told(value: object) -> str:
-        if isinstance(value, Experiment):
-            return f"{describe(value)} ({value.key[:6]})"
-        return " and ".join(told(one) for one in value) if isinstance(value, tuple) else str(value)
-
-    return {field.name: told(getattr(run, field.name)) for field in dataclasses.fields(run)}
+def with_seed(run: Experiment, seed: int) -> Experiment:
+    """A run, and its start, with another seed."""
+    return replace(run, seed=seed, start=run.start and with_seed(run.start, seed))
 
 
-def lineage(experiment: Experiment) -> list[Experiment]:
+def fields(run: Experiment) -> Iterator[tuple[str, object]]:
+    """(name, value) of every field of a run and of its parts."""
+    for field in dataclasses.fields(run):
+        value = getattr(run, field.name)
+        if field.name in PARTS:
+            yield from ((inner.name, getattr(value, inner.name)) for inner in dataclasses.fields(value))
+        else:
+            yield field.name, value
+
+
+def lineage(run: Experiment) -> list[Experiment]:
     """Every run that an experiment needs, in an order in which they can be trained; itself last."""
-    parents = (experiment.start, experiment.negatives, *experiment.teachers)
-    needed = [one for one in parents if isinstance(one, Experiment)]
-    return [one for parent in needed for one in lineage(parent)] + [experiment]
+    parents = (run.start, run.data.negatives, *run.teachers)
+    needed = [parent for parent in parents if isinstance(parent, Experiment)]
+    return [ancestor for parent in needed for ancestor in lineage(parent)] + [run]
 
 
-def layer_count(experiment: Experiment) -> int:
-    """How many transformer layers the model has."""
-    if experiment.architecture == "tk":
-        return dict(experiment.options).get("depth", 2)
-    return backbone.layer_count(experiment.backbone) if experiment.layers is None else len(experiment.layers)
+def describe(run: Experiment | Untrained) -> str:
+    """One line for people."""
+    about = f"{run.model.layer_count} layers, seed {run.seed}"
+    if isinstance(run, Untrained):
+        return f"{run.model.architecture}, untrained, {about}"
+    source = {0: "", 1: " from a teacher"}.get(len(run.teachers), f" from {len(run.teachers)} teachers")
+    if isinstance(run.teacher, Experiment):
+        source = f" from {run.teacher.model.layer_count} layers"
+    text = ", cropped queries" if run.data.collection.startswith("cropped:") else ""
+    return f"{run.model.architecture} {run.strategy.name}{source}, {about}{text}"
 
 
-def _model(experiment: Experiment) -> tuple:
-    return experiment.architecture, dict(experiment.options), experiment.backbone, experiment.layers
+def _shape(model: Model) -> tuple:
+    return model.architecture, dict(model.options), model.backbone, model.layers

@@ -9,6 +9,7 @@ These are recorded beside each run, and a table that mixes them says so (`lib.ma
 
 import dataclasses
 import importlib
+import inspect
 from collections.abc import Callable
 
 from lib.analysis import measures
@@ -21,28 +22,32 @@ RECIPE = 4  # raise it when a change of the code, and of nothing described here,
 
 # Module-level numbers of lib that decide a run or its evaluation and are in no field of an experiment.
 CONSTANTS = (
-    "data.groups.DEPTH", "training.strategies.TEMPERATURE", "models.tokens.DOCUMENT_SHARE", "training.loop.CLIP",
-    "training.loop.WEIGHT_DECAY", "training.loop.WINDOW", "models.tk.CENTRES", "models.tk.WIDTH", "models.tk.SMALLEST",
-    "models.tk.DOCUMENT_OFFSET", "models.colbert.GAIN",
+    "data.groups.DEPTH", "training.strategies.TEMPERATURE", "models.tokens.DOCUMENT_SHARE", "training.batches.WINDOW",
+    "models.tk.CENTRES", "models.tk.WIDTH", "models.tk.SMALLEST", "models.tk.DOCUMENT_OFFSET", "models.colbert.GAIN",
 )  # fmt: skip
-BY_CONTENT = ("strategy", "options", "collection", "backbone", "start", "negatives", "teacher")
 
 
 def of_run(run: object) -> dict[str, object]:
     """The description of an `Experiment`: settings as they are, everything else by its content."""
-    settings = {field.name: getattr(run, field.name) for field in dataclasses.fields(run)}
     return {
-        "recipe": RECIPE, "precision": hardware.precision(), "constants": constants(),
-        "settings": {name: value for name, value in settings.items() if name not in BY_CONTENT},
-        "strategy": of_strategy(strategies.named(run.strategy)), "options": dict(run.options),
-        "collection": collections.fingerprint(run.collection), "backbone": backbone.fingerprint(run.backbone),
-        "start": run.start and run.start.key, "negatives": run.negatives and run.negatives.key,
-        "teacher": [of_teacher(one) for one in run.teachers], "first_stage": first_stage.identity(),
+        **_common(), "seed": run.seed, "strategy": of_strategy(run.strategy), "model": _of_model(run.model),
+        "teacher": [of_teacher(teacher) for teacher in run.teachers], "start": run.start and run.start.key,
+        "training": dataclasses.asdict(run.training) | {"batching": _of_part(run.training.batching)},
+        "data": {
+            "collection": collections.fingerprint(run.data.collection), "group_count": run.data.group_count,
+            "docs": run.data.docs, "negatives": run.data.negatives and run.data.negatives.key,
+            "first_stage": first_stage.identity(),
+        },
     }  # fmt: skip
 
 
+def of_untrained(model: object) -> dict[str, object]:
+    """The description of an `Untrained` model."""
+    return {**_common(), "seed": model.seed, "model": _of_model(model.model)}
+
+
 def of_strategy(strategy: strategies.Strategy) -> dict[str, object]:
-    """Its terms and columns with every parameter, however the strategy's name spells them."""
+    """Its terms and columns with every parameter, whatever the strategy is called."""
     terms = [[_of_function(term.loss), term.source, term.weight] for term in strategy.terms]
     return {"terms": terms, "columns": strategy.columns and _of_function(strategy.columns)}
 
@@ -59,30 +64,48 @@ def of_teacher(teacher: object) -> dict[str, object]:
 def of_teacher_scores(teacher: object, collection: str, pairs: str, max_length: int) -> dict[str, object]:
     """What decides a teacher's scores: `collection` and `pairs` are the fingerprint and the key of what it scores."""
     of = {"teacher": of_teacher(teacher), "collection": collection, "pairs": pairs}
-    own_run = not isinstance(teacher, str)
-    return of if own_run else of | {"max_length": max_length, "precision": hardware.precision(), "recipe": RECIPE}
+    return of | (_common() | {"max_length": max_length} if isinstance(teacher, str) else {})
 
 
-def of_evaluation(run: object, test: object, *, trained: bool) -> dict[str, object]:
-    """What decides the scores and values of a run on a `TestSet`."""
+def of_evaluation(run: object, test: object) -> dict[str, object]:
+    """What decides the scores and values of a run, or of an untrained model, on a `TestSet`."""
     return {
-        "run": run.key, "trained": trained, "collection": collections.fingerprint(test.collection),
-        "split": test.split, "queries": test.queries, "depth": test.depth, "first_stage": first_stage.identity(),
+        "run": run.key, "collection": collections.fingerprint(test.collection), "split": test.split,
+        "queries": test.queries, "depth": test.depth, "first_stage": first_stage.identity(),
         "measures": list(measures.MEASURES),
     }  # fmt: skip
 
 
 def constants() -> dict[str, object]:
     """Name -> value of `CONSTANTS`."""
-    return {name: _constant(name) for name in CONSTANTS}
+    parts = {name: name.rpartition(".") for name in CONSTANTS}
+    return {name: getattr(importlib.import_module(f"lib.{part[0]}"), part[2]) for name, part in parts.items()}
 
 
-def _constant(name: str) -> object:
-    module, _, constant = name.rpartition(".")
-    return getattr(importlib.import_module(f"lib.{module}"), constant)
+def _common() -> dict[str, object]:
+    return {"recipe": RECIPE, "precision": hardware.precision(), "constants": constants()}
+
+
+def _of_model(model: object) -> dict[str, object]:
+    literals = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
+    return literals | {"options": dict(model.options), "backbone": backbone.fingerprint(model.backbone)}
+
+
+def _of_part(part: object) -> dict[str, object] | None:
+    return part and {"kind": type(part).__name__, **dataclasses.asdict(part)}
 
 
 def _of_function(function: Callable) -> list[object]:
-    """A function's name and its keyword parameters, given or default."""
-    inner = getattr(function, "func", function)
-    return [f"{inner.__module__}.{inner.__qualname__}", strategies.values_of(function)]
+    """A function's name and keyword parameters, given or default; of one from outside the kit its source as well."""
+    inner = getattr(function, "function", function)
+    named = [f"{inner.__module__}.{inner.__qualname__}", strategies.parameters(function)]
+    return named if inner.__module__.startswith("lib.") else [*named, _source(inner)]
+
+
+def _source(function: Callable) -> str:
+    """What a function of the reader's own computes: its source, or where there is none its compiled code."""
+    try:
+        return inspect.getsource(inspect.unwrap(function))
+    except (OSError, TypeError):
+        code = function.__code__
+        return f"{code.co_code.hex()} {code.co_consts!r} {code.co_names!r}"

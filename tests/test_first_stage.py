@@ -1,6 +1,7 @@
-"""BM25: one index for the same documents, kept, and texts that hold little."""
+"""BM25: scores by hand, one index for the same documents, kept, and texts that hold little."""
 
 import json
+import math
 
 import pandas as pd
 import pytest
@@ -15,24 +16,39 @@ def by_hand(documents, queries):
     return Collection("hand", "0", documents, queries, {"test": judged})
 
 
-def kept(kind):
+def whole(kind):
     return [path for path in (store.data_folder() / kind).glob("*") if store.is_whole(path)]
 
 
+def test_bm25_by_hand():
+    """Lucene's: idf times tf / (tf + k1 (1 - b + b length / mean length)); 'the' is a stop word, 'cats' a cat."""
+    documents = {"d": "cat cat the dog", "e": "cats", "f": "dog bird fish", "g": "the bird"}
+    run = first_stage.bm25(by_hand(documents, {"q": "the cat", "r": "a dog and a bird"}), ["q", "r"], 10)
+    mean = (3 + 1 + 3 + 1) / 4
+    idf = math.log(1 + (4 - 2 + 0.5) / (2 + 0.5))  # each of these words is in two of the four documents
+    score = lambda tf, length: idf * tf / (tf + 0.9 * (1 - 0.4 + 0.4 * length / mean))  # noqa: E731
+    expected = [("q", "e", 1, score(1, 1)), ("q", "d", 2, score(2, 3)), ("r", "f", 1, 2 * score(1, 3)),
+                ("r", "g", 2, score(1, 1)), ("r", "d", 3, score(1, 3))]  # fmt: skip
+    expected.sort(key=lambda row: (row[0], -row[3]))
+    assert run[["query", "document"]].to_numpy().tolist() == [list(row[:2]) for row in expected]
+    assert run["score"].tolist() == pytest.approx([row[3] for row in expected], rel=1e-5)
+    assert run["rank"].tolist() == [1, 2, 1, 2, 3]
+    assert first_stage.bm25(by_hand(documents, {"r": "dog bird"}), ["r"], 2)["document"].tolist() == ["f", "g"]
+
+
 def test_one_index_serves_every_collection_of_the_same_documents(tiny_collection, monkeypatch):
-    found, cropped = collections.load(tiny_collection), collections.load(f"cropped:{tiny_collection}")
-    first = first_stage.bm25(found, found.split("test"), 5)
+    collection, cropped = collections.load(tiny_collection), collections.load(f"cropped:{tiny_collection}")
+    first = first_stage.bm25(collection, collection.split("test"), 5)
     monkeypatch.setattr(first_stage.bm25s.BM25, "index", lambda *_, **__: pytest.fail("indexed again"))
     first_stage.bm25(cropped, cropped.split("train"), 5)
-    first_stage.bm25(found, found.split("train"), 7)
-    assert len(kept("bm25")) == 1 and len(kept("first_stage")) == 3
-    first_stage._opened.cache_clear()  # as in another process
-    again = first_stage.bm25(found, found.split("test"), 6)
+    first_stage.bm25(collection, collection.split("train"), 7)
+    assert len(whole("bm25")) == 1 and len(whole("first_stage")) == 3
+    again = first_stage.bm25(collection, collection.split("test"), 6)
     pd.testing.assert_frame_equal(again[again["rank"] <= 5].reset_index(drop=True), first, atol=1e-6)
-    assert not list((kept("bm25")[0]).rglob("*.pkl"))
+    assert not list((whole("bm25")[0]).rglob("*.pkl"))
 
 
-@pytest.mark.parametrize("name", ["K1", "B", "STOP_WORDS", "METHOD"])
+@pytest.mark.parametrize("name", ["K1", "B", "STOP_WORDS", "METHOD", "STEMMER"])
 def test_what_decides_the_result_is_in_its_identity(name, monkeypatch):
     before = json.dumps(first_stage.identity())
     monkeypatch.setattr(first_stage, name, "other")
@@ -54,4 +70,4 @@ def test_a_query_without_a_known_word_finds_nothing_and_costs_nobody_else():
 def test_documents_of_stop_words_alone_are_one_clear_error():
     with pytest.raises(collections.CollectionError, match="hand: its documents hold no word but stop words"):
         first_stage.bm25(by_hand({"d": "the of and"}, {"q": "the"}), ["q"], 10)
-    assert kept("bm25") == []
+    assert whole("bm25") == []

@@ -109,5 +109,5 @@ def test_the_grade_that_counts_is_part_of_a_measures_name():
     graded = two_runs().assign(measure="RR(rel=2)@10")
     assert significance.per_query(graded, "RR@10", "c")["kl"].tolist() == [0.5, 1.0]
     assert significance.per_query(graded, "RR(rel=2)@10", "c")["kl"].tolist() == [0.5, 1.0]
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"RR\(rel=3\)@10.*RR\(rel=2\)@10"):
         significance.per_query(graded, "RR(rel=3)@10", "c")

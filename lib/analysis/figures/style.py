@@ -1,0 +1,132 @@
+"""What figures share: palette, panels, points with intervals, saving.
+
+Colours, markers and dashes are the same for the same strategy everywhere. A marker and a dash together tell the
+strategies of a paradigm apart, so figures can be read in grey; every colour has a contrast of 3:1 or more on white.
+"""
+
+import re
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+from lib.machine import outputs, store
+from lib.training import strategies
+
+# name -> (colour, marker, dash), beside the strategies, whose styles are in lib.training.strategies
+PALETTE: dict[str, tuple[str, str, str]] = {
+    "bm25": ("#777777", "x", ":"), "teacher": ("#111111", "*", "-"),
+    "untrained": ("#6b6b6b", "d", ":"), "start": ("#444444", "p", "--"),
+    "cat": ("#111111", "o", "-"), "prettr": ("#1b7f79", "s", "--"), "colbert": ("#8c510a", "^", "-."),
+    "dot": ("#3d8fc4", "D", ":"), "dense": ("#3d8fc4", "D", ":"), "tk": ("#bf812d", "v", "-."),
+    **{name: strategy.style for name, strategy in strategies.STRATEGIES.items()},
+}  # fmt: skip
+# for what has no entry above, such as variants of one run
+PLAIN = (("#111111", "o", "-"), ("#1b7f79", "s", "--"), ("#777777", "^", "-."), ("#bf812d", "D", ":"),
+         ("#6a51a3", "v", (0, (6, 1, 1, 1, 1, 1))))  # fmt: skip
+
+
+class Style(NamedTuple):
+    """How a name is drawn in every figure."""
+
+    colour: str
+    marker: str
+    dash: str | tuple
+
+
+def style(name: str, number: int = 0) -> Style:
+    """The style of a strategy, a ranker or an architecture, which the name's first word decides.
+
+    A name without an entry in the palette gets one of five by its number among the names of the figure.
+    """
+    first = re.split(r"[(\[, ]", name)[0].lower()
+    return Style(*PALETTE.get(first, PLAIN[number % len(PLAIN)]))
+
+
+def folder(profile: str, **parameters: object) -> Path:
+    """Where a profile's figures go, in the data folder; a parameter that is not its default has a folder of its own.
+
+    The figures that the README shows are copies, made by `make figures`: no run of a notebook changes them.
+    """
+    return store.data_folder() / "figures" / outputs.variant_folder(profile, **parameters)
+
+
+def save(figure: Figure, name: str, profile: str, **parameters: object) -> Figure:
+    """Write a figure as `<name>.png` into its folder and return it to be shown.
+
+    `parameters`: those of the notebook's that the figure depends on, so that exploring overwrites nothing.
+    """
+    write = partial(figure.savefig, dpi=110, bbox_inches="tight", metadata={"Software": None})
+    store.replace_file(folder(profile, **parameters) / f"{name}.png", write)
+    plt.close(figure)  # the notebook shows the returned figure once
+    return figure
+
+
+def panels(
+    titles: Iterable[str] = ("",), *, width: float, height: float, columns: int = 5, **shared: bool
+) -> tuple[Figure, list[plt.Axes]]:
+    """A figure of one panel per title, at most `columns` in a row; width and height in inches per panel."""
+    titles = list(titles)
+    columns = min(columns, len(titles))
+    rows = -(-len(titles) // columns)
+    shared |= {"figsize": (width * columns, height * rows), "squeeze": False, "layout": "constrained"}
+    with plt.rc_context({"axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False}):
+        figure, places = plt.subplots(rows, columns, **shared)
+    for unused in places.flat[len(titles) :]:
+        unused.remove()
+    for axes, title in zip(figure.axes, titles, strict=True):
+        axes.set_title(title)
+    return figure, figure.axes
+
+
+def finish(figure: Figure, title: str, *, x: str, y: str) -> Figure:
+    """Add the title, the labels of the axes, and one legend to the right of all panels, where no data are."""
+    handles = {}
+    for axes in figure.axes:
+        axes.set_xlabel(x, visible=True)
+        axes.set_ylabel(y if axes.get_subplotspec().is_first_col() else "")
+        if axes.get_legend():  # seaborn's
+            axes.get_legend().remove()
+        handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    if handles:
+        figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize=8)
+    figure.suptitle(title)
+    return figure
+
+
+def line(axes: plt.Axes, values: pd.Series, name: str, number: int) -> None:
+    """Values over their index, with a few markers, at other places for each number, so that they do not overlap."""
+    colour, marker, dash = style(name, number)
+    every = max(1, len(values) // 8)
+    marks = {"marker": marker, "markersize": 5, "markevery": (number * 7 % every, every)}
+    axes.plot(values, color=colour, linestyle=dash, label=name, **marks)
+
+
+def points(axes: plt.Axes, table: pd.DataFrame, names: str, **more: object) -> None:
+    """Means with intervals, in the styles of the names in a column (`seaborn.pointplot`).
+
+    Seaborn computes an interval from samples; of a table that has low, mean and high, these three are the samples.
+    """
+    if "low" in table:
+        table = table.melt(table.columns.drop(["low", "mean", "high"]), ["low", "mean", "high"])
+        more |= {"estimator": "median", "errorbar": ("pi", 100)}
+    styles = {name: style(name) for name in table[names].unique()}
+    colours, markers, _ = map(list, zip(*styles.values(), strict=True))
+    sns.pointplot(
+        table, hue=names, hue_order=styles, palette=colours, markers=markers, linestyle="none",
+        err_kws={"linewidth": 2}, ax=axes, **more,
+    )  # fmt: skip
+
+
+def log_ticks(axes: plt.Axes) -> None:
+    """A logarithmic x axis with ticks at 1, 2 and 5, written as numbers."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())

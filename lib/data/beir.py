@@ -1,0 +1,109 @@
+"""BEIR layout: corpus.jsonl, queries.jsonl and qrels/<split>.tsv. Every fault is named with its file and line."""
+
+import json
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+
+class CollectionError(ValueError):
+    """A collection is missing, malformed or inconsistent; the message names file and line."""
+
+
+class CollectionWarning(UserWarning):
+    """A collection has a fault that the field goes on with; the message counts it."""
+
+
+def files(folder: Path) -> list[Path]:
+    """The files that a collection consists of: corpus, queries, and a file of judgements for each split."""
+    texts = [folder / "corpus.jsonl", folder / "queries.jsonl"]
+    for path in texts:
+        if not path.is_file():
+            raise CollectionError(f"{path}: missing; a BEIR folder holds corpus.jsonl, queries.jsonl and qrels/")
+    judgements = sorted((folder / "qrels").glob("*.tsv"))
+    if not judgements:
+        raise CollectionError(f"{folder / 'qrels'}: no judgements; a BEIR folder holds qrels/<split>.tsv")
+    return texts + judgements
+
+
+def read(folder: Path) -> tuple[dict[str, str], dict[str, str], dict[str, pd.DataFrame]]:
+    """Documents and queries (id -> text), and judgements (split -> columns query, document, grade).
+
+    Judged documents that the corpus lacks are counted in a CollectionWarning.
+
+    Raises:
+        CollectionError: a file is missing or malformed.
+    """
+    corpus, topics, *splits = files(folder)
+    documents, queries, judgements = _entries(corpus, _text), _entries(topics, _text), {}
+    for path in splits:
+        grades = _entries(path, lambda line: _grade(line, queries))
+        frame = pd.DataFrame([(*pair, grade) for pair, grade in grades.items()], columns=["query", "document", "grade"])
+        judgements[path.stem] = frame
+        if missing := int((~frame["document"].isin(documents.keys())).sum()):
+            warnings.warn(
+                f"{path}: {missing} of {len(frame)} judgements name documents that corpus.jsonl lacks; the measures "
+                "count them as documents that no ranker finds, and they are never training positives",
+                CollectionWarning,
+                stacklevel=4,  # the caller of collections.load
+            )
+    return documents, queries, judgements
+
+
+def _entries(path: Path, parse: Callable[[str], tuple]) -> dict:
+    """Key -> value, as `parse` gives them for each line; blank lines, a byte order mark and Windows line ends pass."""
+    entries = {}
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+                if not text.strip() or (number == 1 and text.split("\t")[-1] == "score"):  # the header of judgements
+                    continue
+                key, value = parse(text)
+                if key in entries:
+                    raise ValueError(f"{key!r} appears twice")
+                entries[key] = value
+            except UnicodeError as error:
+                raise CollectionError(
+                    f"{path}, line {number}: {error}; repair it or convert the file to UTF-8"
+                ) from None
+            except ValueError as error:
+                raise CollectionError(f"{path}, line {number}: {error}") from None
+    if not entries:
+        raise CollectionError(f"{path}: empty")
+    return entries
+
+
+def _text(line: str) -> tuple[str, str]:
+    """(id, title and text) of a line of JSON."""
+    try:
+        row = json.loads(line)
+    except (json.JSONDecodeError, RecursionError):
+        row = None
+    if not isinstance(row, dict) or not {"_id", "text"} <= set(row):
+        raise ValueError('expected {"_id": ..., "text": ...}')
+    name, title = row["_id"], row.get("title") or ""
+    name = str(name) if type(name) is int else name
+    if not isinstance(name, str) or not re.fullmatch(r"\S([^\t\r\n]*\S)?", name):
+        raise ValueError(f"_id {name!r} must be a text without tabs, line breaks and outer spaces")
+    for field, value in (("text", row["text"]), ("title", title)):
+        if not isinstance(value, str):
+            raise ValueError(f"{field} of {name!r} is {json.dumps(value)[:40]}; it must be a text")
+    text = " ".join(f"{title} {row['text']}".split())
+    (name + text).encode()  # half of a surrogate pair is no character: a UnicodeError
+    return name, text
+
+
+def _grade(line: str, queries: dict[str, str]) -> tuple[tuple[str, str], int]:
+    """((query, document), grade) of a line of judgements."""
+    fields = line.split("\t")
+    if len(fields) != 3 or not re.fullmatch(r"[+-]?\d{1,9}", fields[2]):
+        hint = "; this looks like TREC's four columns" if len(fields) != 3 and len(line.split()) == 4 else ""
+        raise ValueError(f"expected query-id, corpus-id and a whole-number score, tab-separated{hint}")
+    query, document, grade = fields
+    if query not in queries:
+        raise ValueError(f"query {query!r} is not in queries.jsonl")
+    return (query, document), int(grade)

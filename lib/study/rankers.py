@@ -1,0 +1,113 @@
+"""The model of a run: built, read from the run's folder, and what it reads of a collection."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lib import models
+from lib.data.collections import Collection
+from lib.machine import hardware, store
+from lib.models import LateRanker, Ranker, adapters, backbone, changes, tokens
+from lib.models.vectors import Identity, VectorStore
+from lib.study.experiment import Experiment, Model, Untrained, describe
+from lib.training import scoring
+
+WEIGHTS = "weights.safetensors"
+
+
+class NotTrained(LookupError):
+    """What is asked for needs a run that is not in the store."""
+
+
+def folder(run: Experiment) -> Path:
+    """The folder of a trained run.
+
+    Raises:
+        NotTrained: it is not in the store.
+    """
+    place = store.data_folder() / "runs" / run.key
+    if not store.is_whole(place):
+        raise NotTrained(f"{describe(run)} is not trained yet: call lib.study.runs.complete([run]) first")
+    return store.keep("runs", run.key, lambda _: None)
+
+
+def ranker(run: Experiment | Untrained) -> Ranker:
+    """The model of a run, or an untrained one, ready to score.
+
+    Raises:
+        NotTrained: the run is not in the store.
+    """
+    return (built(run.model, run.seed) if isinstance(run, Untrained) else _restored(run, run)).eval()
+
+
+def at_start(run: Experiment) -> Ranker:
+    """The model that a run starts from, with the run's dropout and trained parts.
+
+    Raises:
+        NotTrained: its start is not in the store.
+    """
+    return built(run.model, run.seed, run) if run.start is None else _restored(run.start, run)
+
+
+def built(model: Model, seed: int, run: Experiment | None = None) -> Ranker:
+    """A model from its backbone; new weights are drawn from `seed`, dropout and trained parts are those of `run`."""
+    training = {} if run is None else {"dropout": run.training.dropout, "embeddings": run.training.embeddings}
+    return models.build(
+        model.architecture, model.backbone, model.layers, seed, **training, **dict(model.options)
+    )  # fmt: skip
+
+
+def _restored(trained: Experiment, run: Experiment) -> Ranker:
+    """The model of `trained`, with dropout and trained parts as `run` has them."""
+    restored = built(trained.model, trained.seed, run)
+    if trained.prefix:
+        adapters.attach(restored, "prefix", trained.prefix, trained.seed)
+        if run is not trained:  # a run that starts from one with a prefix trains all weights, the prefix too
+            restored.transformer.base_model.requires_grad_(True)
+            backbone.prepare(restored.transformer, embeddings=run.training.embeddings)
+    changes.restore(restored, folder(trained) / WEIGHTS)
+    return restored
+
+
+def save_changes(trained: Ranker, run: Experiment, place: Path) -> None:
+    """Write what training changed of a run's model into its folder."""
+    changes.save(trained, built(run.model, run.seed, run), built(run.model, run.seed + 1, run), place / WEIGHTS)
+
+
+def inputs(reader: Ranker, collection: Collection, model: Model) -> tokens.PairTokens | tokens.SeparateTokens:
+    """The tokens of a collection's queries and documents, as a ranker of this model reads them."""
+    tokenizer = backbone.tokenizer(model.backbone)
+    return reader.layout(
+        tokens.tokenise(collection.queries, tokenizer, collection.queries_digest),
+        tokens.tokenise(collection.documents, tokenizer, collection.documents_digest),
+        tokenizer, model.max_length, model.max_query,
+    )  # fmt: skip
+
+
+def document_vectors(run: Experiment, collection: Collection, names: Sequence[str] | None = None) -> VectorStore:
+    """The vectors of a collection's documents (`names`; None: all) by a run's model, encoded once and kept."""
+
+    def encode(into: Path) -> None:
+        encoder: LateRanker = ranker(run)
+        chosen = None if names is None else np.asarray(names)
+        identity = Identity(run.key, collection.fingerprint)
+        scoring.encode(encoder, inputs(encoder, collection, run.model), into, identity, names=chosen)
+
+    listed = None if names is None else [str(name) for name in names]
+    name = store.key(run.key, collection.fingerprint, hardware.precision(), listed)
+    return VectorStore(store.keep("vectors", name, encode, of=[f"runs/{run.key}"]))
+
+
+def export(run: Experiment, place: Path | str) -> Path:
+    """Write a run's model in the hub's layout, which sentence-transformers opens as it is; returns the folder's path.
+
+    Raises:
+        FileExistsError: the folder exists and is not empty.
+        NotTrained: the run is not in the store.
+    """
+    place = Path(place)
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        raise FileExistsError(f"{place} is not an empty folder: give another one, so that nothing is overwritten")
+    ranker(run).save(place, backbone.tokenizer(run.model.backbone), run.model.max_length)
+    return place

@@ -1,0 +1,207 @@
+"""Results tables: one row per (run, collection, query, measure); costs and provenance are rows too.
+
+    results(grid, tests)  ->  trains and scores what is missing, then reads
+
+Scores on a test set are a folder, named by a hash of the run and of the test set, kept as runs are. Only `complete` and
+`results` compute; the other functions read.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from lib.analysis import measures
+from lib.machine import hardware, store
+from lib.machine.provenance import warn_if_mixed
+from lib.study import identity, rankers, runs
+from lib.study.experiment import Experiment, TestSet, Untrained, describe, fields, with_seed
+from lib.training import scoring
+
+COLUMNS = [
+    "run", "ranker", "configuration", "architecture", "strategy", "paradigm", "teachers", "layers", "seed",
+    "collection", "query", "measure", "value", "text",
+]  # fmt: skip
+
+
+def complete(grid: Iterable[Experiment | Untrained], tests: Iterable[TestSet] = ()) -> None:
+    """Train every run of a grid that is missing, then score the tests that are missing.
+
+    Raises:
+        ValueError: a run or a test set asks for what does not exist; nothing is trained then (`lib.study.checks`).
+    """
+    grid, tests = list(dict.fromkeys(grid)), list(tests)
+    runs.complete(grid, tests)
+    missing = [(run, test) for run in grid for test in tests if not store.is_whole(_place(run, test))]
+    runs.one_by_one(
+        missing, "scoring", lambda pair: f"{pair[1].collection} with {describe(pair[0])}",
+        lambda pair: (pair[1].queries or 1000) * pair[1].depth * pair[0].model.layer_count, lambda pair: _keep(*pair),
+    )  # fmt: skip
+
+
+def results(grid: Iterable[Experiment | Untrained], tests: Iterable[TestSet]) -> pd.DataFrame:
+    """The table of all runs of a grid: those that are missing are trained, teachers first; the rest is read.
+
+    Columns: run (key), ranker (the strategy, and where runs of one strategy differ in more than the seed what they
+    differ in), configuration (a key that runs share if they differ in the seed alone), the experiment's architecture,
+    strategy, paradigm, number of teachers, layers and seed, collection, query, measure, value, text.
+    Quality has a query. Costs (unit in the measure's name) and provenance (in `text`) have an empty query; those of
+    training have an empty collection too. Warns if runs were computed under different conditions.
+
+    Raises:
+        ValueError: as `complete`.
+    """
+    grid, tests = list(dict.fromkeys(grid)), list(tests)
+    complete(grid, tests)
+    tables = []
+    for run, ranker in zip(grid, ranker_names(grid), strict=True):
+        parts = [runs.costs(run)] if isinstance(run, Experiment) else []
+        about = {"run": run.key, "ranker": ranker, "architecture": run.model.architecture, "seed": run.seed,
+                 "layers": run.model.layer_count, **_taught(run)}  # fmt: skip
+        tables.append(pd.concat([*parts, *(_values(run, test) for test in tests)]).assign(**about))
+    table = pd.concat(tables, ignore_index=True)[COLUMNS]
+    warn_if_mixed(table)
+    return table
+
+
+def first_stage(tests: Iterable[TestSet]) -> pd.DataFrame:
+    """The same table for BM25 itself (strategy "bm25"), over the candidates that every run re-ranks."""
+    return _ranked_by("first_stage", tests, strategy="bm25", paradigm="first stage")
+
+
+def best_order(tests: Iterable[TestSet]) -> pd.DataFrame:
+    """The same table for the best order of the candidates (strategy "best"): what re-ranking could reach."""
+    return _ranked_by("grade", tests, strategy="best", paradigm="ceiling")
+
+
+def scores(run: Experiment | Untrained, test: TestSet) -> pd.DataFrame:
+    """Raw test scores of a run: columns query, document, rank, first_stage (BM25's score), grade, score.
+
+    `run.before` is what a run starts from.
+
+    Raises:
+        NotTrained: the run was not trained, or not scored on this test set.
+    """
+    return pd.read_parquet(_folder(run, test) / "scores.parquet")
+
+
+def values(grid: Experiment | Untrained | Iterable[Experiment], test: TestSet, measure: str) -> pd.Series:
+    """One measure of a run by query, or the mean of several runs that differ in the seed.
+
+    Raises:
+        ValueError: the runs differ in more than the seed, or there is no such measure.
+        NotTrained: a run was not trained, or not scored on this test set.
+    """
+    grid = [grid] if isinstance(grid, Experiment | Untrained) else list(grid)
+    if len({_configuration(run) for run in grid}) != 1:
+        raise ValueError(
+            "a mean is taken over runs that differ in nothing but the seed, and these differ in more: "
+            + "; ".join(sorted(set(ranker_names(grid))))
+        )
+    table = pd.concat([_values(run, test) for run in grid])
+    name = measures.named(measure, table.loc[table["query"] != "", "measure"])
+    return table[table["measure"] == name].groupby("query", sort=False)["value"].mean()
+
+
+def costs(run: Experiment, *tests: TestSet) -> pd.Series:
+    """What a run and its scoring of test sets cost, by measure with its unit: train_seconds, peak_memory_gib, ...
+
+    Raises:
+        NotTrained: the run was not trained, or not scored on one of the test sets.
+    """
+    table = pd.concat([runs.costs(run), *(_values(run, test) for test in tests)])
+    return table[(table["query"] == "") & (table["text"] == "")].set_index("measure")["value"]
+
+
+def ranker_names(grid: Sequence[Experiment | Untrained]) -> list[str]:
+    """A name for each run, which runs share exactly if they differ in nothing but the seed.
+
+    It is the strategy; where runs of one strategy differ in more, what they differ in follows in brackets.
+    """
+    by_strategy: dict[str, dict[str, dict[str, str]]] = {}
+    for run in grid:
+        by_strategy.setdefault(_taught(run)["strategy"], {}).setdefault(_configuration(run), _settings(run))
+    names = {}
+    for strategy, settings in by_strategy.items():
+        known = list(settings.values())
+        differing = [name for name in known[0] if len({one.get(name) for one in known}) > 1]
+        for configuration, own in settings.items():
+            differences = ", ".join(f"{name}={own[name]}" for name in differing)
+            names[configuration] = f"{strategy} [{differences}]" if differences else strategy
+    if len(set(names.values())) < len(names):  # equal literals over inputs that changed in between
+        names = {configuration: f"{name} [{configuration}]" for configuration, name in names.items()}
+    return [names[_configuration(run)] for run in grid]
+
+
+def _settings(run: Experiment | Untrained) -> dict[str, str]:
+    """Field -> its value as text; another run, whose text may hide a difference, with its key; no seed."""
+
+    def text(value: object) -> str:
+        if isinstance(value, Experiment):
+            return f"{describe(value)} ({value.key[:6]})"
+        return " and ".join(text(one) for one in value) if isinstance(value, tuple) else str(value)
+
+    same_seed = with_seed(run, 0) if isinstance(run, Experiment) else run
+    return {name: text(value) for name, value in fields(same_seed) if name not in ("seed", "strategy")}
+
+
+def _configuration(run: Experiment | Untrained) -> str:
+    return run.configuration if isinstance(run, Experiment) else Untrained(run.model).key
+
+
+def _taught(run: Experiment | Untrained) -> dict[str, object]:
+    """How a run was taught, as columns of the table."""
+    if isinstance(run, Untrained):
+        return {"strategy": "untrained", "paradigm": "zero-shot", "teachers": 0, "configuration": _configuration(run)}
+    return {"strategy": run.strategy.name, "paradigm": run.strategy.paradigm, "teachers": len(run.teachers),
+            "configuration": run.configuration}  # fmt: skip
+
+
+def _ranked_by(column: str, tests: Iterable[TestSet], *, strategy: str, paradigm: str) -> pd.DataFrame:
+    """The table of ranking the candidates by one of their columns, without a model."""
+    tables = []
+    for test in tests:
+        collection, queries, ranking = test.candidates()
+        table = measures.measure(ranking.rename(columns={column: "score"}), collection, test.split, queries)
+        tables.append(table.assign(collection=test.collection))
+    about = {
+        "run": strategy, "ranker": strategy, "configuration": strategy, "architecture": "", "strategy": strategy,
+        "paradigm": paradigm, "teachers": 0, "layers": 0, "seed": 0, "text": "",
+    }  # fmt: skip
+    return pd.concat(tables, ignore_index=True).assign(**about)[COLUMNS]
+
+
+def _place(run: Experiment | Untrained, test: TestSet) -> Path:
+    return store.data_folder() / "evaluations" / store.key(identity.of_evaluation(run, test))
+
+
+def _keep(run: Experiment | Untrained, test: TestSet) -> Path:
+    of = [f"runs/{run.key}"] if isinstance(run, Experiment) else []
+    return store.keep("evaluations", _place(run, test).name, lambda folder: _evaluate(run, test, folder), of=of)
+
+
+def _evaluate(run: Experiment | Untrained, test: TestSet, folder: Path) -> None:
+    collection, queries, ranking = test.candidates()
+    ranker = rankers.ranker(run)
+    inputs = rankers.inputs(ranker, collection, run.model)
+    asked, candidates = ranking["query"].to_numpy(), ranking["document"].to_numpy()
+    with hardware.Meter() as meter:
+        ranking["score"] = scoring.score(ranker, inputs, asked, candidates, what=f"scoring {test.collection}")
+    cost = {"score_pairs_per_second": len(ranking) / meter.seconds, "score_peak_memory_gib": meter.peak_memory_gib}
+    table = measures.measure(ranking, collection, test.split, queries)
+    ranking.to_parquet(folder / "scores.parquet")
+    runs.tidy(pd.concat([table, runs.costs_and_conditions(cost)])).to_parquet(folder / "values.parquet")
+
+
+def _folder(run: Experiment | Untrained, test: TestSet) -> Path:
+    if not store.is_whole(_place(run, test)):
+        raise rankers.NotTrained(
+            f"{describe(run)} is not scored on {test.collection} ({test.split}) yet: call "
+            "lib.study.tables.complete([run], [test]) first"
+        )
+    return _keep(run, test)
+
+
+def _values(run: Experiment | Untrained, test: TestSet) -> pd.DataFrame:
+    """The values of a run on a test set, under the name that the test set's collection has here."""
+    return pd.read_parquet(_folder(run, test) / "values.parquet").assign(collection=test.collection)

@@ -1,0 +1,134 @@
+"""Figures: every colour is visible on white, styles differ, and each figure asks a question and labels its axes."""
+
+import inspect
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.analysis import figures
+from lib.analysis.figures.style import PALETTE, PLAIN, style
+from lib.training import strategies
+
+DRAW = np.random.default_rng(0)
+OWN = ["in_batch", "fixed_margin", "adaptive_margin", "distributed_margin"]
+MEASURE = "RR@10"
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance, https://www.w3.org/TR/WCAG22/#dfn-relative-luminance."""
+    channels = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in matplotlib.colors.to_rgb(colour)]
+    return float(np.dot(channels, (0.2126, 0.7152, 0.0722)))
+
+
+@pytest.mark.parametrize("colour", sorted({colour for colour, _, _ in (*PALETTE.values(), *PLAIN)}))
+def test_colours_have_enough_contrast_on_white(colour):
+    assert (luminance("white") + 0.05) / (luminance(colour) + 0.05) >= 3
+
+
+@pytest.mark.parametrize("paradigm", ["contrastive", "distillation", "self-distillation"])
+def test_every_strategy_has_a_style_and_can_be_told_apart_in_grey(paradigm):
+    names = [name for name, strategy in strategies.STRATEGIES.items() if strategy.paradigm == paradigm]
+    assert all(name in PALETTE for name in names)
+    assert len({style(name)[1:] for name in names}) == len(names)  # marker and dash
+    assert len({style(name).colour for name in names}) == len(names)
+
+
+def test_a_name_with_parameters_or_remarks_has_the_style_of_its_strategy():
+    for name in ("kl(temperature=2)", "kl [layers=(0,)]", "kl, ensemble", "kl 0.512"):
+        assert style(name) == style("kl")
+    assert style("BM25") == style("bm25")
+    assert len({style(name).dash for name in ("untrained", "start", "teacher")}) == 3
+
+
+def history(steps=30):
+    names = ["loss", "positive", "negative", "target_margin", "similarity"]
+    return pd.DataFrame(DRAW.uniform(0.1, 1, (steps, 5)), columns=names).assign(step=range(steps))
+
+
+def scores():
+    return pd.DataFrame({"query": "q", "score": DRAW.normal(size=40), "grade": [1, 0] * 20})
+
+
+def intervals(**columns):
+    table = pd.DataFrame(columns)
+    mean = DRAW.uniform(0.4, 0.6, len(table))
+    return table.assign(mean=mean, difference=mean - 0.5, low=mean - 0.1, high=mean + 0.1)
+
+
+def by_query(*names):
+    return pd.DataFrame({name: DRAW.uniform(size=20) for name in names}, index=[f"q{place}" for place in range(20)])
+
+
+def quality_of(table):
+    values = table.melt(var_name="ranker", ignore_index=False).rename_axis("query").reset_index()
+    return figures.quality(values, list(table), MEASURE, title="Who?")
+
+
+pairs = DRAW.normal(size=50)
+both = {"cat": history(), "tk": history()}
+costs = [f"{paradigm}, {number}" for paradigm in ("labels", "own margins", "teacher") for number in range(3)]
+differences = intervals(ranker=["bm25", "kl"] * 2, collection=["a", "a", "b", "b"]).drop(columns="mean")
+FIGURES = {
+    "first_stage": lambda: figures.first_stage(pd.DataFrame({"collection": ["a", "b"], "bm25": 0.4, "best": 0.7})),
+    "lengths": lambda: figures.lengths({"a": np.arange(90), "b": np.arange(50)}, 64),
+    "score_distributions": lambda: figures.score_distributions({name: scores() for name in ("start", *OWN)}),
+    "margins": lambda: figures.margins({"untrained": pairs / 100, "start": pairs, "kl": pairs + 1}),
+    "teacher_against_student": lambda: figures.teacher_against_student(pairs, {"kl": pairs * 2, "mse": pairs + 1}),
+    "learning_curves": lambda: figures.learning_curves({"kl": history(), "cold": history()}, 1.1, title="How?"),
+    "differences": lambda: figures.differences(differences, MEASURE, "info_nce", title="Who?"),
+    "quality": lambda: quality_of(by_query("bm25", "kl", "mse")),
+    "in_and_out_of_domain": lambda: figures.in_and_out_of_domain(
+        pd.DataFrame({"ranker": ["bm25", "kl"], "in_domain": [0.4, 0.5], "out_of_domain": [0.3, 0.2]}), MEASURE
+    ),
+    "gradients": lambda: figures.gradients(
+        np.arange(50.0), {"bce": pairs, "kl": pairs, "mse": pairs}, {"labels": ["bce"], "teacher": ["kl", "mse"]}
+    ),
+    "training_margins": lambda: figures.training_margins(both),
+    "before_and_after": lambda: figures.before_and_after({(w, n): scores() for w in ("start", "kl") for n in both}),
+    "by_teaching": lambda: figures.by_teaching(
+        intervals(architecture=["cat", "cat", "tk"], teaching=["start", "mse", "mse"]), ["start", "mse"], MEASURE
+    ),
+    "quality_and_cost": lambda: figures.quality_and_cost(
+        pd.DataFrame({"architecture": ["cat", "tk"], "milliseconds": [40, 4], "labels": 0.4, "distilled": 0.5}), MEASURE
+    ),
+    "margins_and_similarities": lambda: figures.margins_and_similarities({name: history() for name in OWN}),
+    "over_data": lambda: figures.over_data(intervals(strategy=["kl", "kl", "mse"], groups=[8, 16, 8]), MEASURE, 0.4),
+    "retrieval": lambda: figures.retrieval(by_query("BM25", "dense, exact"), MEASURE),
+    "ablations": lambda: figures.ablations(
+        intervals(question=list("aabcde"), answer=["0.1", "0.2", *["in_batch"] * 4]), MEASURE
+    ),
+    "quality_over_time": lambda: figures.quality_over_time(
+        intervals(training=costs).assign(**{"all in, seconds": range(1, 10)}), MEASURE
+    ),
+}
+
+
+def test_every_figure_is_drawn_here():
+    functions = {name for name, _ in inspect.getmembers(figures, inspect.isfunction)}
+    assert functions - {"folder", "save"} == set(FIGURES)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_each_figure_asks_a_question_and_labels_its_axes_and_lines(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("STUDY_DATA", str(tmp_path))
+    figure = figures.save(FIGURES[name](), name, "smoke", measure=MEASURE)
+    assert [path.name for path in figures.folder("smoke", measure=MEASURE).iterdir()] == [f"{name}.png"]
+    assert "?" in figure.get_suptitle()
+    assert all(axes.get_xlabel() and axes.get_legend() is None for axes in figure.axes)
+    named_rows = name in ("ablations", "differences", "quality", "retrieval")
+    assert bool(figure.axes[0].get_ylabel()) != named_rows
+    assert all(not text.get_text().startswith("_") for legend in figure.legends for text in legend.get_texts())
+
+
+def test_all_trainings_are_drawn_however_many():
+    legend = FIGURES["quality_over_time"]().legends[0]
+    assert {text.get_text() for text in legend.get_texts()} == set(costs)
+
+
+def test_given_limits_are_drawn_as_they_are():
+    table = intervals(architecture=["cat"], teaching=["mse"])
+    axes = figures.by_teaching(table, ["mse"], MEASURE).axes[0]
+    drawn = sorted({round(float(y), 9) for line in axes.lines for y in line.get_ydata()})
+    assert drawn == sorted(table[["low", "mean", "high"]].iloc[0].round(9))
