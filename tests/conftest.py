@@ -11,7 +11,7 @@ import transformers
 
 # Packages whose annotations are checked at every call, shapes included; before any of them is imported. A whole number
 # passes for a float, as for every type checker.
-CHECKED = ["lib.losses"]
+CHECKED = ["lib.losses", "lib.models", "lib.search"]
 jaxtyping.install_import_hook(CHECKED, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 from lib.data import collections  # noqa: E402

@@ -7,7 +7,7 @@ import transformers
 
 from lib import models
 from lib.models import backbone, colbert, ranker, tk, tokens
-from lib.models.vectors import Vectors
+from lib.models.vectors import Identity, Vectors, VectorStore
 from lib.training import scoring
 from tests import kit
 from tests.conftest import padded, same_weights
@@ -59,11 +59,11 @@ def test_stored_documents_score_as_joint_ones(architecture, options, tiny_backbo
     model = build(architecture, options, tiny_backbone)
     layout = kit.inputs(model, found, tiny_backbone, 32)
     queries, documents = pairs(found)
-    store = kit.encoded(model, layout, found, tmp_path)
+    scoring.encode(model, layout, tmp_path, Identity("model", "collection"))
     rows = layout.documents.rows(documents.ravel()).reshape(documents.shape)
     with torch.no_grad():
         joint = model(layout.batch(layout.queries.rows(queries), rows), documents.shape[1])
-    stored = scoring.score_stored(model, layout, store, queries, documents)
+    stored = scoring.score_stored(model, layout, VectorStore(tmp_path), queries, documents)
     np.testing.assert_allclose(joint, stored, atol=1e-4)
 
 
@@ -251,7 +251,7 @@ def test_similarities_of_a_batch_hold_every_pair(tiny_backbone, found):
     rows = layout.documents.rows(documents.ravel()).reshape(documents.shape)
     batch = layout.batch(layout.queries.rows(queries), rows)
     with torch.no_grad():
-        every, own = ranker.InBatch(model)(batch, 5), model(batch, 5)
+        every, own = model.similarities(*model.encode(batch, 5)), model(batch, 5)
         asked, given = model.vectors(batch, 5)
     assert every.scores.shape == every.documents.shape == (3, 3, 5)
     for row in range(3):

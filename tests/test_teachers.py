@@ -85,7 +85,7 @@ def test_encoded_queries_are_those_of_the_joint_call(experiment, float32):
     queries, documents = list(found.queries)[:5], list(found.documents)
     vectors, mask = scoring.encode_queries(ranker, inputs, queries)
     joint = scoring.score(ranker, inputs, np.array(queries)[:, None], np.array([documents] * 5))
-    np.testing.assert_allclose(vectors[:, 0] @ stored.take(stored.rows(documents)).values[:, 0].T, joint, atol=1e-5)
+    np.testing.assert_allclose(vectors[:, 0] @ stored.take(stored.rows(documents))[0][:, 0].T, joint, atol=1e-5)
     assert mask.all() and vectors.shape[:2] == (5, 1)
 
 

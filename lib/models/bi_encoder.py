@@ -72,7 +72,9 @@ class BiEncoder(LateRanker):
         queries, documents = self.encode_queries(tokens["queries"]), self.encode_documents(tokens["documents"])
         return queries.values.squeeze(1), documents.values.squeeze(1).unflatten(0, (-1, docs))
 
-    def scores_of(self, queries: Float[Tensor, "batch dim"], documents: Float[Tensor, "batch docs dim"]) -> Tensor:
+    def scores_of(
+        self, queries: Float[Tensor, "batch dim"], documents: Float[Tensor, "batch docs dim"]
+    ) -> Float[Tensor, "batch docs"]:
         """The scores of a step, from its `vectors`."""
         return self.late(_counted(queries.unsqueeze(1)), _counted(documents.unsqueeze(2)))
 

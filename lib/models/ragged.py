@@ -2,10 +2,13 @@
 
 import functools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import DTypeLike
+
+Rows = Sequence[np.ndarray] | np.ndarray  # (length, ...) each; an array where all have one length
 
 
 class Ragged:
@@ -34,13 +37,13 @@ class Ragged:
         """Name -> number of the row."""
         return {name: row for row, name in enumerate(self.names)}
 
-    def rows(self, names: Sequence[str]) -> np.ndarray:
+    def rows(self, names: Collection[str]) -> np.ndarray:
         """Numbers of the rows with these names, (names,)."""
         return np.fromiter((self.row[name] for name in names), dtype=np.int64, count=len(names))
 
 
 def write(
-    path: Path, names: Sequence[str], chunks: Iterable[Sequence[np.ndarray]], dtype: np.dtype,
+    path: Path, names: Sequence[str], chunks: Iterable[Rows], dtype: DTypeLike,
     shape: tuple[int, ...] = (),
 ) -> np.ndarray:  # fmt: skip
     """Write rows in the order of `names`, of any lengths, and return where each starts; memory holds one chunk of rows.
@@ -70,6 +73,6 @@ def write(
     return starts
 
 
-def _header(file, shape: tuple[int, ...], dtype: np.dtype) -> None:
+def _header(file, shape: tuple[int, ...], dtype: DTypeLike) -> None:
     described = np.lib.format.dtype_to_descr(np.dtype(dtype))
     np.lib.format.write_array_header_1_0(file, {"descr": described, "fortran_order": False, "shape": shape})

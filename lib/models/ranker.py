@@ -107,8 +107,8 @@ class LateRanker(Ranker):
 
     def encode(self, tokens: dict[str, Tokens], docs: int) -> tuple[Vectors, Vectors]:
         """One step's queries (batch, vectors, dim) and documents (batch, docs, vectors, dim)."""
-        documents = self.encode_documents(tokens["documents"]).map(lambda part: part.unflatten(0, (-1, docs)))
-        return self.encode_queries(tokens["queries"]), documents
+        queries, documents = self.encode_queries(tokens["queries"]), self.encode_documents(tokens["documents"])
+        return queries, documents.map(lambda part: part.unflatten(0, (-1, docs)))
 
     def similarities(self, queries: Vectors, documents: Vectors) -> Similarities:
         """Queries (batch, vectors, dim) and documents (batch, docs, vectors, dim) -> all against all."""

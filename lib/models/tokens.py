@@ -152,9 +152,10 @@ def _put_special(ids: np.ndarray, start: np.ndarray, tokens: tuple[int, ...]) ->
         ids[np.arange(len(ids)), start + offset] = token
 
 
-def _width(longest: int, limit: int) -> int:
+def _width(lengths: np.ndarray, limit: int) -> int:
     """A batch's width: a multiple of `PAD_TO`, within the limit that the model's positions allow."""
-    return max(int(longest), min(-(-max(int(longest), 1) // PAD_TO) * PAD_TO, limit))
+    longest = int(lengths.max())
+    return max(longest, min(-(-max(longest, 1) // PAD_TO) * PAD_TO, limit))
 
 
 def _longest_first(queries: np.ndarray, documents: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
@@ -220,7 +221,7 @@ class PairTokens:
         queries, documents = np.repeat(queries, documents.shape[1]), documents.ravel()
         asked, kept = self._kept(queries, documents)
         total = asked + kept + pattern.size
-        ids = np.full((len(queries), _width(total.max(), self.max_length)), pattern.pad, dtype=np.int64)
+        ids = np.full((len(queries), _width(total, self.max_length)), pattern.pad, dtype=np.int64)
         second = len(pattern.before) + asked + len(pattern.between)  # where the document starts
         _put_special(ids, np.zeros_like(asked), pattern.before)
         _put(ids, np.full_like(asked, len(pattern.before)), asked, self.queries.flat, self.queries.starts[queries])
@@ -264,7 +265,7 @@ class Side:
         """Rows (texts,) of the store -> input_ids and attention_mask, each (texts, width)."""
         total = self.lengths(rows)
         kept = total - len(self.before) - len(self.after)
-        ids = np.full((len(rows), _width(total.max(), self.max_length)), self.pad, dtype=np.int64)
+        ids = np.full((len(rows), _width(total, self.max_length)), self.pad, dtype=np.int64)
         _put_special(ids, np.zeros_like(total), self.before)
         _put(ids, np.full_like(total, len(self.before)), kept, self.texts.flat, self.texts.starts[rows])
         _put_special(ids, len(self.before) + kept, self.after)

@@ -79,7 +79,7 @@ class VectorStore(ragged.Ragged):
 
 
 def write(
-    folder: Path, names: Sequence[str], chunks: Iterable[Sequence[np.ndarray]], dim: int, dtype: str, identity: Identity
+    folder: Path, names: Sequence[str], chunks: Iterable[ragged.Rows], dim: int, dtype: str, identity: Identity
 ) -> None:
     """Write the store of documents `names`, whose vectors are (length, dim) each; memory holds one chunk of documents.
 
@@ -90,7 +90,7 @@ def write(
     if dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r}: give one of {', '.join(DTYPES)}")
 
-    def checked() -> Iterator[Sequence[np.ndarray]]:
+    def checked() -> Iterator[ragged.Rows]:
         remaining = iter(names)
         for chunk in chunks:
             for document, name in zip(chunk, remaining, strict=False):  # their numbers are compared in the end
