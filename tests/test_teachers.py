@@ -63,7 +63,7 @@ def test_a_file_of_scores_teaches(experiment, tmp_path):
         strategies.named("distributed_margin", detach=True),
         strategies.named("adaptive_margin", scale="raw"),
     ],
-    ids=str,
+    ids=lambda strategy: getattr(strategy, "name", strategy),
 )
 def test_a_bi_encoder_learns_from_its_own_similarities(name, experiment):
     student = vary(experiment, strategy=name, architecture="dot", options=(("similarity", "cosine"),), epochs=8)
