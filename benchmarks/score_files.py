@@ -1,4 +1,4 @@
-"""Rows a second and memory of reading score files, on made files of 1 and 10 million rows.
+"""Rows per second and memory of reading score files, on synthetic files of 1 and 10 million rows.
 
 `python -m benchmarks.score_files` on an idle machine (Linux: memory is read from /proc); `--size tiny` only shows that
 everything runs. Every file is read by a process of its own, on one thread, and the files take turns: a rate is the
@@ -25,6 +25,7 @@ from lib.machine import store
 ROOT = Path(__file__).parents[1]
 MILLION = 1_000_000
 BLOCK, ROUNDS = 100_000, 3
+SAMPLE = 10_000  # rows between two looks at the memory
 SIZES = {"full": (MILLION, 10 * MILLION, 300_000), "tiny": (BLOCK, 2 * BLOCK, 3_000)}  # rows: few, many, and lists
 STYLE = [("#111111", "-", "o"), ("#777777", "--", "s")]  # of few and many rows: colour, dash, marker
 
@@ -75,10 +76,11 @@ def measure_reading(path: Path, what: str) -> None:
             known = (set(map(str, range(808_731))), set(map(str, range(8_841_823))))
             before, start = memory("VmRSS"), time.perf_counter()
         kept = []
-        for chunk in score_files.read(path, known=known):
-            rows += len(chunk)
-            kept += [chunk] if what == "keep" else []
-            samples.append((rows, memory("VmRSS")))
+        for rows, one in enumerate(score_files.read(path, known=known or (None, None)), 1):
+            if what == "keep":
+                kept.append(one)
+            if rows % SAMPLE == 0:
+                samples.append((rows, memory("VmRSS")))
     seconds = time.perf_counter() - start
     rows = rows or count_rows(path)
     print(json.dumps({"rows": rows, "seconds": seconds, "before": before, "peak": memory("VmHWM"), "samples": samples}))
@@ -123,7 +125,7 @@ def draw(few: dict, many: dict, held: dict, path: Path) -> None:
             rows / MILLION, sizes, dash, color=colour, marker=marker, markevery=max(1, len(rows) // 12), label=label
         )
     rows, sizes = np.array(held["samples"]).T
-    label = f"{held['rows'] / MILLION:g} million rows, every chunk kept, for comparison"
+    label = f"{held['rows'] / MILLION:g} million rows, every row kept, for comparison"
     axes.plot(rows / MILLION, sizes, ":", color="#111111", label=label)
     axes.set(xlabel="rows read (million)", ylabel="resident memory (MiB)", ylim=(0, None))
     axes.set_title("Reading a teacher-score file takes the same memory whatever its length")
@@ -143,7 +145,7 @@ def benchmark(folder: Path, size: str) -> dict[str, list[dict]]:
         shutil.copyfileobj(plain, file)
     cases = {
         "pairs, few rows": (paths["few.tsv"], "read"), "pairs, many rows": (paths["many.tsv"], "read"),
-        "pairs, every chunk kept": (paths["few.tsv"], "keep"),
+        "pairs, every row kept": (paths["few.tsv"], "keep"),
         "pairs, 80,000 pairs looked up": (paths["few.tsv"], "look-up"), "pairs, gzip": (paths["few.tsv.gz"], "read"),
         "lists of 32, JSON lines, few rows": (paths["few.jsonl"], "read"),
         "lists of 32, JSON lines, many rows": (paths["many.jsonl"], "read"),
@@ -168,7 +170,7 @@ def main() -> None:
         runs = benchmark(Path(folder), given.size)
     out = ROOT / "figures" if given.publish else given.out or store.data_folder() / "benchmarks"
     out.mkdir(parents=True, exist_ok=True)
-    draw(*(runs[f"pairs, {name}"][0] for name in ("few rows", "many rows", "every chunk kept")),
+    draw(*(runs[f"pairs, {name}"][0] for name in ("few rows", "many rows", "every row kept")),
          out / "bench_score_files.png")  # fmt: skip
     with (out / "bench_score_files.csv").open("w", newline="") as file:
         table = [row(name, some) for name, some in runs.items()]

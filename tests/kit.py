@@ -1,7 +1,9 @@
 """Shorthands of the tests: experiments from flat fields, and what trains or scores where it is missing, then reads."""
 
+from lib.models.vectors import Identity, VectorStore
 from lib.study import rankers, runs, tables, targets
 from lib.study.experiment import Experiment, Model, vary
+from lib.training import scoring
 
 
 def experiment(strategy, **fields):
@@ -66,3 +68,9 @@ def inputs(ranker, collection, backbone, max_length, max_query=64):
     return rankers.inputs(
         ranker, collection, Model(backbone=backbone, max_length=max_length, max_query=max_query)
     )  # fmt: skip
+
+
+def encoded(ranker, inputs, collection, folder):
+    """The vectors of a collection's documents by a model that is no run."""
+    scoring.encode(ranker, inputs, folder, Identity("model", collection.fingerprint))
+    return VectorStore(folder)

@@ -5,13 +5,14 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lib.data import score_files
-from lib.data.score_files import Report, ScoreFileError, blocks
+from lib.data.score_files import ScoreFileError
 
 ROOT = Path(__file__).parents[1]
 TEXTS = {"texts", "tuples", "flag"}
@@ -43,11 +44,8 @@ def good(number):
 def everything(path, **options):
     """All rows as plain lists: (query, documents, scores, line)."""
     return [
-        (query, documents.tolist(), scores.tolist(), int(line))
-        for chunk in score_files.read(path, **options)
-        for query, documents, scores, line in zip(
-            chunk.queries, chunk.documents, chunk.scores, chunk.lines, strict=True
-        )
+        (row.query, list(row.documents), np.array(row.scores, np.float32).tolist(), row.line)
+        for row in score_files.read(path, **options)
     ]
 
 
@@ -62,17 +60,17 @@ def test_what_is_written_comes_back_exactly(tmp_path, layout, ending):
         return
     score_files.write(path, queries, documents, scores, layout)
     assert score_files.layout_of(path) == layout
-    [chunk] = score_files.read(path)
-    assert chunk.scores.dtype == np.float32 and chunk.queries.dtype == chunk.documents.dtype == object
+    rows = everything(path)
     if layout in ("pairs", "texts"):
         queries, documents, scores = (
             np.repeat(queries, 3),
             np.stack([np.repeat(documents[:, 0], 3), documents[:, 1:].ravel()], axis=1),
             np.stack([np.repeat(scores[:, 0], 3), scores[:, 1:].ravel()], axis=1),
         )
-    assert chunk.queries.tolist() == queries.tolist() and chunk.documents.tolist() == documents.tolist()
-    np.testing.assert_array_equal(chunk.scores.view(np.int32), scores.view(np.int32))
-    assert chunk.lines.tolist() == list(range(1, len(queries) + 1))
+    assert [row[0] for row in rows] == queries.tolist() and [row[1] for row in rows] == documents.tolist()
+    found = np.array([row[2] for row in rows], np.float32)
+    np.testing.assert_array_equal(found.view(np.int32), scores.view(np.int32))
+    assert [row[3] for row in rows] == list(range(1, len(queries) + 1))
 
 
 def test_extreme_scores_come_back_exactly(tmp_path):
@@ -134,30 +132,28 @@ def test_ids_stay_strings(tmp_path):
 
 
 MALFORMED = {
-    "1\t2\tq\td": ("missing column", "4 columns"),
-    "": ("missing column", "1 columns"),
-    "1\t2\tq\td\te\tf": ("extra column", "6 columns"),
-    "1\t2\tq\t\te": ("empty field", "positive is empty"),
-    "1\t2\t\td\te": ("empty field", "query is empty"),
-    "\t2\tq\td\te": ("empty field", "pos_score is empty"),
-    "x\t2\tq\td\te": ("not a number", "pos_score is 'x'"),
-    "1\t0x10\tq\td\te": ("not a number", "neg_score is '0x10'"),
-    "1\t1_0\tq\td\te": ("not a number", "neg_score is '1_0'"),
-    "nan\t2\tq\td\te": ("not finite", "pos_score is 'nan'"),
-    "1\t-inf\tq\td\te": ("not finite", "neg_score is '-inf'"),
-    "1\t1e39\tq\td\te": ("not finite", "neg_score is '1e39'"),
-    b"1\t2\tq\td\xff\te\n": ("bad UTF-8", "byte 8"),
-    "1\t2\tq\td\rd\te": ("carriage return", "inside"),
-    b"\xef\xbb\xbf1\t2\tq\td\te\n": ("not a number", "pos_score"),
-    "pos_score\tneg_score\tquery_id\tpos_id\tneg_id": ("not a number", "header"),
+    "1\t2\tq\td": ("number of columns", "4; expected"),
+    "": ("number of columns", "1; expected"),
+    "1\t2\tq\td\te\tf": ("number of columns", "6; expected"),
+    "1\t2\tq\t\te": ("empty field", "document"),
+    "1\t2\t\td\te": ("empty field", "query"),
+    "\t2\tq\td\te": ("not a number", "''"),
+    "x\t2\tq\td\te": ("not a number", "'x'"),
+    "1\t0x10\tq\td\te": ("not a number", "'0x10'"),
+    "1\t1_0\tq\td\te": ("not a number", "'1_0'"),
+    "nan\t2\tq\td\te": ("not finite", "nan"),
+    "1\t-inf\tq\td\te": ("not finite", "-inf"),
+    "1\t1e39\tq\td\te": ("not finite", "1e+39"),
+    b"1\t2\tq\td\xff\te\n": ("bad UTF-8", "position 7"),
+    "pos_score\tneg_score\tquery_id\tpos_id\tneg_id": ("not a number", "'pos_score'"),
 }
 
 
 @pytest.mark.parametrize("line", MALFORMED, ids=repr)
 @pytest.mark.parametrize("at", [3, 6])
-@pytest.mark.parametrize("block", [1, 16, 40, 1 << 20])
-def test_a_malformed_line_is_named_and_skipped_wherever_blocks_end(tmp_path, monkeypatch, line, at, block):
-    monkeypatch.setattr(blocks, "BLOCK", block)
+@pytest.mark.parametrize("batch", [1, 2, 3, 4096])
+def test_a_malformed_line_is_named_and_skipped_wherever_batches_end(tmp_path, monkeypatch, line, at, batch):
+    monkeypatch.setattr(score_files, "BATCH", batch)
     kind, what = MALFORMED[line]
     rows = [good(number) for number in range(1, 10)]
     path = pairs_file(tmp_path / "scores.tsv", [*rows[: at - 1], line, *rows[at - 1 :]])
@@ -165,16 +161,16 @@ def test_a_malformed_line_is_named_and_skipped_wherever_blocks_end(tmp_path, mon
         everything(path)
     assert (caught.value.line, caught.value.kind) == (at, kind)
     assert str(caught.value).startswith(f"{path}, line {at}: ") and what in str(caught.value)
-    report = Report()
+    report = Counter()
     found = everything(path, skip_malformed=True, report=report)
     assert [row[0] for row in found] == [f"q{number}" for number in range(1, 10)]
     assert [row[3] for row in found] == [number for number in range(1, 11) if number != at]
-    assert (report.rows, report.skipped, report.first) == (9, {kind: 1}, {kind: at})
+    assert report == {"rows": 9, kind: 1}
 
 
 OBJECT_FAULTS = [
-    ("lists", {"scores": [1]}, "wrong length", "1 scores for 2 documents"),
-    ("lists", {"scores": 1}, "wrong length", "no list"),
+    ("lists", {"scores": [1]}, "wrong length", "1 scores (not margins) for 2 documents"),
+    ("lists", {"scores": 1}, "wrong type", "int"),
     ("lists", {"document_ids": [], "scores": []}, "wrong length", "0 scores"),
     ("lists", {"scores": [1, "2"]}, "not a number", "'2'"),
     ("lists", {"scores": [1, None]}, "not a number", "None"),
@@ -188,12 +184,12 @@ OBJECT_FAULTS = [
     ("lists", {"document_ids": ["a", 1.5]}, "wrong type", "1.5"),
     ("lists", {"query_id": None}, "empty field", "query"),
     ("lists", {"document_ids": ["a", "\ud800"]}, "bad UTF-8", "surrogate"),
-    ("tevatron", {"positive_passages": []}, "wrong length", "no positive"),
-    ("tevatron", {"negative_passages": ["a"]}, "wrong type", "no objects"),
+    ("tevatron", {"positive_passages": []}, "wrong length", "0 documents"),
+    ("tevatron", {"negative_passages": ["a"]}, "wrong type", "string"),
     ("tevatron", {"negative_passages": [{"docid": "a"}]}, "missing column", "'score'"),
     ("tuples", {"scores": [1]}, "wrong length", "margins"),
     ("tuples", {"negative_1": None}, "empty field", "document"),
-    ("flag", {"neg_scores": []}, "wrong length", "0 neg_scores for 1 neg"),
+    ("flag", {"neg_scores": []}, "not a number", "None"),
 ]
 SOUND = {
     "lists": {"query_id": "q", "document_ids": ["a", "b"], "scores": [1, 2]},
@@ -208,23 +204,28 @@ SOUND = {
 
 
 @pytest.mark.parametrize("layout, change, kind, what", OBJECT_FAULTS)
-@pytest.mark.parametrize("block", [1, 100, 1 << 20])
-def test_a_malformed_object_is_named_and_skipped(tmp_path, monkeypatch, layout, change, kind, what, block):
-    monkeypatch.setattr(blocks, "BLOCK", block)
+@pytest.mark.parametrize("batch", [1, 2, 4096])
+def test_a_malformed_object_is_named_and_skipped(tmp_path, monkeypatch, layout, change, kind, what, batch):
+    monkeypatch.setattr(score_files, "BATCH", batch)
     sound = json.dumps(SOUND[layout])
     path = pairs_file(tmp_path / "scores", [sound, sound, json.dumps(SOUND[layout] | change), sound])
     with pytest.raises(ScoreFileError, match="line 3: ") as caught:
         everything(path)
     assert (caught.value.line, caught.value.kind) == (3, kind) and what in str(caught.value)
-    report = Report()
+    report = Counter()
     found = everything(path, skip_malformed=True, report=report)
     assert found == [("q", ["a", "b"], [1, 2], line) for line in (1, 2, 4)]
-    assert report.skipped == {kind: 1}
+    assert report == {"rows": 3, kind: 1}
 
 
 @pytest.mark.parametrize(
     "line, kind",
-    [('{"query_id": "q"', "not JSON"), ("[1]", "not JSON"), ("", "not JSON"), (b'{"query_id": "\xff"}\n', "bad UTF-8")],
+    [
+        ('{"query_id": "q"', "not JSON"),
+        ("[1]", "wrong type"),
+        ("", "not JSON"),
+        (b'{"query_id": "\xff"}\n', "bad UTF-8"),
+    ],
 )
 @pytest.mark.parametrize("at", [1, 2])
 def test_a_line_that_is_no_object_is_named(tmp_path, line, kind, at):
@@ -242,7 +243,7 @@ def test_a_missing_key_is_a_missing_column(tmp_path, layout):
         short = {name: value for name, value in SOUND[layout].items() if name != key}
         for rows, at in (([SOUND[layout], short], 2), ([short, SOUND[layout]], 1)):  # also in the first row
             path = pairs_file(tmp_path / "scores", map(json.dumps, rows))
-            with pytest.raises(ScoreFileError, match="missing|Add it") as caught:
+            with pytest.raises(ScoreFileError, match="missing column") as caught:
                 everything(path)
             assert (caught.value.line, caught.value.kind) == (at, "missing column")
 
@@ -261,23 +262,17 @@ def test_parquet_rows_are_named(tmp_path):
     assert len(found) == 2999 and found[2500] == ("2501", ["1", "2"], [1, 2], 2502)
     pq.write_table(pa.table({"query_id": ["a"], "positive_id": ["b"], "negative_id": ["c"], "score": [1.0]}), path)
     with pytest.raises(ScoreFileError, match="no known layout"):
-        score_files.read(path)
-    with pytest.raises(ScoreFileError, match="parquet"):
-        score_files.read(path, layout="pairs")
+        everything(path)
 
 
 def test_skips_are_counted_by_kind_and_said(tmp_path, capsys):
     bad = ["1\t2\tq\td", "x\t2\tq\td\te", "nan\t2\tq\td\te", "y\t2\tq\td\te"]
     path = pairs_file(tmp_path / "scores", [good(1), *bad, good(2)])
-    report = Report()
+    report = Counter()
     assert len(everything(path, skip_malformed=True, report=report)) == 2
-    assert report.skipped == {"missing column": 1, "not a number": 2, "not finite": 1}
-    assert report.first == {"missing column": 2, "not a number": 3, "not finite": 4}
-    assert (
-        "2 rows, 4 malformed lines skipped: 1 missing column (first in line 2), 2 not a number"
-        in capsys.readouterr().err
-    )
-    assert "skipped: none" in str(Report())
+    assert report == {"rows": 2, "number of columns": 1, "not a number": 2, "not finite": 1}
+    said = capsys.readouterr().err
+    assert f"{path}: malformed lines are left out" in said and "'not a number': 2" in said and "'rows': 2" in said
 
 
 def test_unknown_ids_are_faults(tmp_path):
@@ -291,23 +286,19 @@ def test_unknown_ids_are_faults(tmp_path):
         ((None, [name for name in documents if name != "d3"]), 3, "document 'd3'"),
         ((queries, {"d1", "d2", "e1"}), 2, "document 'e2'"),
     ):
-        with pytest.raises(ScoreFileError, match=f"line {line}: {what} is not among the known ids") as caught:
+        with pytest.raises(ScoreFileError, match=f"line {line}: unknown id: {what}") as caught:
             everything(path, known=known)
         assert caught.value.kind == "unknown id"
-    report = Report()
+    report = Counter()
     found = everything(path, known=({"q1", "q5"}, None), skip_malformed=True, report=report)
-    assert [row[0] for row in found] == ["q1", "q5"] and report.skipped == {"unknown id": 3}
+    assert [row[0] for row in found] == ["q1", "q5"] and report == {"rows": 2, "unknown id": 3}
     path = pairs_file(tmp_path / "scores", [json.dumps(SOUND["lists"])])
-    with pytest.raises(ScoreFileError, match="line 1: document 'b'"):
+    with pytest.raises(ScoreFileError, match="line 1: unknown id: document 'b'"):
         everything(path, known=({"q"}, {"a"}))
-    path = pairs_file(tmp_path / "scores", ["1\t2\ta b\tc d\te f"])
-    with pytest.raises(ValueError, match="holds texts"):
-        score_files.read(path, known=(queries, None))
 
 
-@pytest.mark.parametrize("block", [1, 7, 30, 1 << 20])
-@pytest.mark.parametrize("rows_at_once", [1, 3, 1000])
-def test_how_a_file_is_cut_changes_nothing(tmp_path, monkeypatch, block, rows_at_once):
+@pytest.mark.parametrize("batch", [1, 2, 7, 4096])
+def test_how_a_file_is_cut_changes_nothing(tmp_path, monkeypatch, batch):
     rows = [good(number) for number in range(50)]
     plain = pairs_file(tmp_path / "plain", rows)
     expected = everything(plain)
@@ -317,13 +308,12 @@ def test_how_a_file_is_cut_changes_nothing(tmp_path, monkeypatch, block, rows_at
     marked.write_bytes(b"\xef\xbb\xbf" + plain.read_bytes())
     unended.write_bytes(plain.read_bytes()[:-1])
     packed.write_bytes(gzip.compress(plain.read_bytes()[:300]) + gzip.compress(plain.read_bytes()[300:]))  # two members
-    monkeypatch.setattr(blocks, "BLOCK", block)
+    monkeypatch.setattr(score_files, "BATCH", batch)
     for path in (plain, windows, marked, unended, packed):
-        assert everything(path, rows_at_once=rows_at_once) == expected
-        assert all(len(chunk) <= rows_at_once for chunk in score_files.read(path, rows_at_once=rows_at_once))
+        assert everything(path) == expected
 
 
-def test_random_damage_is_found_alike_whatever_the_block(tmp_path, monkeypatch):
+def test_random_damage_is_found_alike_whatever_the_batch(tmp_path, monkeypatch):
     """The fast parse and the look at single lines agree on files with bytes changed at random."""
     draw = np.random.default_rng(0)
     sound = "".join(good(number) + "\n" for number in range(10)).encode()
@@ -334,12 +324,12 @@ def test_random_damage_is_found_alike_whatever_the_block(tmp_path, monkeypatch):
         path = tmp_path / "scores"
         path.write_bytes(bytes(damaged))
         seen = []
-        for block in (1, 13, 1 << 20):
-            monkeypatch.setattr(blocks, "BLOCK", block)
-            report = Report()
-            seen.append((everything(path, layout="pairs", skip_malformed=True, report=report), report))
+        for batch in (1, 3, 4096):
+            monkeypatch.setattr(score_files, "BATCH", batch)
+            report = Counter()
+            seen.append((everything(path, skip_malformed=True, report=report), report))
         assert seen[0] == seen[1] == seen[2], trial
-        assert len(seen[0][0]) + report.skipped.total() == damaged.count(b"\n") + (not damaged.endswith(b"\n"))
+        assert report.total() == damaged.count(b"\n") + (not damaged.endswith(b"\n"))
 
 
 def test_lists_of_several_lengths_keep_their_order(tmp_path):
@@ -348,32 +338,26 @@ def test_lists_of_several_lengths_keep_their_order(tmp_path):
         for number, docs in enumerate([2, 2, 3, 1, 1, 2])
     ]
     path = pairs_file(tmp_path / "scores", map(json.dumps, rows))
-    assert [chunk.scores.shape for chunk in score_files.read(path)] == [(2, 2), (1, 3), (2, 1), (1, 2)]
+    assert [len(row[2]) for row in everything(path)] == [2, 2, 3, 1, 1, 2]
     assert [row[0] for row in everything(path)] == list("012345")
 
 
 def test_a_file_without_rows_is_an_error(tmp_path):
     path = tmp_path / "scores"
-    for content in (b"", gzip.compress(b"")):
+    for content in (b"", gzip.compress(b""), b"1\t2\tq\td\n", b'{"a": 1}\n'):
         path.write_bytes(content)
-        with pytest.raises(ScoreFileError, match=f"{path}: empty"):
-            score_files.read(path)
-    path.write_text("1\t2\tq\td\n")
-    with pytest.raises(ScoreFileError, match="line 1: 4 columns"):
-        score_files.read(path)
-    with pytest.raises(ScoreFileError, match="no sound row; 0 rows, 1 malformed"):
-        everything(path, layout="pairs", skip_malformed=True)
-    path.write_text('{"a": 1}\n')
-    with pytest.raises(ScoreFileError, match="line 1: the columns a are no known layout"):
-        score_files.read(path)
+        with pytest.raises(
+            ScoreFileError, match=f"{path}: empty or of no known layout; expected pos_score, .* or a column"
+        ):
+            everything(path)
+    path.write_text("1\tx\tq\td\te\n")
+    with pytest.raises(ScoreFileError, match="no sound row; .*'not a number': 1"):
+        everything(path, skip_malformed=True)
     for missing in (tmp_path / "none", tmp_path):
-        with pytest.raises(ScoreFileError, match="cannot be read"):
-            score_files.read(missing)
+        with pytest.raises(ScoreFileError, match="missing, broken off"):
+            everything(missing)
         with pytest.raises(ScoreFileError, match="there is no file"):
             score_files.fingerprint(missing)
-    for options in ({"layout": "pear"}, {"rows_at_once": 0}):
-        with pytest.raises(ValueError, match=next(iter(options))):
-            score_files.read(path, **options)
 
 
 def test_broken_off_files_are_errors(tmp_path):
@@ -382,28 +366,26 @@ def test_broken_off_files_are_errors(tmp_path):
     for content in (whole[:-4], whole[: len(whole) // 2], whole[:-8] + b"12345678"):
         path.write_bytes(content)
         with pytest.raises(ScoreFileError, match="broken off or damaged"):
-            everything(path, layout="pairs")
+            everything(path)
     path.write_bytes(b"PAR1" + bytes(30))
     with pytest.raises(ScoreFileError, match="broken off or damaged"):
-        score_files.read(path)
-
-
-def test_a_file_without_lines_does_not_fill_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(blocks, "LONGEST", 1000)
-    monkeypatch.setattr(blocks, "BLOCK", 100)
-    path = pairs_file(tmp_path / "scores", [good(1), "x" * 5000])
-    with pytest.raises(ScoreFileError, match="line 2: longer"):
         everything(path)
 
 
-@pytest.mark.parametrize("rows_at_once", [1, 2, 100])
+def test_a_file_without_lines_does_not_fill_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(score_files, "LONGEST", 1000)
+    path = pairs_file(tmp_path / "scores", [good(1), "x" * 5000])
+    with pytest.raises(ScoreFileError, match="a line is longer"):
+        everything(path)
+
+
 @pytest.mark.parametrize("layout", score_files.ID_LAYOUTS)
-def test_scores_are_looked_up_in_any_order(tmp_path, layout, rows_at_once):
+def test_scores_are_looked_up_in_any_order(tmp_path, layout):
     queries, documents, scores = groups(20, 5)
     path = tmp_path / "scores.gz"
     score_files.write(path, queries, documents, scores, layout)
     order, columns = np.array([13, 2, 2, 19]), np.array([4, 0, 0, 2])
-    found = score_files.scores_of(path, queries[order], documents[order][:, columns], rows_at_once=rows_at_once)
+    found = score_files.scores_of(path, queries[order], documents[order][:, columns])
     np.testing.assert_array_equal(found, scores[order][:, columns])
     assert found.dtype == np.float32
     assert score_files.scores_of(path, queries[:0], documents[:0]).shape == (0, 5)
@@ -412,7 +394,9 @@ def test_scores_are_looked_up_in_any_order(tmp_path, layout, rows_at_once):
 def test_missing_pairs_are_counted_and_the_first_is_named(tmp_path):
     path = pairs_file(tmp_path / "scores", [good(1), good(2)])
     wanted = np.array([["d1", "e1"], ["d1", "e2"], ["d2", "zz"]])
-    with pytest.raises(ScoreFileError, match="no score for 2 of 6 pairs; the first is query 'q2' with document 'd1'"):
+    with pytest.raises(
+        ScoreFileError, match="no score for 2 of 6 pairs of query and document; the first is .'q2', 'd1'"
+    ):
         score_files.scores_of(path, np.array(["q1", "q2", "q2"]), wanted)
     path = pairs_file(tmp_path / "scores", ["1\t2\ta b\tc d\te f"])
     with pytest.raises(ScoreFileError, match="files with ids"):
@@ -421,16 +405,15 @@ def test_missing_pairs_are_counted_and_the_first_is_named(tmp_path):
         score_files.scores_of(path, np.array(["a", "b"]), np.array([["c", "d"]]))
 
 
-@pytest.mark.parametrize("rows_at_once", [1, 100])
-def test_scores_of_one_pair_must_agree(tmp_path, rows_at_once):
+def test_scores_of_one_pair_must_agree(tmp_path):
     rows = ["1.00001\t0\tq\td\te", "5\t6\tother\td\te", "1\t2\tq\td\tf", "1.5\t3\tq\td\tg"]
     path, wanted = pairs_file(tmp_path / "scores", rows), np.array([["d", "f", "g"]])
     with pytest.raises(
         ScoreFileError, match="line 4: query 'q' and document 'd' have the score 1.5 here and 1.00001"
     ) as caught:
-        score_files.scores_of(path, ["q"], wanted, rows_at_once=rows_at_once)
+        score_files.scores_of(path, ["q"], wanted)
     assert caught.value.line == 4
-    found = score_files.scores_of(path, ["q"], wanted, tolerance=1.0, rows_at_once=rows_at_once)
+    found = score_files.scores_of(path, ["q"], wanted, tolerance=1.0)
     np.testing.assert_array_equal(found, np.array([[1.00001, 2, 3]], np.float32))  # the first stands
     np.testing.assert_array_equal(score_files.scores_of(path, ["other"], wanted[:, :1]), [[5]])  # others are not asked
 
@@ -442,10 +425,10 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path):
         (["q\n"], [["a", "b"]], [[1, 2]], "pairs", "tab or a line end"),
         (["q"], [["a", ""]], [[1, 2]], "lists", "empty"),
         (["q"], [["a", "\ud800"]], [[1, 2]], "lists", "surrogate"),
-        (["q", "r"], [["a", "b"]] * 2, [[1, 2], [1, np.nan]], "lists", "group 1 .* not finite"),
+        (["q", "r"], [["a", "b"]] * 2, [[1, 2], [1, np.nan]], "lists", "group 1: not finite"),
         (["q"], [["a", "b"]], [[1, 1e300]], "pairs", "not finite"),
         (["q"], [["a"]], [[1]], "pairs", "2 documents"),
-        ([], np.empty((0, 2)), np.empty((0, 2)), "pairs", "at least one group"),
+        ([], np.empty((0, 2)), np.empty((0, 2)), "pairs", "expected"),
         (["q"], [["a", "b"]], [[1]], "pairs", "expected"),
         (["q"], [["a", "b"]], [[1, 2]], "pear", "layout"),
     ):
@@ -476,8 +459,8 @@ from lib.data import score_files
 peak = lambda: int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) / 1024
 first = None
 rows = 0
-for chunk in score_files.read(sys.argv[1]):
-    rows += len(chunk)
+for row in score_files.read(sys.argv[1]):
+    rows += 1
     if first is None and rows >= 70_000:
         first = peak()
 print(rows, first, peak(), "pandas" in sys.modules)

@@ -38,6 +38,6 @@ def test_two_processes_train_as_one(tiny_backbone, tiny_collection, tmp_path, fl
         assert both[0]["documents"] == expected["documents"] and np.isfinite(both[0]["loss"]).all()
     assert first["refusals"] == second["refusals"]
     chunk, queue, batch = first["refusals"]
-    assert "batching=GradCache(2): its gradients are not gathered over 2 processes" in chunk
-    assert "batching=Queue(4): it is not gathered over 2 processes" in queue
+    assert "batching=GradCache(chunk=2): it is not gathered over 2 processes" in chunk
+    assert "batching=Queue(size=4, momentum=0.99): it is not gathered over 2 processes" in queue
     assert "batch_size=3: give a multiple of the 2 processes" in batch

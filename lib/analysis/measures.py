@@ -10,11 +10,10 @@ from collections.abc import Iterable
 import ir_measures
 import numpy as np
 import pandas as pd
-from ir_measures import RR, R, nDCG
 
 from lib.data.collections import Collection
 
-MEASURES = ("nDCG@10", "RR@10", "R@10")
+MEASURES = ("nDCG@10", "RR@10", "R@10")  # of every evaluation, by ir_measures' names
 
 
 def measures(relevant_grade: int) -> list[ir_measures.Measure]:
@@ -23,8 +22,8 @@ def measures(relevant_grade: int) -> list[ir_measures.Measure]:
     The grade is part of a measure's name: RR@10 counts grades of 1 and more, RR(rel=2)@10 of 2 and more. nDCG takes the
     grades as they are.
     """
-    graded = {} if relevant_grade == 1 else {"rel": relevant_grade}
-    return [nDCG @ 10, RR(**graded) @ 10, R(**graded) @ 10]
+    parsed = [ir_measures.parse_measure(name) for name in MEASURES]
+    return [one(rel=relevant_grade) if relevant_grade > 1 and "rel" in one.SUPPORTED_PARAMS else one for one in parsed]
 
 
 def named(measure: str, names: Iterable[str]) -> str:

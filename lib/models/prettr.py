@@ -64,6 +64,20 @@ class PreTTR(LateRanker):
             nn.Linear(width, compression), nn.GELU(), nn.Linear(compression, width), nn.LayerNorm(width)
         )  # fmt: skip
 
+    @classmethod
+    def open(
+        cls, folder: Path, layers: tuple[int, ...] | None, seed: int, *, trained: bool, dropout: float | None,
+        embeddings: bool, split: int | None = None, **options: object,
+    ) -> "PreTTR":  # fmt: skip
+        """Head and compression are drawn from `seed`; `split` None is half of the layers."""
+        transformer = classifier(folder, layers, seed, dropout=dropout, embeddings=embeddings, whole=trained)
+        split = transformer.config.num_hidden_layers // 2 if split is None else split
+        with drawn_from(seed):
+            ranker = cls(transformer, backbone.tokenizer(str(folder)), split=split, **options)
+        if trained and ranker.compression is not None:
+            weights.fill(ranker.compression, folder / COMPRESSION)
+        return ranker
+
     @property
     def _layers(self) -> nn.ModuleList:
         base = self.transformer.base_model
@@ -122,13 +136,9 @@ class PreTTR(LateRanker):
         return model.classifier(hidden)  # RoBERTa, ELECTRA: the head takes the first token itself
 
     def layout(
-        self,
-        queries: Ragged,
-        documents: Ragged,
-        tokenizer: transformers.PreTrainedTokenizerFast,
-        max_length: int,
+        self, queries: Ragged, documents: Ragged, tokenizer: transformers.PreTrainedTokenizerFast, max_length: int,
         max_query: int | None = 64,
-    ) -> SeparateTokens:
+    ) -> SeparateTokens:  # fmt: skip
         """[CLS] query [SEP], and document [SEP] without a [CLS] of its own.
 
         A query has at most `offset` tokens, special tokens included, and `max_query` of its own (None: no such limit).
@@ -150,24 +160,3 @@ class PreTTR(LateRanker):
         save_classifier(self.transformer, folder)
         if self.compression is not None:
             safetensors.torch.save_model(self.compression, str(folder / COMPRESSION))
-
-
-def build(
-    name: str, layers: tuple[int, ...] | None, seed: int, *, dropout: float | None = None, embeddings: bool = True,
-    split: int | None = None, **options: object,
-) -> PreTTR:  # fmt: skip
-    """PreTTR from a backbone, head and compression drawn from `seed`; `split` None is half of the layers."""
-    transformer = classifier(backbone.folder(name), layers, seed, dropout=dropout, embeddings=embeddings)
-    split = transformer.config.num_hidden_layers // 2 if split is None else split
-    with drawn_from(seed):
-        return PreTTR(transformer, backbone.tokenizer(name), split=split, **options).eval()
-
-
-def load(folder: Path, *, dropout: float | None = None, embeddings: bool = True, **options: object) -> PreTTR:
-    """A trained PreTTR as it was saved, ready to score."""
-    transformer = classifier(folder, None, 0, dropout=dropout, embeddings=embeddings, whole=True)
-    with drawn_from(0):
-        ranker = PreTTR(transformer, backbone.tokenizer(str(folder)), **options)
-    if ranker.compression is not None:
-        weights.fill(ranker.compression, folder / COMPRESSION)
-    return ranker.eval()
