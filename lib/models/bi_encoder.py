@@ -1,4 +1,4 @@
-"""Bi-encoder (DOT): one vector a text, the score is their dot product or cosine.
+"""Bi-encoder (DOT): one vector per text, the score is their dot product or cosine.
 
 In 2010.02666 it is BERT_DOT (first token, dot product), in 2407.21515 the model of all experiments (cosine). Saved in
 sentence-transformers' layout, so a trained ranker loads there as it is.

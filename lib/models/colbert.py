@@ -1,4 +1,4 @@
-"""ColBERT: one vector a token; every query token finds its best document token, and the score is the sum (MaxSim).
+"""ColBERT: one vector per token; every query token finds its best document token, and the score is the sum (MaxSim).
 
 Khattab and Zaharia 2020, https://arxiv.org/abs/2004.12832: 128 dimensions, cosine, queries filled up with [MASK]
 tokens, punctuation left out. 2010.02666 takes the dot product and 8 [MASK] tokens after the last [SEP], whatever the

@@ -1,6 +1,6 @@
 """Cross-encoder (CAT): query and document in one sequence, one score from its first token.
 
-Nogueira and Cho 2019, https://arxiv.org/abs/1901.04085; in 2010.02666 it is BERT_CAT. Underneath stands
+Nogueira and Cho 2019, https://arxiv.org/abs/1901.04085; in 2010.02666 it is BERT_CAT. Underneath is
 `AutoModelForSequenceClassification(num_labels=1)`, saved in the hub's layout, so a trained ranker loads in
 sentence-transformers as it is.
 """

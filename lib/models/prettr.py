@@ -1,10 +1,10 @@
-"""PreTTR: a cross-encoder whose lower layers see query and document apart, so that documents can be stored half done.
+"""PreTTR: a cross-encoder whose lower layers encode query and document separately, so that documents can be stored.
 
-MacAvaney et al. 2020, https://arxiv.org/abs/2004.14255; in 2010.02666 it is PreTT (DistilBERT, apart in layers 0 to 2,
-joined before layer 3, no compression). The sequence is the cross-encoder's, [CLS] query [SEP] document [SEP], with the
-same head. It differs from the cross-encoder in two things: below `split` no token sees the other side, and a document's
-positions begin at `offset`, wherever its query ends, since a stored document cannot know. With `split=0` and a query of
-`offset` tokens the scores are the cross-encoder's.
+MacAvaney et al. 2020, https://arxiv.org/abs/2004.14255; in 2010.02666 it is PreTT (DistilBERT, separate in layers 0 to
+2, joined before layer 3, no compression). The sequence is the cross-encoder's, [CLS] query [SEP] document [SEP], with
+the same head. It differs from the cross-encoder in two things: below `split` no token sees the other side, and a
+document's positions begin at `offset`, wherever its query ends, since a stored document cannot know. With `split=0` and
+a query of `offset` tokens the scores are the cross-encoder's.
 """
 
 from pathlib import Path
@@ -30,7 +30,7 @@ FAMILIES = ("bert", "camembert", "distilbert", "electra", "roberta", "xlm-robert
 
 
 class PreTTR(LateRanker):
-    """`split`: how many layers run apart. `offset`: tokens before a document's first place, and of the longest query.
+    """`split`: how many layers run separately. `offset`: a document's first position, and tokens of the longest query.
 
     `compression`: dimensions in which a document token is stored (None: all); a linear layer in, GELU, one out, and a
     layer norm, trained with the rest.

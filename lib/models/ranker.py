@@ -2,7 +2,7 @@
 
     model(tokens, docs)  ->  raw scores (batch, docs)
 
-`LateRanker` is for those that encode queries and documents apart: what it encodes can be stored, and `late` scores
+`LateRanker` is for those that encode queries and documents separately: what it encodes can be stored, and `late` scores
 stored vectors as the joint call does.
 """
 
@@ -25,7 +25,7 @@ from lib.models.vectors import Vectors
 
 Tokens = dict[str, Int[Tensor, "texts width"]]  # by the names of a transformer's parameters
 SETTINGS = "ranker.json"  # architecture, options and whether there is a prefix, beside the weights
-ADAPTER = "adapter"  # a folder, for what `lib.models.adapters` keeps apart from the weights
+ADAPTER = "adapter"  # a folder, for what `lib.models.adapters` keeps beside the weights
 
 
 class Ranker(nn.Module, ABC):
