@@ -120,8 +120,8 @@ def test_every_profile_is_a_sound_grid():
         profile = profiles.named(name)
         grid = profile.students()
         assert len(set(grid)) == len(grid)
-        assert {run.collection for run in grid} == {profile.teacher.collection}
-        assert all(run.group_count == profile.student.group_count for run in grid)
+        assert {run.data.collection for run in grid} == {profile.teacher.data.collection}
+        assert all(run.data.group_count == profile.student.data.group_count for run in grid)
         for seed in profile.seeds:  # strategies of a seed are compared from one start
             assert len({run.start for run in grid if run.seed == seed}) <= 1
         assert profile.dev.split == "dev" and all(test.split == "test" for test in profile.tests)
