@@ -132,6 +132,8 @@ def test_a_wrong_untrained_model_is_refused_by_name():
                        (lambda: Untrained(seed=-1), "seed=-1: give a whole number")):  # fmt: skip
         with pytest.raises(ValueError, match=says):
             make()
+    with pytest.raises(ValueError, match="data=None: give a Data"):
+        vary(kit.experiment("info_nce"), data=None, group_count=9)
     assert vary(Untrained(), layers=(0,), seed=2) == Untrained(Model(layers=(0,)), 2)
     with pytest.raises(TypeError, match="no field learning_rate"):
         vary(Untrained(), learning_rate=1e-3)

@@ -198,6 +198,11 @@ def test_a_scalar_does_not_hide_among_other_terms():
         Strategy("own", "contrastive", (Term(hinge, "labels"), scalar))
 
 
+def test_a_strategy_may_be_made_where_no_gradients_are_kept():
+    with torch.inference_mode():
+        assert own(bind(hinge, margin=3.0)).name == "own"
+
+
 def test_annotations_of_any_kind_may_be_bound():
     def loss(scores, targets, *, text: "float" = 1.0, mode: Literal["a", "b"] = "a", parts: tuple[float, ...] = ()):
         return hinge(scores, targets)

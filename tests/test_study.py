@@ -410,3 +410,17 @@ def test_a_loss_computes_in_float32_in_chunks_too(experiment, monkeypatch):
     dot = vary(experiment, architecture="dot", strategy=Strategy("product", "contrastive", (Term(product, "labels"),)))
     assert np.isfinite(kit.history(vary(dot, batching=GradCache(2)))["loss"]).all()
     accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_a_loss_that_changes_what_decides_it_is_not_kept(experiment):
+    scope = {"calls": 0}
+    exec("def loss(scores, targets):\n    global calls\n    calls += 1\n    return (scores - targets).mean(1)", scope)
+    own = vary(experiment, strategy=Strategy("own", "contrastive", (Term(scope["loss"], "labels"),)))
+    with pytest.raises(ValueError, match="own.*what decides it changed while it was trained"):
+        runs.complete([own])
+    assert not [path for path in (store.data_folder() / "runs").glob("*") if store.is_whole(path)]
+
+
+def test_only_what_encodes_documents_alone_has_their_vectors(experiment, test_set):
+    with pytest.raises(ValueError, match="cat, untrained.*no vectors of documents alone"):
+        rankers.document_vectors(experiment.before, collections.load(test_set.collection))

@@ -253,8 +253,8 @@ def vary(run: Experiment, **changes: object) -> Experiment:
     own = {name: changes.pop(name) for name in [f.name for f in dataclasses.fields(run)] if name in changes}
     for part, kind in [(part, kind) for part, kind in PARTS.items() if hasattr(run, part)]:
         inner = {name: changes.pop(name) for name in [f.name for f in dataclasses.fields(kind)] if name in changes}
-        if inner:
-            own[part] = replace(own.get(part, getattr(run, part)), **inner)
+        if inner and isinstance(own.setdefault(part, getattr(run, part)), kind):  # else Experiment refuses it
+            own[part] = replace(own[part], **inner)
     if changes:
         raise TypeError(f"an experiment has no field {', '.join(changes)}; it has {', '.join(dict(fields(run)))}")
     return replace(run, **own)

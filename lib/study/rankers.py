@@ -98,7 +98,11 @@ def document_vectors(
     """The vectors of a collection's documents (`names`; None: all) by a run's model, encoded once and kept."""
 
     def encode(into: Path) -> None:
-        encoder: LateRanker = ranker(run)
+        encoder = ranker(run)
+        if not isinstance(encoder, LateRanker):
+            raise ValueError(
+                f"{describe(run)}: it has no vectors of documents alone; give architecture='dot' or another"
+            )
         chosen = None if names is None else np.asarray(names)
         identity = Identity(run.key, collection.fingerprint)
         scoring.encode(encoder, inputs(encoder, collection, run.model), into, identity, names=chosen)

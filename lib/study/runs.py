@@ -109,6 +109,7 @@ def _keep(run: Experiment) -> None:
 
 def _train(run: Experiment, folder: Path | None) -> None:
     """Train one run and write it; without a folder (all processes of a launch but the main one) only train it."""
+    key = run.key
     groups = targets.training_groups(run)
     ranker = rankers.at_start(run)
     ranker.set_attention(hardware.attention(training=True))
@@ -123,6 +124,11 @@ def _train(run: Experiment, folder: Path | None) -> None:
         adapters.finish(ranker)
     if folder is None:
         return
+    if run.key != key:
+        raise ValueError(
+            f"{describe(run)}: what decides it changed while it was trained, so it is not kept: let a loss change none "
+            "of the values that it uses, and edit no text, model or score file meanwhile"
+        )
     measured = {
         "train_seconds": meter.seconds, "train_pairs_per_second": steps["documents"].sum() / meter.seconds,
         "peak_memory_gib": meter.peak_memory_gib, "energy_joules": meter.energy_joules, "parameters": parameters,

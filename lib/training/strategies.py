@@ -124,7 +124,7 @@ class Strategy:
         if self.columns is not None and TEACHER in sources:
             raise ValueError(f"strategy={self.name!r}: the targets come from columns; a {TEACHER!r} would not be read")
         try:
-            with torch.enable_grad():
+            with torch.inference_mode(False), torch.enable_grad():
                 self._try()
         except ValueError as error:
             raise ValueError(f"strategy={self.name!r}: {error}") from error
