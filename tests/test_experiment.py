@@ -1,10 +1,13 @@
 """What an experiment's literals can say wrong is refused when it is made."""
 
+import numpy as np
 import pytest
 
-from lib.study.experiment import Experiment, TestSet, Untrained, fields, vary, with_seed
+from lib import losses
+from lib.study.experiment import Experiment, Model, TestSet, Untrained, fields, vary, with_seed
 from lib.study.tables import ranker_names
 from lib.training.settings import Adapter, GradCache, Queue
+from lib.training.strategies import Strategy, Term
 from tests import kit
 
 WRONG = [
@@ -45,6 +48,13 @@ WRONG = [
     ({"clip": 0}, "clip=0: give a finite number above 0"),
     ({"adapter": "lora"}, "adapter='lora': give None or one of lib.training.settings"),
     ({"batching": 3}, "batching=3: give None or one of lib.training.settings"),
+    ({"learning_rate": np.float64(1e-4)}, "give a number of Python instead of numpy: learning_rate=0.0001"),
+    ({"seed": np.int64(3)}, "give a number of Python instead of numpy: seed=3"),
+    ({"architecture": "dot", "options": (("pooling", ["cls"]),)}, "give pairs of different names and literals"),
+    ({"architecture": "dot", "options": (("scale", np.float64(2)),)}, "give pairs of different names and literals"),
+    ({"teacher": ("scores.tsv", None)}, "teacher=('scores.tsv', None): give an Experiment"),
+    ({"negatives": "run"}, "negatives='run': give an Experiment, an Untrained model or None"),
+    ({"negatives": Untrained()}, "hard negatives come from a bi-encoder"),
     ({"batching": GradCache(2)}, "architecture='cat'; only bi-encoders (dot) have it"),
 ]
 
@@ -115,6 +125,25 @@ def test_a_wrong_part_of_the_training_is_refused_by_name(make, says):
     with pytest.raises(ValueError) as raised:
         make()
     assert says in str(raised.value)
+
+
+def test_a_wrong_untrained_model_is_refused_by_name():
+    for make, says in ((lambda: Untrained("minilm"), "model='minilm': give a Model"),
+                       (lambda: Untrained(seed=-1), "seed=-1: give a whole number")):  # fmt: skip
+        with pytest.raises(ValueError, match=says):
+            make()
+    with pytest.raises(ValueError, match="data=None: give a Data"):
+        vary(kit.experiment("info_nce"), data=None, group_count=9)
+    assert vary(Untrained(), layers=(0,), seed=2) == Untrained(Model(layers=(0,)), 2)
+    with pytest.raises(TypeError, match="no field learning_rate"):
+        vary(Untrained(), learning_rate=1e-3)
+
+
+def test_a_queue_takes_whatever_strategy_has_no_teacher():
+    dot = kit.experiment("info_nce", architecture="dot", batching=Queue(4))
+    assert vary(dot, strategy=Strategy("mine", "of my own", (Term(losses.info_nce, "labels"),)))
+    with pytest.raises(ValueError, match="a queue has no teacher's scores"):
+        vary(dot, strategy=Strategy("mine", "contrastive", (Term(losses.kl, "teacher"),)), teacher=dot)
 
 
 def test_what_a_run_starts_from():

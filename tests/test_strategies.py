@@ -1,9 +1,13 @@
 """Strategies as values: named ones with other parameters, what is impossible is refused, weighted sums of losses."""
 
+import functools
+from typing import Literal
+
 import pytest
 import torch
 
 from lib import losses
+from lib.losses import margins
 from lib.machine import store
 from lib.study import identity
 from lib.training import strategies
@@ -140,3 +144,67 @@ def test_only_distillation_needs_a_teacher():
 def test_every_strategy_has_a_style_of_its_own():
     styles = [strategy.style for strategy in strategies.STRATEGIES.values()]
     assert len(set(styles)) == len(styles) and len({colour for colour, _, _ in styles}) == len(styles)
+
+
+def hinge(scores, targets, *, margin: float = 1.0):
+    return torch.relu(margin - scores[:, :1] + scores[:, 1:]).mean(1)
+
+
+def positional(scores, targets, margin=1.0):
+    return hinge(scores, targets, margin=margin)
+
+
+def own(loss, source="labels", **fields):
+    return Strategy("own", "contrastive", (Term(loss, source),), **fields)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: own(functools.partial(hinge, margin=2.0)), r"is a partial: give a function.*bind\(function"),
+        (lambda: own(torch.nn.MSELoss(reduction="none")), "MSELoss.*give a function"),
+        (lambda: own("kl"), "'kl' is a str: give a function"),
+        (lambda: own(hinge, columns="rows"), "strategy='own': 'rows' is a str: give a function"),
+        (lambda: bind(functools.partial(hinge), margin=2.0), "is a partial: give a function"),
+        (lambda: own(hinge, "lables"), "source='lables': give one of labels, teacher, own"),
+        (lambda: own(hinge, "own"), "the targets 'own' come from columns"),
+        (lambda: own(losses.kl, "teacher", columns=margins.contrast), "a 'teacher' would not be read"),
+        (lambda: Strategy("own", "contrastive", ()), r"terms=\(\): give a tuple of Terms"),
+        (lambda: Strategy("own", "contrastive", [Term(hinge, "labels")]), "give a tuple of Terms"),
+        (lambda: Strategy("own", "contrastive", (hinge,)), "give a tuple of Terms"),
+        (lambda: Strategy("", "contrastive", (Term(hinge, "labels"),)), "name='': give a name"),
+        (lambda: Term(hinge, "labels", NAN), "weight=nan: give a finite number"),
+        (lambda: Term(hinge, "labels", torch.tensor(0.5)), "weight=tensor.*: give a finite number"),
+        (lambda: own(lambda scores: scores.mean(1)), "strategy='own': TypeError on an example.*scores and targets"),
+        (lambda: own(lambda scores, targets: (scores @ targets).mean(1)), "RuntimeError on an example of two queries"),
+        (lambda: own(lambda scores, targets: scores.mean(1, keepdim=True)), "one finite value per query"),
+        (lambda: own(lambda scores, targets: (scores > targets).sum(1)), "no gradient reaches the scores"),
+        (lambda: own(lambda scores, targets: scores.detach().mean(1)), "no gradient reaches the scores"),
+        (lambda: own(lambda scores, targets: targets.mean(1)), "no gradient reaches the scores"),
+        (lambda: own(lambda scores, targets: scores.sub_(targets).square().mean(1)), "in place: change a copy"),
+        (lambda: own(lambda scores, targets: (scores - targets.neg_()).mean(1)), "in place: change a copy"),
+        (lambda: bind(positional, margin=2.0), "keyword-only parameter 'margin'; it has none; write it after a *"),
+        (lambda: bind(lambda scores, targets, *, k=None: hinge(scores, targets), k=[1]), r"k=\[1\] has the wrong type"),
+    ],
+)
+def test_what_is_no_strategy_is_refused_when_it_is_made(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_scalar_does_not_hide_among_other_terms():
+    scalar = Term(lambda scores, targets: (scores - targets).mean(), "labels")
+    with pytest.raises(ValueError, match="one finite value per query"):
+        Strategy("own", "contrastive", (Term(hinge, "labels"), scalar))
+
+
+def test_a_strategy_may_be_made_where_no_gradients_are_kept():
+    with torch.inference_mode():
+        assert own(bind(hinge, margin=3.0)).name == "own"
+
+
+def test_annotations_of_any_kind_may_be_bound():
+    def loss(scores, targets, *, text: "float" = 1.0, mode: Literal["a", "b"] = "a", parts: tuple[float, ...] = ()):
+        return hinge(scores, targets)
+
+    assert own(bind(loss, text=2.0, mode="b", parts=(1.0,))).terms[0].loss.values[0] == ("mode", "b")

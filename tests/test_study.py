@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import accelerate
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,10 +19,10 @@ from lib import losses, models
 from lib.analysis import significance
 from lib.data import collections
 from lib.machine import provenance, store
-from lib.study import rankers, runs, tables
-from lib.study.experiment import TestSet, vary
+from lib.study import rankers, runs, space, tables
+from lib.study.experiment import TestSet, Untrained, vary
 from lib.training import scoring
-from lib.training.settings import Adapter
+from lib.training.settings import Adapter, GradCache
 from lib.training.strategies import Strategy, Term, bind
 from tests import kit
 
@@ -184,7 +185,7 @@ def test_a_teacher_without_a_scoring_head_is_refused_before_anything_trains(expe
 def test_a_test_set_that_is_not_there_is_refused_before_anything_trains(change, experiment, test_set, monkeypatch):
     monkeypatch.setattr("lib.training.loop.train", lambda *_, **__: pytest.fail("it trained"))
     with pytest.raises(ValueError, match="validation|nowhere"):
-        tables.results([experiment], [test_set, replace(test_set, **change)])
+        tables.complete([experiment], [test_set, replace(test_set, **change)])
 
 
 def test_a_run_whose_loss_is_not_finite_is_not_kept(experiment):
@@ -337,5 +338,89 @@ def test_a_readers_own_loss_and_strategy_are_an_experiment(experiment, test_set)
 def test_a_strategy_whose_loss_is_no_loss_is_refused():
     with pytest.raises(ValueError, match="strategy='mean'.*one finite value per query"):
         Strategy("mean", "contrastive", (Term(lambda scores, targets: (scores - targets).mean(), "labels"),))
-    with pytest.raises(ValueError, match="half_hinge: no parameter 'temperature'; it has margin"):
+    with pytest.raises(ValueError, match="half_hinge: no keyword-only parameter 'temperature'; it has margin"):
         bind(half_hinge, temperature=2.0)
+
+
+def test_an_untrained_bi_encoder_teaches_and_finds_negatives(experiment, test_set):
+    zero_shot = vary(experiment, architecture="dot").before
+    taught = vary(experiment, strategy="margin_mse", teacher=zero_shot)
+    mined = vary(experiment, negatives=zero_shot)
+    assert len({taught.key, vary(taught, teacher=vary(experiment, seed=9)).key, mined.key, experiment.key}) == 4
+    table = tables.results([taught, mined], [test_set])
+    assert set(table["teachers"]) == {0, 1}
+    groups = kit.training_groups(taught)
+    inputs = kit.inputs(kit.model(zero_shot), collections.load(test_set.collection), zero_shot.model.backbone, 48)
+    expected = scoring.score(kit.model(zero_shot), inputs, groups.queries[:, None], groups.documents)
+    np.testing.assert_array_equal(groups.targets["teacher"], expected)
+    assert space.unreferenced() == []
+    wrong = Untrained(replace(zero_shot.model, layers=(0, 7)))
+    with pytest.raises(ValueError, match="layers"):
+        tables.complete([vary(taught, teacher=wrong, seed=1)])
+
+
+def test_equal_runs_are_one_run_however_they_are_written(experiment, test_set):
+    cosine = (("similarity", "cosine"), ("pooling", "cls"))
+    runs_of_one_key = [vary(experiment, architecture="dot", options=order) for order in (cosine, cosine[::-1])]
+    other = vary(runs_of_one_key[0], seed=1)
+    table = tables.results([*runs_of_one_key, other], [test_set, test_set])
+    assert len(table) == 2 * len(table[table["run"] == other.key])
+    pd.testing.assert_series_equal(
+        tables.values([*runs_of_one_key, other], test_set, "RR@10"),
+        tables.values([runs_of_one_key[0], other], test_set, "RR@10"),
+    )
+    with pytest.raises(TypeError, match="'info_nce' in a grid: give Experiments"):
+        tables.complete(["info_nce"])
+
+
+def test_two_test_sets_of_one_collection_are_not_mixed(experiment, test_set):
+    both = [test_set, replace(test_set, depth=5)]
+    for table in (lambda: tables.results([experiment], both), lambda: tables.first_stage(both)):
+        with pytest.raises(ValueError, match="2 test sets of collection .*: a table tells test sets apart"):
+            table()
+    assert list(tables.results([experiment.before], []).columns) == tables.COLUMNS
+
+
+def test_untrained_models_are_kept_apart_and_cost_their_scoring_alone(experiment, test_set):
+    joint, late = (Untrained(vary(experiment, architecture=name).model) for name in ("cat", "dot"))
+    table = tables.results([joint, replace(joint, seed=1), late], [test_set])
+    assert set(significance.per_query(table, "RR@10", test_set.collection)) == {
+        "untrained [architecture=cat]", "untrained [architecture=dot]"
+    }  # fmt: skip
+    assert set(tables.costs(joint, test_set).index) == {"score_pairs_per_second", "score_peak_memory_gib"}
+    for read in (lambda: runs.history(joint), lambda: tables.costs(joint)):
+        with pytest.raises(rankers.NotTrained, match="cat, untrained.*: it has no training"):
+            read()
+
+
+def test_only_strategies_that_share_a_name_get_a_key_as_well(experiment):
+    own = [Strategy("own", "contrastive", (Term(bind(half_hinge, margin=one), "labels"),)) for one in (1.0, 2.0)]
+    names = tables.ranker_names([experiment, *(vary(experiment, strategy=one) for one in own)])
+    assert names[0] == "info_nce" and names[1] != names[2] and all(name.startswith("own [") for name in names[1:])
+
+
+def test_a_loss_computes_in_float32_in_chunks_too(experiment, monkeypatch):
+    monkeypatch.setattr("lib.machine.hardware.precision", lambda: "bf16")
+    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
+
+    def product(scores, targets):
+        values = (scores - scores[:, :1]).square() @ torch.ones(3)
+        return values if values.dtype == torch.float32 else values * torch.nan
+
+    dot = vary(experiment, architecture="dot", strategy=Strategy("product", "contrastive", (Term(product, "labels"),)))
+    assert np.isfinite(kit.history(vary(dot, batching=GradCache(2)))["loss"]).all()
+    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_a_loss_that_changes_what_decides_it_is_not_kept(experiment):
+    scope = {"calls": 0}
+    exec("def loss(scores, targets):\n    global calls\n    calls += 1\n    return (scores - targets).mean(1)", scope)
+    own = vary(experiment, strategy=Strategy("own", "contrastive", (Term(scope["loss"], "labels"),)))
+    with pytest.raises(ValueError, match="own.*what decides it changed while it was trained"):
+        runs.complete([own])
+    assert not [path for path in (store.data_folder() / "runs").glob("*") if store.is_whole(path)]
+
+
+def test_only_what_encodes_documents_alone_has_their_vectors(experiment, test_set):
+    with pytest.raises(ValueError, match="cat, untrained.*no vectors of documents alone"):
+        rankers.document_vectors(experiment.before, collections.load(test_set.collection))

@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 
 def check_whole(settings: object, *names: str, least: int = 1, none: bool = False) -> None:
     """Refuse fields that are no whole numbers of at least `least`; with `none`, None is allowed.
@@ -12,6 +14,7 @@ def check_whole(settings: object, *names: str, least: int = 1, none: bool = Fals
     for name in names:
         value = getattr(settings, name)
         if not (none and value is None) and (type(value) is not int or value < least):
+            _refuse_numpy(name, value)
             raise ValueError(f"{name}={value!r}: give a whole number of at least {least}{' or None' * none}")
 
 
@@ -25,6 +28,7 @@ def check_number(settings: object, *names: str, above: float | None = None, belo
         value = getattr(settings, name)
         sound = type(value) in (int, float) and math.isfinite(value) and value < below
         if not sound or not (value >= 0 if above is None else value > above):
+            _refuse_numpy(name, value)
             low = "of at least 0" if above is None else f"above {above}"
             high = f" and below {below}" if below < math.inf else ""
             raise ValueError(f"{name}={value!r}: give a finite number {low}{high}")
@@ -39,3 +43,15 @@ def check_name(settings: object, *names: str) -> None:
     for name in names:
         if not isinstance(getattr(settings, name), str) or not getattr(settings, name):
             raise ValueError(f"{name}={getattr(settings, name)!r}: give a name")
+
+
+def is_literal(value: object) -> bool:
+    """Whether a value is a number, a text, a truth value, None, or a tuple of these, none of them numpy's."""
+    if type(value) is tuple:
+        return all(map(is_literal, value))
+    return value is None or type(value) in (bool, int, float, str)
+
+
+def _refuse_numpy(name: str, value: object) -> None:
+    if isinstance(value, np.generic):
+        raise ValueError(f"{name}={value!r}: give a number of Python instead of numpy: {name}={value.item()!r}")

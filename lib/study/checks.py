@@ -18,7 +18,10 @@ def check(runs: Iterable[Experiment | Untrained], tests: Iterable[TestSet]) -> N
     """
     runs = list(runs)
     trained = [run for run in runs if isinstance(run, Experiment)]
-    for model, adapter in {(run.model, getattr(run, "training", None) and run.training.adapter) for run in runs}:
+    used = [one for run in trained for one in (*run.teachers, run.data.negatives) if isinstance(one, Untrained)]
+    models_used = {(run.model, run.training.adapter) for run in trained}
+    models_used |= {(run.model, None) for run in [*runs, *used] if isinstance(run, Untrained)}
+    for model, adapter in models_used:
         ranker = models.build(model.architecture, model.backbone, model.layers, 0, **dict(model.options))
         if adapter is not None:
             adapters.attach(ranker, adapter.kind, adapter.size, 0)

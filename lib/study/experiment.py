@@ -5,6 +5,7 @@ that is impossible is refused here; what needs a look at files is refused by `li
 """
 
 import dataclasses
+import reprlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Union
@@ -15,16 +16,16 @@ from lib import models
 from lib.data import collections, first_stage, groups
 from lib.data.collections import Collection
 from lib.machine import store
-from lib.machine.literals import check_name, check_whole
+from lib.machine.literals import check_name, check_whole, is_literal
 from lib.models import adapters, backbone
 from lib.study import identity
 from lib.training import strategies
 from lib.training.settings import Training
 from lib.training.strategies import Strategy
 
-# Whose scores are targets: another run of the kit, a cross-encoder (hub name or folder), a file of scores, or the mean
-# of several of these.
-Teacher = Union["Experiment", str, tuple[Union["Experiment", str], ...]]
+# Whose scores are targets: another run of the kit, an untrained model of it, a cross-encoder (hub name or folder), a
+# file of scores, or the mean of several of these.
+Teacher = Union["Experiment", "Untrained", str]
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,15 @@ class Data:
     collection: str = "pydocs"
     group_count: int = 4000
     docs: int = 4  # documents per group: one positive, the rest hard negatives
-    negatives: "Experiment | None" = None  # a bi-encoder that finds the hard negatives; None: BM25
+    negatives: "Experiment | Untrained | None" = None  # a bi-encoder that finds the hard negatives; None: BM25
 
     def __post_init__(self) -> None:
         check_name(self, "collection")
         check_whole(self, "group_count", "docs")
         if not 2 <= self.docs <= groups.DEPTH:
             raise ValueError(f"docs={self.docs}: a group holds 2 to {groups.DEPTH} documents")
-        if self.negatives is not None and not isinstance(self.negatives, Experiment):
-            raise ValueError(f"negatives={self.negatives!r}: give an Experiment or None")
+        if self.negatives is not None and not isinstance(self.negatives, Experiment | Untrained):
+            raise ValueError(f"negatives={self.negatives!r}: give an Experiment, an Untrained model or None")
         if self.negatives is not None and self.negatives.model.architecture != "dot":
             raise ValueError(f"negatives={describe(self.negatives)!r}: hard negatives come from a bi-encoder (dot)")
 
@@ -69,9 +70,11 @@ class Model:
             raise ValueError(f"layers={layers!r}: give whole numbers from 0 on, such as (0, 2, 4), or None for all")
         if layers is not None and len(set(layers)) < len(layers):
             raise ValueError(f"layers={layers}: a layer appears twice")
-        pairs = isinstance(self.options, tuple) and all(isinstance(p, tuple) and len(p) == 2 for p in self.options)
-        if not pairs or len(dict(self.options)) < len(self.options):
-            raise ValueError(f"options={self.options!r}: give pairs of different names, such as (('dim', 64),)")
+        pairs = is_literal(self.options) and all(isinstance(p, tuple) and len(p) == 2 for p in self.options or ())
+        if not pairs or self.options is None or len(dict(self.options)) < len(self.options):
+            raise ValueError(
+                f"options={self.options!r}: give pairs of different names and literals, such as (('dim', 64),)"
+            )
         models.check(self.architecture, dict(self.options))
 
     @property
@@ -95,6 +98,11 @@ class Untrained:
     model: Model = Model()
     seed: int = 0  # of new weights, such as a cross-encoder's head
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, Model):
+            raise ValueError(f"model={reprlib.repr(self.model)}: give a Model")
+        check_whole(self, "seed", least=0)
+
     @property
     def key(self) -> str:
         """A name for everything that decides its scores: see `lib.study.identity`."""
@@ -110,7 +118,9 @@ class Experiment:
     """
 
     strategy: Strategy | str  # a name of lib.training.strategies stands for its strategy
-    teacher: Teacher | None = None  # whose scores are the targets of a distillation; several: their mean
+    teacher: Teacher | tuple[Teacher, ...] | None = (
+        None  # whose scores are the targets of a distillation; several: their mean
+    )
     start: "Experiment | None" = None  # whose trained weights it starts from; None: the backbone's, with a new head
     data: Data = Data()
     model: Model = Model()
@@ -138,10 +148,11 @@ class Experiment:
     def _check_teacher(self) -> None:
         teachers, name = self.teachers, self.strategy.name
         if self.teacher is not None and not (
-            teachers and all(isinstance(teacher, Experiment | str) and teacher for teacher in teachers)
+            teachers and all(isinstance(teacher, Experiment | Untrained | str) and teacher for teacher in teachers)
         ):
             raise ValueError(
-                f"teacher={self.teacher!r}: give an Experiment, a model, a score file, or a tuple of these"
+                f"teacher={reprlib.repr(self.teacher)}: give an Experiment, an Untrained model, the name of a model, a "
+                "score file, or a tuple of these"
             )
         if self.strategy.needs_teacher and not teachers:
             raise ValueError(f"strategy={name!r} learns from a teacher's scores: give teacher=Experiment(...)")
@@ -153,7 +164,7 @@ class Experiment:
         if batching is not None and architecture != "dot":
             raise ValueError(f"batching={batching}: architecture={architecture!r}; only bi-encoders (dot) have it")
         if batching is not None and self.training.chunk is None and (
-            self.strategy.paradigm != "contrastive" or self.strategy.columns is not None
+            self.strategy.needs_teacher or self.strategy.columns is not None
         ):  # fmt: skip
             raise ValueError(
                 f"batching={batching}: strategy={self.strategy.name!r}; a queue has no teacher's scores and no group "
@@ -173,7 +184,7 @@ class Experiment:
             raise ValueError(f"start={describe(self.start)!r} has a prefix already: give adapter=None")
 
     @property
-    def teachers(self) -> tuple["Experiment | str", ...]:
+    def teachers(self) -> tuple[Teacher, ...]:
         """Whose scores are averaged; empty without a teacher."""
         if self.teacher is None:
             return ()
@@ -240,10 +251,10 @@ def vary(run: Experiment, **changes: object) -> Experiment:
         ValueError: as `Experiment`.
     """
     own = {name: changes.pop(name) for name in [f.name for f in dataclasses.fields(run)] if name in changes}
-    for part, kind in PARTS.items():
+    for part, kind in [(part, kind) for part, kind in PARTS.items() if hasattr(run, part)]:
         inner = {name: changes.pop(name) for name in [f.name for f in dataclasses.fields(kind)] if name in changes}
-        if inner:
-            own[part] = replace(own.get(part, getattr(run, part)), **inner)
+        if inner and isinstance(own.setdefault(part, getattr(run, part)), kind):  # else Experiment refuses it
+            own[part] = replace(own[part], **inner)
     if changes:
         raise TypeError(f"an experiment has no field {', '.join(changes)}; it has {', '.join(dict(fields(run)))}")
     return replace(run, **own)
@@ -277,7 +288,7 @@ def describe(run: Experiment | Untrained) -> str:
     if isinstance(run, Untrained):
         return f"{run.model.architecture}, untrained, {about}"
     source = {0: "", 1: " from a teacher"}.get(len(run.teachers), f" from {len(run.teachers)} teachers")
-    if isinstance(run.teacher, Experiment):
+    if isinstance(run.teacher, Experiment | Untrained):
         source = f" from {run.teacher.model.layer_count} layers"
     text = ", cropped queries" if run.data.collection.startswith("cropped:") else ""
     return f"{run.model.architecture} {run.strategy.name}{source}, {about}{text}"

@@ -1,22 +1,22 @@
 """What decides a number: the one description that a run's, a teacher's scores' and an evaluation's name is a hash of.
 
 Two runs have one name exactly if they have the same settings, inputs of the same content (texts, judgements, weights,
-score files; where these lie does not matter), the same constants and the same precision. The versions of bm25s and of
-the stemmer are in the description, because another version may choose other candidates and negatives. Those of torch,
-transformers and accelerate are not: they compute the same up to rounding, and an upgrade should not retrain a study.
-These are recorded beside each run, and a table that mixes them says so (`lib.machine.provenance`).
+score files; where these lie does not matter), losses of the same content (`lib.study.functions`), the same constants
+and the same precision. The versions of bm25s and of the stemmer are in the description, because another version may
+choose other candidates and negatives. Those of torch, transformers and accelerate are not: they compute the same up to
+rounding, and an upgrade should not retrain a study. These are recorded beside each run, and a table that mixes them
+says so (`lib.machine.provenance`).
 """
 
 import dataclasses
 import importlib
-import inspect
-from collections.abc import Callable
 
 from lib.analysis import measures
 from lib.data import collections, first_stage, score_files
 from lib.machine import hardware
 from lib.models import backbone
-from lib.training import strategies
+from lib.study.functions import of_function
+from lib.training.strategies import Strategy
 
 RECIPE = 4  # raise it when a change of the code, and of nothing described here, changes a run's numbers
 
@@ -46,10 +46,10 @@ def of_untrained(model: object) -> dict[str, object]:
     return {**_common(), "seed": model.seed, "model": _of_model(model.model)}
 
 
-def of_strategy(strategy: strategies.Strategy) -> dict[str, object]:
+def of_strategy(strategy: Strategy) -> dict[str, object]:
     """Its terms and columns with every parameter, whatever the strategy is called."""
-    terms = [[_of_function(term.loss), term.source, term.weight] for term in strategy.terms]
-    return {"terms": terms, "columns": strategy.columns and _of_function(strategy.columns)}
+    terms = [[of_function(term.loss), term.source, term.weight] for term in strategy.terms]
+    return {"terms": terms, "columns": strategy.columns and of_function(strategy.columns)}
 
 
 def of_teacher(teacher: object) -> dict[str, object]:
@@ -93,19 +93,3 @@ def _of_model(model: object) -> dict[str, object]:
 
 def _of_part(part: object) -> dict[str, object] | None:
     return part and {"kind": type(part).__name__, **dataclasses.asdict(part)}
-
-
-def _of_function(function: Callable) -> list[object]:
-    """A function's name and keyword parameters, given or default; of one from outside the kit its source as well."""
-    inner = getattr(function, "function", function)
-    named = [f"{inner.__module__}.{inner.__qualname__}", strategies.parameters(function)]
-    return named if inner.__module__.startswith("lib.") else [*named, _source(inner)]
-
-
-def _source(function: Callable) -> str:
-    """What a function of the reader's own computes: its source, or where there is none its compiled code."""
-    try:
-        return inspect.getsource(inspect.unwrap(function))
-    except (OSError, TypeError):
-        code = function.__code__
-        return f"{code.co_code.hex()} {code.co_consts!r} {code.co_names!r}"

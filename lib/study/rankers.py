@@ -24,12 +24,19 @@ def folder(run: Experiment) -> Path:
     """The folder of a trained run.
 
     Raises:
-        NotTrained: it is not in the store.
+        NotTrained: it is not in the store, or it is an untrained model.
     """
+    if isinstance(run, Untrained):
+        raise NotTrained(f"{describe(run)}: it has no training, so no history and no costs of one; give an Experiment")
     place = store.data_folder() / "runs" / run.key
     if not store.is_whole(place):
         raise NotTrained(f"{describe(run)} is not trained yet: call lib.study.runs.complete([run]) first")
     return store.keep("runs", run.key, lambda _: None)
+
+
+def made_from(run: Experiment | Untrained | str) -> list[str]:
+    """What the store keeps of a model, as `lib.machine.store.keep` takes it: the folder of a run, nothing of others."""
+    return [f"runs/{run.key}"] if isinstance(run, Experiment) else []
 
 
 def ranker(run: Experiment | Untrained) -> Ranker:
@@ -85,18 +92,24 @@ def inputs(reader: Ranker, collection: Collection, model: Model) -> tokens.PairT
     )  # fmt: skip
 
 
-def document_vectors(run: Experiment, collection: Collection, names: Sequence[str] | None = None) -> VectorStore:
+def document_vectors(
+    run: Experiment | Untrained, collection: Collection, names: Sequence[str] | None = None
+) -> VectorStore:
     """The vectors of a collection's documents (`names`; None: all) by a run's model, encoded once and kept."""
 
     def encode(into: Path) -> None:
-        encoder: LateRanker = ranker(run)
+        encoder = ranker(run)
+        if not isinstance(encoder, LateRanker):
+            raise ValueError(
+                f"{describe(run)}: it has no vectors of documents alone; give architecture='dot' or another"
+            )
         chosen = None if names is None else np.asarray(names)
         identity = Identity(run.key, collection.fingerprint)
         scoring.encode(encoder, inputs(encoder, collection, run.model), into, identity, names=chosen)
 
     listed = None if names is None else [str(name) for name in names]
     name = store.key(run.key, collection.fingerprint, hardware.precision(), listed)
-    return VectorStore(store.keep("vectors", name, encode, of=[f"runs/{run.key}"]))
+    return VectorStore(store.keep("vectors", name, encode, of=made_from(run)))
 
 
 def export(run: Experiment, place: Path | str) -> Path:

@@ -6,6 +6,7 @@ read.
 """
 
 import json
+import reprlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -28,9 +29,9 @@ def complete(grid: Iterable[Experiment | Untrained], tests: Iterable[TestSet] = 
     Raises:
         ValueError: a run or a test set asks for what does not exist; nothing is trained then (`lib.study.checks`).
     """
-    grid = list(dict.fromkeys(grid))
+    grid = distinct(grid)
     trained = [run for run in grid if isinstance(run, Experiment)]
-    needed = dict.fromkeys(ancestor for run in trained for ancestor in lineage(run))
+    needed = distinct(ancestor for run in trained for ancestor in lineage(run))
     missing = [run for run in needed if not store.is_whole(store.data_folder() / "runs" / run.key)]
     checks.check([*missing, *(run for run in grid if isinstance(run, Untrained))], tests)
     one_by_one(missing, "training", describe, _work, _keep)
@@ -52,6 +53,20 @@ def costs(run: Experiment) -> pd.DataFrame:
         NotTrained: the run is not in the store.
     """
     return pd.read_parquet(rankers.folder(run) / "costs.parquet")
+
+
+def distinct(grid: Iterable[Experiment | Untrained]) -> list[Experiment | Untrained]:
+    """The runs of a grid, each once: those of one key are one run, however they are written.
+
+    Raises:
+        TypeError: something else is in the grid.
+    """
+    runs: dict[str, Experiment | Untrained] = {}
+    for run in grid:
+        if not isinstance(run, Experiment | Untrained):
+            raise TypeError(f"{reprlib.repr(run)} in a grid: give Experiments and Untrained models")
+        runs.setdefault(run.key, run)
+    return list(runs.values())
 
 
 def one_by_one(items: list, what: str, name: Callable, work: Callable, do: Callable) -> None:
@@ -94,6 +109,7 @@ def _keep(run: Experiment) -> None:
 
 def _train(run: Experiment, folder: Path | None) -> None:
     """Train one run and write it; without a folder (all processes of a launch but the main one) only train it."""
+    key = run.key
     groups = targets.training_groups(run)
     ranker = rankers.at_start(run)
     ranker.set_attention(hardware.attention(training=True))
@@ -108,6 +124,11 @@ def _train(run: Experiment, folder: Path | None) -> None:
         adapters.finish(ranker)
     if folder is None:
         return
+    if run.key != key:
+        raise ValueError(
+            f"{describe(run)}: what decides it changed while it was trained, so it is not kept: let a loss change none "
+            "of the values that it uses, and edit no text, model or score file meanwhile"
+        )
     measured = {
         "train_seconds": meter.seconds, "train_pairs_per_second": steps["documents"].sum() / meter.seconds,
         "peak_memory_gib": meter.peak_memory_gib, "energy_joules": meter.energy_joules, "parameters": parameters,

@@ -6,6 +6,7 @@ Scores on a test set are a folder, named by a hash of the run and of the test se
 `results` compute; the other functions read.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def complete(grid: Iterable[Experiment | Untrained], tests: Iterable[TestSet] = 
     Raises:
         ValueError: a run or a test set asks for what does not exist; nothing is trained then (`lib.study.checks`).
     """
-    grid, tests = list(dict.fromkeys(grid)), list(tests)
+    grid, tests = runs.distinct(grid), list(dict.fromkeys(tests))
     runs.complete(grid, tests)
     missing = [(run, test) for run in grid for test in tests if not store.is_whole(_place(run, test))]
     runs.one_by_one(
@@ -49,17 +50,17 @@ def results(grid: Iterable[Experiment | Untrained], tests: Iterable[TestSet]) ->
     training have an empty collection too. Warns if runs were computed under different conditions.
 
     Raises:
-        ValueError: as `complete`.
+        ValueError: as `complete`; or two of the test sets share a collection, by which the table tells them apart.
     """
-    grid, tests = list(dict.fromkeys(grid)), list(tests)
+    grid, tests = runs.distinct(grid), _of_different_collections(tests)
     complete(grid, tests)
     tables = []
     for run, ranker in zip(grid, ranker_names(grid), strict=True):
-        parts = [runs.costs(run)] if isinstance(run, Experiment) else []
+        parts = [*_training_costs(run), *(_values(run, test) for test in tests)]
         about = {"run": run.key, "ranker": ranker, "architecture": run.model.architecture, "seed": run.seed,
                  "layers": run.model.layer_count, **_taught(run)}  # fmt: skip
-        tables.append(pd.concat([*parts, *(_values(run, test) for test in tests)]).assign(**about))
-    table = pd.concat(tables, ignore_index=True)[COLUMNS]
+        tables += [part.assign(**about) for part in parts]
+    table = _joined(tables)
     warn_if_mixed(table)
     return table
 
@@ -85,14 +86,14 @@ def scores(run: Experiment | Untrained, test: TestSet) -> pd.DataFrame:
     return pd.read_parquet(_folder(run, test) / "scores.parquet")
 
 
-def values(grid: Experiment | Untrained | Iterable[Experiment], test: TestSet, measure: str) -> pd.Series:
+def values(grid: Experiment | Untrained | Iterable[Experiment | Untrained], test: TestSet, measure: str) -> pd.Series:
     """One measure of a run by query, or the mean of several runs that differ in the seed.
 
     Raises:
         ValueError: the runs differ in more than the seed, or there is no such measure.
         NotTrained: a run was not trained, or not scored on this test set.
     """
-    grid = [grid] if isinstance(grid, Experiment | Untrained) else list(grid)
+    grid = runs.distinct([grid] if isinstance(grid, Experiment | Untrained) else grid)
     if len({_configuration(run) for run in grid}) != 1:
         raise ValueError(
             "a mean is taken over runs that differ in nothing but the seed, and these differ in more: "
@@ -103,13 +104,17 @@ def values(grid: Experiment | Untrained | Iterable[Experiment], test: TestSet, m
     return table[table["measure"] == name].groupby("query", sort=False)["value"].mean()
 
 
-def costs(run: Experiment, *tests: TestSet) -> pd.Series:
+def costs(run: Experiment | Untrained, *tests: TestSet) -> pd.Series:
     """What a run and its scoring of test sets cost, by measure with its unit: train_seconds, peak_memory_gib, ...
 
+    Of an untrained model it is the scoring alone.
+
     Raises:
-        NotTrained: the run was not trained, or not scored on one of the test sets.
+        NotTrained: the run was not trained, or not scored on one of the test sets; or nothing was asked of an untrained
+            model.
     """
-    table = pd.concat([runs.costs(run), *(_values(run, test) for test in tests)])
+    parts = [*_training_costs(run), *(_values(run, test) for test in tests)]
+    table = pd.concat(parts or [runs.costs(run)])
     return table[(table["query"] == "") & (table["text"] == "")].set_index("measure")["value"]
 
 
@@ -126,10 +131,14 @@ def ranker_names(grid: Sequence[Experiment | Untrained]) -> list[str]:
         known = list(settings.values())
         differing = [name for name in known[0] if len({one.get(name) for one in known}) > 1]
         for configuration, own in settings.items():
-            differences = ", ".join(f"{name}={own[name]}" for name in differing)
+            differences = ", ".join(f"{name}={own.get(name)}" for name in differing)
             names[configuration] = f"{strategy} [{differences}]" if differences else strategy
-    if len(set(names.values())) < len(names):  # equal literals over inputs that changed in between
-        names = {configuration: f"{name} [{configuration}]" for configuration, name in names.items()}
+    # Equal literals over inputs that changed in between, or losses of other content under one name.
+    shared = Counter(names.values())
+    names = {
+        configuration: name if shared[name] == 1 else f"{name} [{configuration}]"
+        for configuration, name in names.items()
+    }
     return [names[_configuration(run)] for run in grid]
 
 
@@ -137,12 +146,32 @@ def _settings(run: Experiment | Untrained) -> dict[str, str]:
     """Field -> its value as text; another run, whose text may hide a difference, with its key; no seed."""
 
     def text(value: object) -> str:
-        if isinstance(value, Experiment):
+        if isinstance(value, Experiment | Untrained):
             return f"{describe(value)} ({value.key[:6]})"
-        return " and ".join(text(one) for one in value) if isinstance(value, tuple) else str(value)
+        runs_of_several = isinstance(value, tuple) and any(isinstance(one, Experiment | Untrained) for one in value)
+        return " and ".join(text(one) for one in value) if runs_of_several else str(value)
 
     same_seed = with_seed(run, 0) if isinstance(run, Experiment) else run
     return {name: text(value) for name, value in fields(same_seed) if name not in ("seed", "strategy")}
+
+
+def _training_costs(run: Experiment | Untrained) -> list[pd.DataFrame]:
+    return [runs.costs(run)] if isinstance(run, Experiment) else []
+
+
+def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(tables, ignore_index=True)[COLUMNS] if tables else pd.DataFrame(columns=COLUMNS)
+
+
+def _of_different_collections(tests: Iterable[TestSet]) -> list[TestSet]:
+    tests = list(dict.fromkeys(tests))
+    for name, count in Counter(test.collection for test in tests).items():
+        if count > 1:
+            raise ValueError(
+                f"{count} test sets of collection {name!r}: a table tells test sets apart by their collection, so call "
+                "once for each of these"
+            )
+    return tests
 
 
 def _configuration(run: Experiment | Untrained) -> str:
@@ -159,16 +188,16 @@ def _taught(run: Experiment | Untrained) -> dict[str, object]:
 
 def _ranked_by(column: str, tests: Iterable[TestSet], *, strategy: str, paradigm: str) -> pd.DataFrame:
     """The table of ranking the candidates by one of their columns, without a model."""
-    tables = []
-    for test in tests:
-        collection, queries, ranking = test.candidates()
-        table = measures.measure(ranking.rename(columns={column: "score"}), collection, test.split, queries)
-        tables.append(table.assign(collection=test.collection))
     about = {
         "run": strategy, "ranker": strategy, "configuration": strategy, "architecture": "", "strategy": strategy,
         "paradigm": paradigm, "teachers": 0, "layers": 0, "seed": 0, "text": "",
     }  # fmt: skip
-    return pd.concat(tables, ignore_index=True).assign(**about)[COLUMNS]
+    tables = []
+    for test in _of_different_collections(tests):
+        collection, queries, ranking = test.candidates()
+        table = measures.measure(ranking.rename(columns={column: "score"}), collection, test.split, queries)
+        tables.append(table.assign(collection=test.collection, **about))
+    return _joined(tables)
 
 
 def _place(run: Experiment | Untrained, test: TestSet) -> Path:
@@ -176,8 +205,8 @@ def _place(run: Experiment | Untrained, test: TestSet) -> Path:
 
 
 def _keep(run: Experiment | Untrained, test: TestSet) -> Path:
-    of = [f"runs/{run.key}"] if isinstance(run, Experiment) else []
-    return store.keep("evaluations", _place(run, test).name, lambda folder: _evaluate(run, test, folder), of=of)
+    name = _place(run, test).name
+    return store.keep("evaluations", name, lambda into: _evaluate(run, test, into), of=rankers.made_from(run))
 
 
 def _evaluate(run: Experiment | Untrained, test: TestSet, folder: Path) -> None:

@@ -15,7 +15,7 @@ from lib.models import backbone
 from lib.models.vectors import Identity
 from lib.search import nearest
 from lib.study import identity, rankers
-from lib.study.experiment import Experiment, Model
+from lib.study.experiment import Experiment, Model, Teacher, Untrained
 from lib.training import scoring
 from lib.training.strategies import TEACHER
 
@@ -39,7 +39,9 @@ def training_groups(run: Experiment) -> Groups:
     return built
 
 
-def nearest_documents(run: Experiment, collection: Collection, queries: list[str], depth: int) -> pd.DataFrame:
+def nearest_documents(
+    run: Experiment | Untrained, collection: Collection, queries: list[str], depth: int
+) -> pd.DataFrame:
     """What a bi-encoder finds in the whole collection, by exact search: columns query, document, score."""
 
     def search(into: Path) -> None:
@@ -51,27 +53,26 @@ def nearest_documents(run: Experiment, collection: Collection, queries: list[str
         measures.as_run(queries, stored.names, rows, scores).to_parquet(into / "run.parquet")
 
     name = store.key(run.key, collection.fingerprint, queries, depth)
-    return pd.read_parquet(store.keep("first_stage", name, search, of=[f"runs/{run.key}"]) / "run.parquet")
+    return pd.read_parquet(store.keep("first_stage", name, search, of=rankers.made_from(run)) / "run.parquet")
 
 
-def teacher_scores(
-    teacher: Experiment | str, pairs: Groups, collection: Collection, max_length: int = 512
-) -> np.ndarray:
+def teacher_scores(teacher: Teacher, pairs: Groups, collection: Collection, max_length: int = 512) -> np.ndarray:
     """A teacher's raw scores of groups, (groups, docs) float32: computed once, then read.
 
-    A run of the kit, a cross-encoder (hub name or folder; pairs of `max_length` tokens), or a file of scores by ids.
+    A run of the kit, an untrained model, a cross-encoder (hub name or folder; pairs of `max_length` tokens), or a file
+    of scores by ids.
 
     Raises:
         NotTrained: the teacher is a run that is not in the store.
         ScoreFileError: the file lacks a pair, or is malformed.
     """
     name = store.key(identity.of_teacher_scores(teacher, collection.fingerprint, pairs.key, max_length))
-    of = [] if isinstance(teacher, str) else [f"runs/{teacher.key}"]
+    of = rankers.made_from(teacher)
     place = store.keep("teacher_scores", name, lambda into: _score(teacher, pairs, collection, max_length, into), of=of)
     return np.load(place / "scores.npy")
 
 
-def _score(teacher: Experiment | str, pairs: Groups, collection: Collection, max_length: int, into: Path) -> None:
+def _score(teacher: Teacher, pairs: Groups, collection: Collection, max_length: int, into: Path) -> None:
     if isinstance(teacher, str) and score_files.is_file_name(teacher):
         scores = score_files.scores_of(teacher, pairs.queries, pairs.documents)
     else:

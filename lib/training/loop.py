@@ -145,7 +145,8 @@ def _in_chunks(
 
     def loss(queries: torch.Tensor, documents: torch.Tensor) -> torch.Tensor:
         matrices.append(strategy.matrix(lambda *_: compare(queries, documents), **batch))
-        return strategy.loss(*matrices[0][:2]).mean()
+        with torch.autocast(queries.device.type, enabled=False):  # as without chunks: a loss is no part of the model
+            return strategy.loss(*matrices[0][:2]).mean()
 
     return cached_backward(lambda part: model.vectors(part, docs), parts, loss, backward), matrices[0]
 

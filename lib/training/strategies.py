@@ -8,7 +8,8 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, get_args
+from types import FunctionType, UnionType
+from typing import NamedTuple, Union, get_args, get_origin
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from lib import losses
 from lib.data.groups import LABELS
 from lib.losses import margins
 from lib.losses.margins import Similarities
+from lib.machine.literals import check_name, is_literal
 
 TEACHER = "teacher"
 OWN = "own"  # margins that the model's own document similarities ask for
@@ -42,7 +44,7 @@ def bind(function: Callable, **values: object) -> Callable:
     Raises:
         ValueError: it has no such parameter, or a value is of another type or impossible.
     """
-    inner = getattr(function, "function", function)
+    inner = _inner(function)
     for name, value in values.items():
         _check_value(inner, name, value)
     bound = {**dict(getattr(function, "values", ())), **values}
@@ -51,11 +53,22 @@ def bind(function: Callable, **values: object) -> Callable:
 
 def parameters(function: Callable) -> dict[str, object]:
     """The keyword-only parameters of a loss or of a function of similarities: name -> value."""
-    inner = getattr(function, "function", function)
-    own = {
-        name: one.default for name, one in inspect.signature(inner).parameters.items() if one.kind is one.KEYWORD_ONLY
-    }
+    signature = inspect.signature(_inner(function)).parameters
+    own = {name: one.default for name, one in signature.items() if one.kind is one.KEYWORD_ONLY}
     return own | dict(getattr(function, "values", ()))
+
+
+def _inner(function: Callable) -> FunctionType:
+    """A function without its bound values.
+
+    Other callables are refused (ValueError): the kit could not compare their content.
+    """
+    inner = function.function if isinstance(function, Bound) else function
+    if not isinstance(inner, FunctionType):
+        raise ValueError(
+            f"{inner!r} is a {type(inner).__name__}: give a function, written with def, or bind(function, name=value)"
+        )
+    return inner
 
 
 @dataclass(frozen=True)
@@ -65,6 +78,13 @@ class Term:
     loss: Callable[[Tensor, Tensor], Tensor]
     source: str  # LABELS, TEACHER or OWN
     weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        _inner(self.loss)
+        if self.source not in (LABELS, TEACHER, OWN):
+            raise ValueError(f"source={self.source!r}: give one of {LABELS}, {TEACHER}, {OWN}")
+        if type(self.weight) not in (int, float) or not math.isfinite(self.weight):
+            raise ValueError(f"weight={self.weight!r}: give a finite number")
 
 
 class Matrix(NamedTuple):
@@ -80,7 +100,8 @@ class Strategy:
     """What a run minimises: the weighted sum of its terms.
 
     Raises:
-        ValueError: a loss does not give one finite value per query on a small example.
+        ValueError: it has no terms, its targets would not be read, or on a small example a loss fails, gives no finite
+            value per query, gives no gradient, or changes what it is given.
     """
 
     name: str
@@ -92,22 +113,48 @@ class Strategy:
     style: tuple[str, str, str] = field(default=("#444444", ".", "-"), compare=False)  # colour, marker, dash in figures
 
     def __post_init__(self) -> None:
-        scores = torch.tensor([[2.0, 1.0, -1.0], [0.5, 1.0, 0.0]])
-        targets = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
+        check_name(self, "name", "paradigm")
+        if type(self.terms) is not tuple or not self.terms or not all(isinstance(one, Term) for one in self.terms):
+            raise ValueError(
+                f"strategy={self.name!r}: terms={self.terms!r}: give a tuple of Terms, such as (Term(...),)"
+            )
+        sources = {term.source for term in self.terms}
+        if self.columns is None and OWN in sources:
+            raise ValueError(f"strategy={self.name!r}: the targets {OWN!r} come from columns: give columns=...")
+        if self.columns is not None and TEACHER in sources:
+            raise ValueError(f"strategy={self.name!r}: the targets come from columns; a {TEACHER!r} would not be read")
         try:
-            if self.columns is not None:
-                similarities = torch.tensor([[[0.9, 0.5, 0.1], [0.3, 0.2, 0.0]], [[0.1, 0.4, 0.2], [0.6, 0.7, 0.1]]])
-                scores, targets = self.columns(Similarities(similarities, similarities))
-            loss = self.loss(scores, {term.source: targets for term in self.terms})
+            with torch.inference_mode(False), torch.enable_grad():
+                self._try()
         except ValueError as error:
             raise ValueError(f"strategy={self.name!r}: {error}") from error
-        except OverflowError:
-            loss = torch.full((2,), torch.inf)
-        if getattr(loss, "shape", None) != (2,) or not loss.isfinite().all():
+        except Exception as error:
             raise ValueError(
-                f"strategy={self.name!r}: on an example of two queries the loss is {loss}; it must be one finite value "
-                "per query, so average over documents only and give less extreme parameters"
-            )
+                f"strategy={self.name!r}: {type(error).__name__} on an example of two queries: {error}; a loss takes "
+                "scores and targets, and must be one finite value per query"
+            ) from error
+
+    def _try(self) -> None:
+        """Compute every term on an example of two queries."""
+        # Its scores are no leaf of the graph, as in training: else torch refuses what changes them in place.
+        scores = torch.tensor([[2.0, 1.0, -1.0], [0.5, 1.0, 0.0]], requires_grad=True).clone()
+        targets = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
+        if self.columns is not None:
+            _inner(self.columns)
+            cosines = [[[0.9, 0.5, 0.1], [0.3, 0.2, 0.0]], [[0.1, 0.4, 0.2], [0.6, 0.7, 0.1]]]
+            scores, targets = self.columns(Similarities(*torch.tensor([cosines, cosines], requires_grad=True)))
+        before = scores.detach().clone(), targets.detach().clone()
+        for term in self.terms:
+            loss = term.weight * term.loss(scores, targets)
+            if not isinstance(loss, Tensor) or loss.shape != (2,) or not loss.isfinite().all():
+                raise ValueError(
+                    f"on an example of two queries the loss is {loss}; it must be one finite value per query, so "
+                    "average over documents only and give less extreme parameters"
+                )
+            if not loss.requires_grad:
+                raise ValueError("no gradient reaches the scores: compute the loss from them with torch")
+            if not (scores.equal(before[0]) and targets.equal(before[1])):
+                raise ValueError("a loss changes its scores or targets in place: change a copy")
 
     @property
     def needs_teacher(self) -> bool:
@@ -173,15 +220,20 @@ _LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
 }
 
 
-def _check_value(function: Callable, name: str, value: object) -> None:
+def _check_value(function: FunctionType, name: str, value: object) -> None:
+    signature = inspect.signature(function).parameters
     if name not in parameters(function):
         known = ", ".join(sorted(parameters(function))) or "none"
-        raise ValueError(f"{function.__name__}: no parameter {name!r}; it has {known}")
-    annotation = inspect.signature(function).parameters[name].annotation
-    types = get_args(annotation) or (annotation,)
+        place = "; write it after a * in the definition" if name in signature else ""
+        raise ValueError(f"{function.__name__}: no keyword-only parameter {name!r}; it has {known}{place}")
+    annotation = signature[name].annotation
+    types = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     fits = type(value) in types or (type(value) is int and float in types)
-    if annotation is not inspect.Parameter.empty and not fits:
-        names = " or ".join(one.__name__ for one in types)
+    checkable = annotation is not inspect.Parameter.empty and all(type(one) is type for one in types)
+    if (checkable and not fits) or not (is_literal(value) or isinstance(value, FunctionType | Bound)):
+        names = (
+            " or ".join(one.__name__ for one in types) if checkable else "a number, a text, None or a tuple of these"
+        )
         raise ValueError(f"{function.__name__}: {name}={value!r} has the wrong type; give {names}")
     possible, description = _LIMITS.get(name, (lambda _: True, "a finite number"))
     if type(value) in (int, float) and not (math.isfinite(value) and possible(value)):

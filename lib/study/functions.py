@@ -1,0 +1,111 @@
+"""What a function computes, as content to hash: a package's by its name, a reader's own by all that it consists of.
+
+The source of a reader's own loss is not enough. Two lambdas on one line share it; a file may have been edited since its
+import; and the values of closures, defaults and globals, and other functions of the notebook, are not in it. So its
+compiled code counts, with everything that the code uses. Another minor version of Python compiles to other code, and
+then a run with such a loss is another run.
+"""
+
+import dis
+import functools
+import math
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
+
+from lib.machine import digest
+from lib.training.strategies import Bound, parameters
+
+
+def of_function(function: Callable, inside: tuple[Callable, ...] = ()) -> list[object]:
+    """A function, or one with bound values, as JSON-like content that is equal in every process.
+
+    `inside`: the functions of whose description this is a part; one that calls itself is described once.
+
+    Raises:
+        ValueError: it uses a value whose content cannot be compared, such as a tensor; the message names it.
+    """
+    inner = function.function if isinstance(function, Bound) else function
+    if inner in inside:
+        return ["calls", inside.index(inner)]
+    inside = (*inside, inner)
+    given = {name: _of_value(value, name, inside) for name, value in parameters(function).items()}
+    if _is_of_a_package(inner):
+        return [f"{inner.__module__}.{inner.__qualname__}", given]
+    used = [[name, _of_value(value, name, inside)] for name, value in _used(inner)]
+    return [_of_code(inner.__code__), used, given]
+
+
+def _used(function: FunctionType) -> Iterator[tuple[str, object]]:
+    """(name, value) of what a function has from outside: closure, defaults, globals."""
+    code = function.__code__
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        yield name, cell.cell_contents
+    yield "a default", function.__defaults__
+    given = parameters(function)  # a decorator's function may have more of its own
+    yield from ((name, value) for name, value in (function.__kwdefaults__ or {}).items() if name not in given)
+    names = sorted(_global_names(code) & function.__globals__.keys())
+    yield from ((name, function.__globals__[name]) for name in names)
+
+
+def _global_names(code: CodeType) -> set[str]:
+    names = {one.argval for one in dis.get_instructions(code) if one.opname == "LOAD_GLOBAL"}
+    return names.union(*(_global_names(one) for one in code.co_consts if isinstance(one, CodeType)))
+
+
+def _of_code(code: CodeType) -> list[object]:
+    """Compiled code without its place: no file, no line, no address."""
+    constants = [_of_code(one) if isinstance(one, CodeType) else _constant(one) for one in code.co_consts]
+    return [code.co_code.hex(), list(code.co_names), constants]
+
+
+def _constant(value: object) -> str:
+    return repr(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)
+
+
+def _of_value(value: object, name: str, inside: tuple[Callable, ...]) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_of_value(one, name, inside) for one in value]
+    if isinstance(value, set | frozenset):
+        return sorted((_of_value(one, name, inside) for one in value), key=repr)
+    if isinstance(value, dict):
+        return [[_of_value(one, name, inside) for one in item] for item in value.items()]
+    if isinstance(value, ModuleType) and (_is_installed(value) or getattr(value, "__file__", None)):
+        return [value.__name__, None if _is_installed(value) else _of_module(Path(value.__file__))]
+    if isinstance(value, BuiltinFunctionType) or (isinstance(value, type) and _is_of_a_package(value)):
+        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, FunctionType | Bound):
+        return of_function(value, inside)
+    if isinstance(value, functools.partial):
+        return [_of_value(part, name, inside) for part in (value.func, value.args, value.keywords)]
+    raise ValueError(
+        f"{inside[0].__qualname__}: it uses {name}={value!r}, a {type(value).__name__}, by whose content runs cannot "
+        "be told apart: use numbers, texts, tuples of these, or functions"
+    )
+
+
+def _is_of_a_package(value: FunctionType | type) -> bool:
+    """Whether the kit or an installed package has exactly this under its name, so that the name says what it is."""
+    module = sys.modules.get(value.__module__)
+    found = module
+    for part in value.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is value and _is_installed(module)
+
+
+def _is_installed(module: ModuleType) -> bool:
+    """Whether a module is the kit's, an installed package's or the standard library's."""
+    top = module.__name__.partition(".")[0]
+    file = getattr(module, "__file__", None) or getattr(sys.modules.get(top), "__file__", None) or ""
+    installed = {"site-packages", "dist-packages"} & set(Path(file).parts)
+    return bool(installed) or top in {"lib", *sys.stdlib_module_names}
+
+
+def _of_module(file: Path) -> str:
+    """The content of a reader's module, or of all modules of a package; what these import does not count."""
+    return digest.of_files(file.parent, file.parent.rglob("*.py") if file.name == "__init__.py" else [file])
