@@ -118,9 +118,7 @@ class Experiment:
     """
 
     strategy: Strategy | str  # a name of lib.training.strategies stands for its strategy
-    teacher: Teacher | tuple[Teacher, ...] | None = (
-        None  # whose scores are the targets of a distillation; several: their mean
-    )
+    teacher: Teacher | tuple[Teacher, ...] | None = None  # whose scores are a distillation's targets, or their mean
     start: "Experiment | None" = None  # whose trained weights it starts from; None: the backbone's, with a new head
     data: Data = Data()
     model: Model = Model()
