@@ -24,7 +24,7 @@ from lib import models
 from lib.data import collections, groups
 from lib.data.groups import Groups
 from lib.machine import hardware, provenance, store
-from lib.models import backbone, cross_encoder
+from lib.models import backbone
 from lib.models.tokens import PairTokens
 from lib.study import rankers
 from lib.study.experiment import Model
@@ -69,7 +69,7 @@ class Material:
 def material(folder: Path, size: Size) -> Material:
     collection = collections.load("pydocs")
     made = groups.build(collection, count=size.groups, docs=size.docs)
-    ranker = cross_encoder.build(backbone.MINILM, size.layers, 0)
+    ranker = models.build("cat", backbone.MINILM, size.layers, 0)
     ranker.save(folder, backbone.tokenizer(backbone.MINILM), size.max_length)
     texts = [
         (collection.queries[query], collection.documents[document])

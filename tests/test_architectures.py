@@ -7,7 +7,7 @@ import transformers
 
 from lib import models
 from lib.models import backbone, colbert, ranker, tk, tokens
-from lib.models.vectors import Identity, Vectors, VectorStore
+from lib.models.vectors import Vectors
 from lib.training import scoring
 from tests import kit
 from tests.conftest import padded, same_weights
@@ -59,11 +59,11 @@ def test_stored_documents_score_as_joint_ones(architecture, options, tiny_backbo
     model = build(architecture, options, tiny_backbone)
     layout = kit.inputs(model, found, tiny_backbone, 32)
     queries, documents = pairs(found)
-    scoring.encode(model, layout, tmp_path, Identity("model", "collection"))
+    store = kit.encoded(model, layout, found, tmp_path)
     rows = layout.documents.rows(documents.ravel()).reshape(documents.shape)
     with torch.no_grad():
         joint = model(layout.batch(layout.queries.rows(queries), rows), documents.shape[1])
-    stored = scoring.score_stored(model, layout, VectorStore(tmp_path), queries, documents)
+    stored = scoring.score_stored(model, layout, store, queries, documents)
     np.testing.assert_allclose(joint, stored, atol=1e-4)
 
 

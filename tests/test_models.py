@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from lib import models
 from lib.data import collections
-from lib.models import backbone, cross_encoder, tokens
+from lib.models import backbone, tokens
 from lib.training import scoring
 
 
@@ -59,7 +60,7 @@ def test_a_pattern_without_types_follows_the_tokenizer():
 
 def test_scores_do_not_depend_on_the_batch(pairs, tiny_backbone, float32):
     made, found, _ = pairs
-    ranker = cross_encoder.build(tiny_backbone, None, seed=0)
+    ranker = models.build("cat", tiny_backbone, None, seed=0)
     asked = np.array(list(found.queries))[:, None]
     documents = np.array([list(found.documents)[:5]] * len(asked))
     whole = scoring.score(ranker, made, asked, documents)
@@ -70,7 +71,7 @@ def test_scores_do_not_depend_on_the_batch(pairs, tiny_backbone, float32):
 
 def test_columns_are_the_documents_of_a_query(pairs, tiny_backbone):
     made, _, _ = pairs
-    ranker = cross_encoder.build(tiny_backbone, None, seed=0).eval()
+    ranker = models.build("cat", tiny_backbone, None, seed=0).eval()
     batch = made.batch(np.array([0, 1]), np.array([[0, 1], [0, 1]]))
     with torch.no_grad():
         torch.testing.assert_close(ranker(batch, 2), ranker(batch, 1).view(2, 2))
@@ -78,7 +79,7 @@ def test_columns_are_the_documents_of_a_query(pairs, tiny_backbone):
 
 def test_a_seed_decides_the_head_and_nothing_else(tiny_backbone):
     state = torch.random.get_rng_state()
-    first, same, other = (cross_encoder.build(tiny_backbone, None, seed).state_dict() for seed in (0, 0, 1))
+    first, same, other = (models.build("cat", tiny_backbone, None, seed).state_dict() for seed in (0, 0, 1))
     assert torch.equal(state, torch.random.get_rng_state())
     assert all(torch.equal(first[name], same[name]) for name in first)
     differ = {name for name in first if not torch.equal(first[name], other[name])}
@@ -86,13 +87,13 @@ def test_a_seed_decides_the_head_and_nothing_else(tiny_backbone):
 
 
 def test_layers_are_kept_in_order(tiny_backbone):
-    whole, last = (cross_encoder.build(tiny_backbone, layers, 0).transformer for layers in (None, (1,)))
+    whole, last = (models.build("cat", tiny_backbone, layers, 0).transformer for layers in (None, (1,)))
     assert last.config.num_hidden_layers == 1
     kept = last.base_model.encoder.layer[0].state_dict()
     for name, values in whole.base_model.encoder.layer[1].state_dict().items():
         assert torch.equal(values, kept[name])
     with pytest.raises(ValueError, match="layers 0 to 1"):
-        cross_encoder.build(tiny_backbone, (0, 7), 0)
+        models.build("cat", tiny_backbone, (0, 7), 0)
 
 
 @pytest.mark.slow
@@ -100,11 +101,11 @@ def test_a_saved_ranker_scores_the_same_here_and_in_sentence_transformers(pairs,
     from sentence_transformers import CrossEncoder
 
     made, found, tokenizer = pairs
-    ranker = cross_encoder.build(tiny_backbone, (1,), seed=3)
+    ranker = models.build("cat", tiny_backbone, (1,), seed=3)
     ranker.save(tmp_path, tokenizer, max_length=48)
     asked, documents = np.array(list(found.queries)[:8]), np.array(list(found.documents)[:8])
     ours = scoring.score(ranker, made, asked, documents)
-    again = scoring.score(cross_encoder.load(tmp_path), made, asked, documents)
+    again = scoring.score(models.load(tmp_path), made, asked, documents)
     np.testing.assert_allclose(ours, again, atol=1e-5)
     texts = [
         (found.queries[query], found.documents[document]) for query, document in zip(asked, documents, strict=True)

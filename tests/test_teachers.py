@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from lib import losses
+from lib import losses, models
 from lib.data import collections, score_files
 from lib.losses import margins
 from lib.losses.margins import Similarities
-from lib.models import backbone, cross_encoder
+from lib.models import backbone
 from lib.study import rankers, tables
 from lib.study.experiment import vary
 from lib.training import scoring, strategies
@@ -30,7 +30,7 @@ def test_an_ensemble_is_the_mean_of_raw_scores(experiment):
 
 
 def test_a_folder_in_the_hubs_layout_teaches(experiment, tiny_backbone, tmp_path):
-    cross_encoder.build(tiny_backbone, None, 3).save(tmp_path / "model", backbone.tokenizer(tiny_backbone), 48)
+    models.build("cat", tiny_backbone, None, 3).save(tmp_path / "model", backbone.tokenizer(tiny_backbone), 48)
     (tmp_path / "model" / "ranker.json").unlink()  # as any cross-encoder from the hub
     student = vary(experiment, strategy="kl", teacher=str(tmp_path / "model"))
     found = targets(student)
@@ -63,7 +63,7 @@ def test_a_file_of_scores_teaches(experiment, tmp_path):
         strategies.named("distributed_margin", detach=True),
         strategies.named("adaptive_margin", scale="raw"),
     ],
-    ids=str,
+    ids=lambda strategy: getattr(strategy, "name", strategy),
 )
 def test_a_bi_encoder_learns_from_its_own_similarities(name, experiment):
     student = vary(experiment, strategy=name, architecture="dot", options=(("similarity", "cosine"),), epochs=8)

@@ -6,7 +6,7 @@ import torch
 import transformers
 
 from lib import models
-from lib.models import backbone, cross_encoder, tokens
+from lib.models import backbone, tokens
 from lib.models.ranker import check_length
 from lib.training import scoring
 from tests.conftest import WORDS
@@ -122,7 +122,7 @@ def test_without_max_query_scores_are_those_of_sentence_transformers(
     from sentence_transformers import CrossEncoder
 
     queries, documents, *stores = made
-    ranker = cross_encoder.build(tiny_backbone, None, seed=3)
+    ranker = models.build("cat", tiny_backbone, None, seed=3)
     ranker.save(tmp_path, backbone.tokenizer(tiny_backbone), max_length)
     asked, given = np.array(list(queries))[:, None], np.array([list(documents)] * len(queries))
     ours = scoring.score(ranker, ranker.layout(*stores, tokenizer, max_length, max_query=None), asked, given)

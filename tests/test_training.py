@@ -8,10 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
-from lib import losses
+from lib import losses, models
 from lib.data import collections, groups
 from lib.machine import hardware
-from lib.models import cross_encoder
 from lib.training import batches, loop, scoring, strategies
 from lib.training.settings import Training
 from tests import kit
@@ -29,7 +28,7 @@ def material(tiny_backbone, tiny_collection):
     return (
         made,
         kit.pair_tokens(experiment, collection),
-        lambda seed=0: cross_encoder.build(tiny_backbone, None, seed),
+        lambda seed=0: models.build("cat", tiny_backbone, None, seed),
     )
 
 

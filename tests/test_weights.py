@@ -211,7 +211,7 @@ def test_a_tk_without_word_vectors_is_refused(tiny_backbone, tmp_path):
     [
         ("{", "JSONDecodeError"), ("[]", "TypeError"), ("{}", "KeyError.*architecture"), ("\xff", "Error"),
         ('{"architecture": "bert", "options": {}, "prefix": false}', "give one of cat, dot"),
-        ('{"architecture": ["dot"], "options": {}, "prefix": false}', "TypeError"),
+        ('{"architecture": ["dot"], "options": {}, "prefix": false}', "Type(Check)?Error"),
         ('{"architecture": "dot", "options": {"dims": 3}, "prefix": false}', "option 'dims'"),
         ('{"architecture": "dot", "options": {"pooling": "mean"}, "prefix": false}', "options without scale, similarity"),
         ('{"architecture": "dot", "options": 3, "prefix": false}', "TypeError"),
@@ -230,7 +230,7 @@ def test_an_options_value_that_cannot_be_is_refused(value, tiny_backbone, tmp_pa
     folder = saved("dot", tiny_backbone, tmp_path / "model")
     path = folder / "ranker.json"
     path.write_text(path.read_text().replace('"mean"', value))
-    with pytest.raises(WeightsError, match=r"model holds no dot that can be: pooling="):
+    with pytest.raises(WeightsError, match=r"(?s)model holds no dot that can be: .*pooling"):
         models.load(folder)
 
 

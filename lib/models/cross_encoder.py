@@ -1,6 +1,6 @@
 """Cross-encoder (CAT): query and document in one sequence, one score from its first token.
 
-Nogueira and Cho 2019, https://arxiv.org/abs/1901.04085; in 2010.02666 it is BERT_CAT. Underneath stands
+Nogueira and Cho 2019, https://arxiv.org/abs/1901.04085; in 2010.02666 it is BERT_CAT. Underneath is
 `AutoModelForSequenceClassification(num_labels=1)`, saved in the hub's layout, so a trained ranker loads in
 sentence-transformers as it is.
 """
@@ -39,18 +39,22 @@ class CrossEncoder(Ranker):
         self.transformer = transformer
         keep_float32(transformer)
 
+    @classmethod
+    def open(
+        cls, folder: Path, layers: tuple[int, ...] | None, seed: int, *, trained: bool, dropout: float | None,
+        embeddings: bool,
+    ) -> "CrossEncoder":  # fmt: skip
+        """The head is drawn from `seed`; trained ones of sentence-transformers are opened too."""
+        return cls(classifier(folder, layers, seed, dropout=dropout, embeddings=embeddings, whole=trained))
+
     def forward(self, tokens: dict[str, torch.Tensor], docs: int = 1) -> torch.Tensor:
         """tokens: (batch * docs, width) each -> raw scores (batch, docs): no sigmoid, float32."""
         return self.transformer(**tokens).logits.float().view(-1, docs)
 
     def layout(
-        self,
-        queries: Ragged,
-        documents: Ragged,
-        tokenizer: transformers.PreTrainedTokenizerFast,
-        max_length: int,
+        self, queries: Ragged, documents: Ragged, tokenizer: transformers.PreTrainedTokenizerFast, max_length: int,
         max_query: int | None = 64,
-    ) -> PairTokens:
+    ) -> PairTokens:  # fmt: skip
         """One sequence per pair; `max_query` counts a query's own tokens, as `PairTokens` has it."""
         check_length(self.transformer.config, max_length)
         return PairTokens(queries, documents, Pattern.of(tokenizer), max_length, max_query)
@@ -59,30 +63,8 @@ class CrossEncoder(Ranker):
         save_classifier(self.transformer, folder)
 
 
-def build(
-    name: str, layers: tuple[int, ...] | None, seed: int, *, dropout: float | None = None, embeddings: bool = True
-) -> CrossEncoder:
-    """A cross-encoder from a backbone with a new head drawn from `seed`; `layers` None keeps all of them.
-
-    `dropout` replaces the backbone's; with `embeddings=False` the embedding table is not trained.
-    """
-    return CrossEncoder(classifier(backbone.folder(name), layers, seed, dropout=dropout, embeddings=embeddings)).eval()
-
-
-def load(folder: Path, *, dropout: float | None = None, embeddings: bool = True) -> CrossEncoder:
-    """A trained cross-encoder as it was saved, ready to score; `dropout` and `embeddings` as in `build`.
-
-    Any folder in the hub's layout with one label will do, sentence-transformers' cross-encoders among them.
-
-    Raises:
-        WeightsError: the folder lacks weights, the head's among them, or has other ones.
-    """
-    return CrossEncoder(classifier(folder, None, 0, dropout=dropout, embeddings=embeddings, whole=True)).eval()
-
-
 def classifier(
-    folder: Path, layers: tuple[int, ...] | None, seed: int, *, dropout: float | None, embeddings: bool,
-    whole: bool = False,
+    folder: Path, layers: tuple[int, ...] | None, seed: int, *, dropout: float | None, embeddings: bool, whole: bool
 ) -> transformers.PreTrainedModel:  # fmt: skip
     """transformers' classifier with one label, in float32; a new head is drawn from `seed`, with `whole` refused."""
     with drawn_from(seed):

@@ -3,6 +3,7 @@
 import copy
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 
@@ -10,26 +11,25 @@ class Momentum(nn.Module):
     """Scores of an encoder's queries against its own documents and a queue of earlier positives.
 
     He et al. 2020 (MoCo), https://arxiv.org/abs/1911.05722; for bi-encoders with one encoder for both sides, as in
-    Contriever (https://arxiv.org/abs/2112.09118). A slowly moving copy of the encoder makes every document vector, own
-    documents too: a query must not tell its positive from the queue by which encoder made it. So the gradient reaches
-    the queries only, and an encoder with a tower of its own for documents would not train that one.
+    Contriever (https://arxiv.org/abs/2112.09118). A slowly moving copy of the encoder, without dropout, computes every
+    document vector, own documents too: otherwise a query could tell its positive from the queue by the encoder. So the
+    gradient reaches the queries only.
 
     `encoder` has `vectors(tokens, docs) -> (queries (batch, dim), documents (batch, docs, dim))`, normalised where the
-    similarity is the cosine. The copy is not trained and has no dropout; the trained encoder is `.encoder`, and that is
-    what `save` writes and what scores in evaluation mode. One process: the queue is not gathered over several.
+    similarity is the cosine; it is what `save` writes. One process: the queue is not gathered over several.
     """
 
     def __init__(self, encoder: nn.Module, size: int, momentum: float = 0.999):
-        """`size`: of the queue, in documents; `momentum`: how much of itself the copy keeps a step.
-
-        A copy far behind needs more steps than a short training has: 0.999 remembers about a thousand.
+        """`size`: documents in the queue; `momentum`: how much of itself the copy keeps per step (0.999: 1,000 steps).
 
         Raises:
             ValueError: the size is below 1, or the momentum is not within [0, 1].
         """
         super().__init__()
         if size < 1 or not 0 <= momentum <= 1:
-            raise ValueError(f"size={size}, momentum={momentum}: give at least 1, and something within [0, 1]")
+            raise ValueError(
+                f"size={size}, momentum={momentum}: give a size of at least 1 and a momentum within [0, 1]"
+            )
         self.size, self.momentum = size, momentum
         self.encoder = encoder
         self.momentum_encoder = copy.deepcopy(encoder).requires_grad_(False).eval()
@@ -41,13 +41,15 @@ class Momentum(nn.Module):
         self.momentum_encoder.eval()
         return self
 
-    def forward(self, tokens: dict[str, Tensor], docs: int, queued: Tensor | None = None) -> Tensor:
+    def forward(
+        self, tokens: dict, docs: int, queued: Int[Tensor, "batch kept"] | None = None
+    ) -> Float[Tensor, "batch columns"]:
         """Scores (batch, docs + kept): own documents, the positive first, then the queue from its oldest.
 
         One call is one step: it moves the copy and then, after scoring, puts this step's positives (column 0) in the
-        queue, where the oldest leave. `queued`, (batch, kept), are the places in the queue that each query is compared
-        with, as some may hold a document that is relevant to it (`negatives`); None: all. Labels and other targets have
-        to be widened with zeros to this shape. In evaluation mode: the encoder's own scores.
+        queue, where the oldest leave. `queued` are the places in the queue that each query is compared with, as some
+        may hold a document that is relevant to it (`negatives`); None: all. Labels and other targets have to be widened
+        with zeros to this shape. In evaluation mode: the encoder's own scores.
         """
         if not self.training:
             return self.encoder(tokens, docs)
@@ -83,10 +85,10 @@ class Momentum(nn.Module):
         self.queue = queue[-self.size :].detach()
 
 
-def negatives(relevant: Tensor) -> Tensor:
-    """The places in a queue, (batch, kept), the oldest first, that hold no document relevant to the row's query.
+def negatives(relevant: Bool[Tensor, "batch filled"]) -> Int[Tensor, "batch kept"]:
+    """The places in a queue, the oldest first, that hold no document relevant to the row's query.
 
-    `relevant` is (batch, filled) bool. Every row keeps as many as the row that has the fewest, its newest ones: all
+    Every row keeps as many as the row that has the fewest, its newest ones: all
     losses then see whole rows of real scores.
     """
     kept = int((~relevant).sum(1).amin())

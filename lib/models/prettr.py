@@ -1,10 +1,10 @@
-"""PreTTR: a cross-encoder whose lower layers see query and document apart, so that documents can be stored half done.
+"""PreTTR: a cross-encoder whose lower layers encode query and document separately, so that documents can be stored.
 
-MacAvaney et al. 2020, https://arxiv.org/abs/2004.14255; in 2010.02666 it is PreTT (DistilBERT, apart in layers 0 to 2,
-joined before layer 3, no compression). The sequence is the cross-encoder's, [CLS] query [SEP] document [SEP], with the
-same head. It differs from the cross-encoder in two things: below `split` no token sees the other side, and a document's
-positions begin at `offset`, wherever its query ends, since a stored document cannot know. With `split=0` and a query of
-`offset` tokens the scores are the cross-encoder's.
+MacAvaney et al. 2020, https://arxiv.org/abs/2004.14255; in 2010.02666 it is PreTT (DistilBERT, separate in layers 0 to
+2, joined before layer 3, no compression). The sequence is the cross-encoder's, [CLS] query [SEP] document [SEP], with
+the same head. It differs from the cross-encoder in two things: below `split` no token sees the other side, and a
+document's positions begin at `offset`, wherever its query ends, since a stored document cannot know. With `split=0` and
+a query of `offset` tokens the scores are the cross-encoder's.
 """
 
 from pathlib import Path
@@ -30,7 +30,7 @@ FAMILIES = ("bert", "camembert", "distilbert", "electra", "roberta", "xlm-robert
 
 
 class PreTTR(LateRanker):
-    """`split`: how many layers run apart. `offset`: tokens before a document's first place, and of the longest query.
+    """`split`: how many layers run separately. `offset`: a document's first position, and tokens of the longest query.
 
     `compression`: dimensions in which a document token is stored (None: all); a linear layer in, GELU, one out, and a
     layer norm, trained with the rest.
@@ -63,6 +63,20 @@ class PreTTR(LateRanker):
         self.compression = None if compression is None else nn.Sequential(
             nn.Linear(width, compression), nn.GELU(), nn.Linear(compression, width), nn.LayerNorm(width)
         )  # fmt: skip
+
+    @classmethod
+    def open(
+        cls, folder: Path, layers: tuple[int, ...] | None, seed: int, *, trained: bool, dropout: float | None,
+        embeddings: bool, split: int | None = None, **options: object,
+    ) -> "PreTTR":  # fmt: skip
+        """Head and compression are drawn from `seed`; `split` None is half of the layers."""
+        transformer = classifier(folder, layers, seed, dropout=dropout, embeddings=embeddings, whole=trained)
+        split = transformer.config.num_hidden_layers // 2 if split is None else split
+        with drawn_from(seed):
+            ranker = cls(transformer, backbone.tokenizer(str(folder)), split=split, **options)
+        if trained and ranker.compression is not None:
+            weights.fill(ranker.compression, folder / COMPRESSION)
+        return ranker
 
     @property
     def _layers(self) -> nn.ModuleList:
@@ -122,13 +136,9 @@ class PreTTR(LateRanker):
         return model.classifier(hidden)  # RoBERTa, ELECTRA: the head takes the first token itself
 
     def layout(
-        self,
-        queries: Ragged,
-        documents: Ragged,
-        tokenizer: transformers.PreTrainedTokenizerFast,
-        max_length: int,
+        self, queries: Ragged, documents: Ragged, tokenizer: transformers.PreTrainedTokenizerFast, max_length: int,
         max_query: int | None = 64,
-    ) -> SeparateTokens:
+    ) -> SeparateTokens:  # fmt: skip
         """[CLS] query [SEP], and document [SEP] without a [CLS] of its own.
 
         A query has at most `offset` tokens, special tokens included, and `max_query` of its own (None: no such limit).
@@ -150,24 +160,3 @@ class PreTTR(LateRanker):
         save_classifier(self.transformer, folder)
         if self.compression is not None:
             safetensors.torch.save_model(self.compression, str(folder / COMPRESSION))
-
-
-def build(
-    name: str, layers: tuple[int, ...] | None, seed: int, *, dropout: float | None = None, embeddings: bool = True,
-    split: int | None = None, **options: object,
-) -> PreTTR:  # fmt: skip
-    """PreTTR from a backbone, head and compression drawn from `seed`; `split` None is half of the layers."""
-    transformer = classifier(backbone.folder(name), layers, seed, dropout=dropout, embeddings=embeddings)
-    split = transformer.config.num_hidden_layers // 2 if split is None else split
-    with drawn_from(seed):
-        return PreTTR(transformer, backbone.tokenizer(name), split=split, **options).eval()
-
-
-def load(folder: Path, *, dropout: float | None = None, embeddings: bool = True, **options: object) -> PreTTR:
-    """A trained PreTTR as it was saved, ready to score."""
-    transformer = classifier(folder, None, 0, dropout=dropout, embeddings=embeddings, whole=True)
-    with drawn_from(0):
-        ranker = PreTTR(transformer, backbone.tokenizer(str(folder)), **options)
-    if ranker.compression is not None:
-        weights.fill(ranker.compression, folder / COMPRESSION)
-    return ranker.eval()

@@ -2,13 +2,13 @@
 
     model(tokens, docs)  ->  raw scores (batch, docs)
 
-`LateRanker` is for those that encode queries and documents apart: what it encodes can be stored, and `late` scores
+`LateRanker` is for those that encode queries and documents separately: what it encodes can be stored, and `late` scores
 stored vectors as the joint call does.
 """
 
 import contextlib
 import json
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,10 +25,10 @@ from lib.models.vectors import Vectors
 
 Tokens = dict[str, Int[Tensor, "texts width"]]  # by the names of a transformer's parameters
 SETTINGS = "ranker.json"  # architecture, options and whether there is a prefix, beside the weights
-ADAPTER = "adapter"  # a folder, for what `lib.models.adapters` keeps apart from the weights
+ADAPTER = "adapter"  # a folder, for what `lib.models.adapters` keeps beside the weights
 
 
-class Ranker(nn.Module):
+class Ranker(nn.Module, ABC):
     """A model that scores (query, document) pairs.
 
     `architecture` names it in experiments; `options` are the literals with which it was built; `adapter` is None or
@@ -42,19 +42,26 @@ class Ranker(nn.Module):
         self.options = options
         self.adapter = None
 
+    @classmethod
+    @abstractmethod
+    def open(
+        cls, folder: Path, layers: tuple[int, ...] | None, seed: int, *, trained: bool, dropout: float | None,
+        embeddings: bool, **options: object,
+    ) -> "Ranker":  # fmt: skip
+        """The ranker of a folder in the hub's layout: a backbone, or what `save` wrote where it is `trained`.
+
+        See `lib.models.build` and `lib.models.load`.
+        """
+
     @abstractmethod
     def forward(self, tokens: dict, docs: int = 1) -> Tensor:
         """What `layout(...).batch` made of (batch,) queries and (batch, docs) documents -> raw scores (batch, docs)."""
 
     @abstractmethod
     def layout(
-        self,
-        queries: Ragged,
-        documents: Ragged,
-        tokenizer: transformers.PreTrainedTokenizerFast,
-        max_length: int,
+        self, queries: Ragged, documents: Ragged, tokenizer: transformers.PreTrainedTokenizerFast, max_length: int,
         max_query: int | None = 64,
-    ) -> PairTokens | SeparateTokens:
+    ) -> PairTokens | SeparateTokens:  # fmt: skip
         """How this architecture reads texts: one sequence per pair, or one per text.
 
         `max_length`: tokens of a pair, or of a text that is encoded by itself. `max_query`: tokens of a query; None is

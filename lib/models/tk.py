@@ -59,6 +59,32 @@ class TK(LateRanker):
         self.strength = nn.Parameter(torch.ones(len(CENTRES)))  # alpha of each kernel
         self.weights = nn.Parameter(torch.empty(len(CENTRES)).uniform_(-0.014, 0.014))
 
+    @classmethod
+    def open(
+        cls, folder: Path, layers: tuple[int, ...] | None, seed: int, *, trained: bool, dropout: float | None,
+        embeddings: bool, **options: object,
+    ) -> "TK":  # fmt: skip
+        """All but the word vectors is drawn from `seed`; TK has no dropout.
+
+        Raises:
+            ValueError: `layers` is given.
+        """
+        if layers is not None:
+            raise ValueError(
+                f"layers={layers}: TK has none of the backbone's layers; give layers=None and the option depth"
+            )
+        path = folder / weights.WEIGHTS
+        if trained:
+            words = weights.tensors(path, "embedding.weight")["embedding.weight"]
+        else:
+            words = standardised(backbone.encoder(folder).get_input_embeddings().weight.detach())
+        with drawn_from(seed):
+            ranker = cls(words, **options)
+        if trained:
+            weights.fill(ranker, path)
+        ranker.embedding.requires_grad_(embeddings)
+        return ranker
+
     def _encode(self, tokens: Tokens, first: int) -> Vectors:
         words = self.embedding(tokens["input_ids"])  # (batch, width, dim)
         mask = tokens["attention_mask"].bool()
@@ -99,33 +125,3 @@ def standardised(words: Tensor) -> Tensor:
     """
     centred = words - words.mean(0)
     return centred / centred.square().mean().sqrt()
-
-
-def build(
-    name: str, layers: tuple[int, ...] | None, seed: int, *, dropout: float | None = None, embeddings: bool = True,
-    **options: object,
-) -> TK:  # fmt: skip
-    """TK from a backbone's token embeddings, the rest drawn from `seed`; it has no dropout and takes no `layers`.
-
-    Raises:
-        ValueError: `layers` is given.
-    """
-    if layers is not None:
-        raise ValueError(
-            f"layers={layers}: TK has none of the backbone's layers; give layers=None and the option depth"
-        )
-    words = backbone.encoder(backbone.folder(name)).get_input_embeddings().weight.detach().clone()
-    with drawn_from(seed):
-        ranker = TK(standardised(words), **options)
-    ranker.embedding.requires_grad_(embeddings)
-    return ranker.eval()
-
-
-def load(folder: Path, *, dropout: float | None = None, embeddings: bool = True, **options: object) -> TK:
-    """A trained TK as it was saved, ready to score."""
-    words = weights.tensors(folder / weights.WEIGHTS, "embedding.weight")["embedding.weight"]
-    with drawn_from(0):
-        ranker = TK(words, **options)
-    weights.fill(ranker, folder / weights.WEIGHTS)
-    ranker.embedding.requires_grad_(embeddings)
-    return ranker.eval()

@@ -61,7 +61,7 @@ class Pattern:
 
     @classmethod
     def of_single(cls, tokenizer) -> "Pattern":
-        """The pattern around a text that stands alone: nothing in between, no types.
+        """The pattern around a text by itself: nothing in between, no types.
 
         Raises:
             ValueError: the tokenizer builds a text in a way that this kit does not.
@@ -142,7 +142,7 @@ def _write(texts: dict[str, str], cut: tokenizers.Tokenizer, folder: Path) -> No
 
 def _put(ids: np.ndarray, start: np.ndarray, count: np.ndarray, source: np.ndarray, first: np.ndarray) -> None:
     """Write `count` tokens of `source`, from `first` on, into each row of ids (rows, width) at `start`; (rows,) all."""
-    offset = np.arange(ids.shape[1])[None, :] - start[:, None]  # (rows, width): which token of the part stands here
+    offset = np.arange(ids.shape[1])[None, :] - start[:, None]  # (rows, width): which token of the part is here
     here = (offset >= 0) & (offset < count[:, None])
     ids[here] = source[(first[:, None] + offset)[here]]
 
@@ -199,17 +199,16 @@ class PairTokens:
     def _kept(self, queries: np.ndarray, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Tokens of each pair's query and of its document after cutting."""
         room = self.max_length - self.pattern.size
-        asked, given = self.queries.lengths[queries], self.documents.lengths[documents]
+        first, second = self.queries.lengths[queries], self.documents.lengths[documents]
         if self.max_query is None:
-            return _longest_first(asked, given, room)
-        share = np.minimum(given, math.ceil(DOCUMENT_SHARE * room))
-        asked = np.minimum(asked, np.minimum(self.max_query, room - share))
-        return asked, np.minimum(given, room - asked)
+            return _longest_first(first, second, room)
+        share = np.minimum(second, math.ceil(DOCUMENT_SHARE * room))
+        first = np.minimum(first, np.minimum(self.max_query, room - share))
+        return first, np.minimum(second, room - first)
 
     def lengths(self, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
         """Tokens of each pair after cutting. Rows of the two stores, same shape; so is the result."""
-        asked, kept = self._kept(queries, documents)
-        return asked + kept + self.pattern.size
+        return sum(self._kept(queries, documents)) + self.pattern.size
 
     def batch(self, queries: np.ndarray, documents: np.ndarray) -> dict[str, torch.Tensor]:
         """Rows (batch,) and (batch, docs) of the stores -> the model's input.
@@ -275,7 +274,7 @@ class Side:
 
 @dataclass(frozen=True)
 class SeparateTokens:
-    """Queries and documents in sequences of their own, for models that encode them apart."""
+    """Queries and documents in sequences of their own, for models that encode them separately."""
 
     query_side: Side
     document_side: Side

@@ -120,7 +120,7 @@ def tensors(path: Path, *needed: str) -> dict[str, Tensor]:
 
 
 def _refuse(
-    place: Path, missing: Collection[str], unexpected: Collection[str], shapes: Collection[tuple], mend: str
+    place: Path, missing: Collection[str], unexpected: Collection[str], shapes: Collection[tuple], fix: str
 ) -> None:
     """Raise if any of these holds a weight's name."""
     other = [f"{name}: {tuple(found)} instead of {tuple(wanted)}" for name, found, wanted in shapes]
@@ -131,7 +131,7 @@ def _refuse(
         for what, names in parts if names
     ]  # fmt: skip
     if faults:
-        raise WeightsError(f"{place}: {'; '.join(faults)}. {mend}")
+        raise WeightsError(f"{place}: {'; '.join(faults)}. {fix}")
 
 
 def _weight_files(folder: Path) -> list[Path]:
