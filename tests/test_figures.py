@@ -87,8 +87,8 @@ FIGURES = {
     ),
     "training_margins": lambda: figures.training_margins(both),
     "before_and_after": lambda: figures.before_and_after({(w, n): scores() for w in ("start", "kl") for n in both}),
-    "by_teaching": lambda: figures.by_teaching(
-        intervals(architecture=["cat", "cat", "tk"], teaching=["start", "mse", "mse"]), ["start", "mse"], MEASURE
+    "by_supervision": lambda: figures.by_supervision(
+        intervals(architecture=["cat", "cat", "tk"], supervision=["start", "mse", "mse"]), ["start", "mse"], MEASURE
     ),
     "quality_and_cost": lambda: figures.quality_and_cost(
         pd.DataFrame({"architecture": ["cat", "tk"], "milliseconds": [40, 4], "labels": 0.4, "distilled": 0.5}), MEASURE
@@ -128,7 +128,7 @@ def test_all_trainings_are_drawn_however_many():
 
 
 def test_given_limits_are_drawn_as_they_are():
-    table = intervals(architecture=["cat"], teaching=["mse"])
-    axes = figures.by_teaching(table, ["mse"], MEASURE).axes[0]
+    table = intervals(architecture=["cat"], supervision=["mse"])
+    axes = figures.by_supervision(table, ["mse"], MEASURE).axes[0]
     drawn = sorted({round(float(y), 9) for line in axes.lines for y in line.get_ydata()})
     assert drawn == sorted(table[["low", "mean", "high"]].iloc[0].round(9))

@@ -19,26 +19,30 @@ def training_margins(histories: dict[str, pd.DataFrame], *, window: int = 10) ->
         colour = style(name).colour
         smooth = history.set_index("step")[["positive", "negative"]].rolling(window, min_periods=1).mean()
         axes.fill_between(smooth.index, *smooth.to_numpy().T, color=colour, alpha=0.25, label="margin")
-        axes.plot(smooth["positive"], color=colour, label="positives")
-        axes.plot(smooth["negative"], color=colour, linestyle="--", label="negatives")
-    title = "How do scores move during training? Each architecture on a scale of its own"
+        marks = {"marker": ".", "markevery": max(1, len(smooth) // 8)}  # a single step has no line
+        axes.plot(smooth["positive"], color=colour, label="positives", **marks)
+        axes.plot(smooth["negative"], color=colour, linestyle="--", label="negatives", **marks)
+    title = "How do scores move during training? Each architecture has its own scale"
     return finish(figure, title, x="step", y=f"mean raw score (over {window} steps)")
 
 
 def before_and_after(scores: dict[tuple[str, str], pd.DataFrame]) -> Figure:
-    """How far apart are relevant and other documents, when? (when, architecture) -> columns score, grade."""
+    """How far apart are relevant and other documents before and after training?
+
+    (when, architecture) -> columns score, grade.
+    """
     columns = len({name for _, name in scores})
     return score_distributions({f"{name}, {when}": scores[when, name] for when, name in scores}, columns=columns)
 
 
-def by_teaching(table: pd.DataFrame, columns: Sequence[str], measure: str) -> Figure:
-    """What does each teaching make of each architecture? One row per architecture and teaching: mean, low, high."""
+def by_supervision(table: pd.DataFrame, columns: Sequence[str], measure: str) -> Figure:
+    """How good is each architecture with each supervision? One row per pair of these: mean, low, high."""
     figure, (axes,) = panels(width=9, height=4)
     dodge = 0.14 * (table["architecture"].nunique() - 1)
-    points(axes, table, "architecture", x="teaching", y="value", order=columns, dodge=dodge)
+    points(axes, table, "architecture", x="supervision", y="value", order=columns, dodge=dodge)
     axes.set_xticks(range(len(columns)), [column.replace(", ", ",\n") for column in columns], fontsize=8)
-    title = "What does each kind of teaching make of each architecture?"
-    return finish(figure, title, x="teaching", y=f"{measure} (95 % interval over queries)")
+    title = "How good is each architecture with each kind of supervision?"
+    return finish(figure, title, x="supervision", y=f"{measure} (95 % interval over queries)")
 
 
 def quality_and_cost(table: pd.DataFrame, measure: str) -> Figure:

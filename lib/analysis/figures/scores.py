@@ -39,7 +39,7 @@ def score_distributions(scores: dict[str, pd.DataFrame], *, columns: int = 4) ->
         bars = {"bins": np.histogram_bin_edges(table["score"], 40), "stat": "density", "element": "step", "ax": axes}
         sns.histplot(table["score"][~relevant], color="#cccccc", alpha=1, linewidth=0, label="not relevant", **bars)
         sns.histplot(table["score"][relevant], color=style(name).colour, fill=False, label="relevant", **bars)
-        axes.xaxis.set_major_locator(plt.MaxNLocator(4))
+        axes.xaxis.set_major_locator(plt.MaxNLocator(3))
     return finish(figure, "How far apart are relevant and other documents?", x="raw score", y="density")
 
 
@@ -48,18 +48,19 @@ def margins(values: dict[str, np.ndarray]) -> Figure:
     figure, (axes,) = panels(width=10, height=3.8)
     for number, (name, of_pairs) in enumerate(values.items()):
         colour, marker, dash = style(name)
-        label = f"{name}: median {np.median(of_pairs):.1f}, {np.mean(of_pairs < 0):.0%} below 0"
+        label = f"{name}: median {np.median(of_pairs):.2g}, {np.mean(of_pairs < 0):.0%} below 0"
         marks = {"marker": marker, "markersize": 5, "markevery": (0.02 * number, 0.14)}  # shares of the diagonal
         sns.ecdfplot(x=of_pairs, color=colour, linestyle=dash, label=label, ax=axes, **marks)
     axes.axvline(0, color="black", linewidth=0.5)
     labels = {"x": "margin: raw score of the positive minus a negative's", "y": "share of margins up to this value"}
-    return finish(figure, "How large are the margins, and how often is one on the wrong side?", **labels)
+    return finish(figure, "How large are the margins, and how many are negative?", **labels)
 
 
 def teacher_against_student(teacher: np.ndarray, students: dict[str, np.ndarray]) -> Figure:
     """Does the student copy the teacher's scores, or only their order? Margins of the same pairs."""
     figure, places = panels(students, width=3.4, height=3.4, sharex=True)
     for axes, (name, values) in zip(places, students.items(), strict=True):
+        axes.xaxis.set_major_locator(plt.MaxNLocator(4))
         axes.plot(teacher, values, ".", color=style(name).colour, markersize=2, alpha=0.4, rasterized=True)
         axes.axline((0, 0), slope=1, color="black", linewidth=1, linestyle="--")
         axes.set_title(f"{name}: r = {np.corrcoef(teacher, values)[0, 1]:.2f}")

@@ -8,7 +8,7 @@ from lib.training import strategies
 
 
 def margins_and_similarities(histories: dict[str, pd.DataFrame], *, window: int = 5) -> Figure:
-    """How do margins, wanted margins and document similarities move? Histories by strategy, with the column alike."""
+    """How do margins, target margins and document similarities move? Histories by strategy."""
     figure, places = panels(histories, width=3, height=3, sharey=True)
     for axes, (name, history) in zip(places, histories.items(), strict=True):
         smooth = history.set_index("step").rolling(window, min_periods=1).mean()
@@ -48,7 +48,7 @@ def ablations(table: pd.DataFrame, measure: str) -> Figure:
 
 
 def quality_over_time(table: pd.DataFrame, measure: str) -> Figure:
-    """What does a way of training cost, all in? Columns training, mean, low, high and seconds, "all in, seconds"."""
+    """What does each training method cost in total? Columns training, mean, low, high, "all in, seconds"."""
     figure, (axes,) = panels(width=8.5, height=4.2)
     paradigms = {"labels": "in_batch", "own margins": "adaptive_margin", "teacher": "margin_mse"}
     for number, (_, row) in enumerate(table.iterrows()):
@@ -56,5 +56,8 @@ def quality_over_time(table: pd.DataFrame, measure: str) -> Figure:
         axes.vlines(place, row["low"], row["high"], color=colour, linewidth=1)
         axes.plot(place, row["mean"], "osD^vPX<"[number % 8], color=colour, markersize=8, label=row["training"])
     log_ticks(axes)
-    labels = {"x": "seconds of training, all in (log)", "y": f"{measure} (95 % interval over queries)"}
-    return finish(figure, "What does each way of training cost, with all that it needs?", **labels)
+    labels = {
+        "x": "training time with all that it needs, seconds (log)",
+        "y": f"{measure} (95 % interval over queries)",
+    }
+    return finish(figure, "What does each training method cost in total?", **labels)

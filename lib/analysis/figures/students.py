@@ -28,7 +28,7 @@ def learning_curves(histories: dict[str, pd.DataFrame], plateau: float | None = 
 
 
 def quality(values: pd.DataFrame, names: Sequence[str], measure: str, *, title: str) -> Figure:
-    """Which ranker ranks best, and how sure is it? Columns ranker, query, value; bars are 95 % intervals."""
+    """Which ranker ranks best, and how certain is it? Columns ranker, query, value; bars are 95 % intervals."""
     figure, (axes,) = panels(width=7, height=0.42 * len(names) + 1.4)
     points(axes, values, "ranker", x="value", y="ranker", order=names, errorbar=significance.interval)
     means = values.groupby("ranker")["value"].mean()
@@ -43,7 +43,7 @@ def retrieval(by_query: pd.DataFrame, measure: str) -> Figure:
 
 
 def differences(table: pd.DataFrame, measure: str, baseline: str, *, title: str) -> Figure:
-    """Who differs from the baseline, where? Columns ranker, collection, difference, low, high."""
+    """Which rankers differ from the baseline, and where? Columns ranker, collection, difference, low, high."""
     table = table.rename(columns={"difference": "mean"})
     rankers, collections = table["ranker"].unique(), table["collection"].unique()
     figure, places = panels(collections, width=2.6, height=0.3 * len(rankers) + 1.2, sharex=True, sharey=True)
@@ -51,18 +51,18 @@ def differences(table: pd.DataFrame, measure: str, baseline: str, *, title: str)
         points(axes, table[table["collection"] == collection], "ranker", x="value", y="ranker", order=rankers)
         axes.axvline(0, color="black", linewidth=1)
         axes.xaxis.set_major_locator(plt.MaxNLocator(4))
-    title = f"{title} (paired to {baseline}, 95 % intervals over queries)"
+    title = f"{title} (paired with {baseline}, 95 % intervals over queries)"
     return finish(figure, title, x=f"difference in {measure}", y="")
 
 
 def in_and_out_of_domain(means: pd.DataFrame, measure: str) -> Figure:
-    """Does what helps in-domain help elsewhere? Columns ranker, in_domain, out_of_domain."""
+    """Do in-domain gains carry over to other domains? Columns ranker, in_domain, out_of_domain."""
     figure, (axes,) = panels(width=6.6, height=4.4)
     for row in means.itertuples():
         colour, marker, _ = style(row.ranker)
         axes.plot(row.in_domain, row.out_of_domain, marker, color=colour, markersize=10, label=row.ranker)
     labels = {"x": f"in-domain {measure}", "y": f"out-of-domain {measure} (mean of the sets)"}
-    return finish(figure, "Does what helps in-domain help elsewhere?", **labels)
+    return finish(figure, "Do in-domain gains carry over to other domains?", **labels)
 
 
 def gradients(margin: np.ndarray, pushes: dict[str, np.ndarray], groups: dict[str, Sequence[str]]) -> Figure:

@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from lib.machine import outputs, store
 from lib.training import strategies
@@ -91,6 +91,8 @@ def finish(figure: Figure, title: str, *, x: str, y: str) -> Figure:
     for axes in figure.axes:
         axes.set_xlabel(x, visible=True)
         axes.set_ylabel(y if axes.get_subplotspec().is_first_col() else "")
+        if x == "step":
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if axes.get_legend():  # seaborn's
             axes.get_legend().remove()
         handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
