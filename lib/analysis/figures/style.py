@@ -92,7 +92,7 @@ def finish(figure: Figure, title: str, *, x: str, y: str) -> Figure:
         axes.set_xlabel(x, visible=True)
         axes.set_ylabel(y if axes.get_subplotspec().is_first_col() else "")
         if x == "step":
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if axes.get_legend():  # seaborn's
             axes.get_legend().remove()
         handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
