@@ -84,7 +84,7 @@ def compare(values: pd.DataFrame, baseline: str, *, seed: int = 0) -> pd.DataFra
 def per_query(results: pd.DataFrame, measure: str, collection: str) -> pd.DataFrame:
     """One row per query, one column per ranker: one measure on one collection, averaged over seeds.
 
-    `results` as `lib.study.runs.results` gives them, several of them joined or rankers renamed as you like.
+    `results` as `lib.study.tables.results` gives them, several of them joined or rankers renamed as you like.
 
     Raises:
         ValueError: there is no such measure or collection, or one ranker's runs differ in more than the seed.
@@ -122,7 +122,7 @@ def _rows(results: pd.DataFrame, measure: str, collection: str) -> pd.DataFrame:
         if count > 1:
             raise ValueError(
                 f"ranker {ranker!r}: its runs differ in more than the seed ({count} configurations) and have no "
-                "common mean; take them from one call of study.results, or give each a name in the column ranker"
+                "common mean; take them from one call of tables.results, or give each a name in the column ranker"
             )
     return rows.drop_duplicates(["ranker", "run", "query"])
 

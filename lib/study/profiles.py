@@ -1,4 +1,4 @@
-"""Profiles: what is trained and evaluated at each scale. A notebook's own grid stands in the notebook.
+"""Profiles: what is trained and evaluated at each scale. A notebook defines its own grid.
 
 smoke        a step or two of everything: does it run?
 laptop       two cores, no accelerator, no network, real text: the default, whose figures the README shows
