@@ -15,7 +15,7 @@ from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 
 from lib.machine import digest
-from lib.training.strategies import Bound, parameters
+from lib.training.bound import Bound, parameters
 
 
 def of_function(function: Callable, inside: tuple[Callable, ...] = ()) -> list[object]:

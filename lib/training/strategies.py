@@ -4,12 +4,10 @@ The paradigms differ only in where the targets come from: labels (contrastive), 
 model's own document similarities (self-distillation).
 """
 
-import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from types import FunctionType, UnionType
-from typing import NamedTuple, Union, get_args, get_origin
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,56 +17,12 @@ from lib import losses
 from lib.data.groups import LABELS
 from lib.losses import margins
 from lib.losses.margins import Similarities
-from lib.machine.literals import check_name, is_literal
+from lib.machine.literals import check_name
+from lib.training.bound import bind, inner_function, parameters
 
 TEACHER = "teacher"
 OWN = "own"  # margins that the model's own document similarities ask for
 TEMPERATURE = 0.05  # of a cosine in InfoNCE: 1 / 20, the scale of sentence-transformers' in-batch loss
-
-
-@dataclass(frozen=True)
-class Bound:
-    """A function with values for its keyword parameters: a `functools.partial` that compares by value."""
-
-    function: Callable
-    values: tuple[tuple[str, object], ...]
-
-    def __call__(self, *arguments: object) -> object:
-        """Call the function with these values."""
-        return self.function(*arguments, **dict(self.values))
-
-
-def bind(function: Callable, **values: object) -> Callable:
-    """The function with other values for some of its keyword parameters.
-
-    Raises:
-        ValueError: it has no such parameter, or a value is of another type or impossible.
-    """
-    inner = _inner(function)
-    for name, value in values.items():
-        _check_value(inner, name, value)
-    bound = {**dict(getattr(function, "values", ())), **values}
-    return Bound(inner, tuple(sorted(bound.items()))) if bound else function
-
-
-def parameters(function: Callable) -> dict[str, object]:
-    """The keyword-only parameters of a loss or of a function of similarities: name -> value."""
-    signature = inspect.signature(_inner(function)).parameters
-    own = {name: one.default for name, one in signature.items() if one.kind is one.KEYWORD_ONLY}
-    return own | dict(getattr(function, "values", ()))
-
-
-def _inner(function: Callable) -> FunctionType:
-    """A function without its bound values.
-
-    Other callables are refused (ValueError): the kit could not compare their content.
-    """
-    inner = function.function if isinstance(function, Bound) else function
-    if not isinstance(inner, FunctionType):
-        raise ValueError(
-            f"{inner!r} is a {type(inner).__name__}: give a function, written with def, or bind(function, name=value)"
-        )
-    return inner
 
 
 @dataclass(frozen=True)
@@ -80,7 +34,7 @@ class Term:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        _inner(self.loss)
+        inner_function(self.loss)
         if self.source not in (LABELS, TEACHER, OWN):
             raise ValueError(f"source={self.source!r}: give one of {LABELS}, {TEACHER}, {OWN}")
         if type(self.weight) not in (int, float) or not math.isfinite(self.weight):
@@ -140,7 +94,7 @@ class Strategy:
         scores = torch.tensor([[2.0, 1.0, -1.0], [0.5, 1.0, 0.0]], requires_grad=True).clone()
         targets = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
         if self.columns is not None:
-            _inner(self.columns)
+            inner_function(self.columns)
             cosines = [[[0.9, 0.5, 0.1], [0.3, 0.2, 0.0]], [[0.1, 0.4, 0.2], [0.6, 0.7, 0.1]]]
             scores, targets = self.columns(Similarities(*torch.tensor([cosines, cosines], requires_grad=True)))
         before = scores.detach().clone(), targets.detach().clone()
@@ -208,36 +162,6 @@ def named(name: str, **values: object) -> Strategy:
     terms = tuple(replace(term, loss=bound(term.loss)) for term in base.terms)
     text = ", ".join(f"{parameter}={value}" for parameter, value in sorted(values.items()))
     return replace(base, name=f"{name}({text})", terms=terms, columns=base.columns and bound(base.columns))
-
-
-_LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
-    **dict.fromkeys(
-        ("temperature", "target_temperature", "sigma"), (lambda value: value > 0, "a finite number above 0")
-    ),
-    "mu": (lambda value: value >= 0, "a finite number of at least 0"),
-    "cutoff": (lambda value: value >= 1, "a whole number of at least 1"),
-    "threshold": (lambda value: -1 <= value <= 1, "a cosine, -1 to 1"),
-}
-
-
-def _check_value(function: FunctionType, name: str, value: object) -> None:
-    signature = inspect.signature(function).parameters
-    if name not in parameters(function):
-        known = ", ".join(sorted(parameters(function))) or "none"
-        place = "; write it after a * in the definition" if name in signature else ""
-        raise ValueError(f"{function.__name__}: no keyword-only parameter {name!r}; it has {known}{place}")
-    annotation = signature[name].annotation
-    types = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-    fits = type(value) in types or (type(value) is int and float in types)
-    checkable = annotation is not inspect.Parameter.empty and all(type(one) is type for one in types)
-    if (checkable and not fits) or not (is_literal(value) or isinstance(value, FunctionType | Bound)):
-        names = (
-            " or ".join(one.__name__ for one in types) if checkable else "a number, a text, None or a tuple of these"
-        )
-        raise ValueError(f"{function.__name__}: {name}={value!r} has the wrong type; give {names}")
-    possible, description = _LIMITS.get(name, (lambda _: True, "a finite number"))
-    if type(value) in (int, float) and not (math.isfinite(value) and possible(value)):
-        raise ValueError(f"{function.__name__}: {name}={value!r} is impossible; give {description}")
 
 
 def _labels(name: str, *style: str, **values: object) -> Strategy:
