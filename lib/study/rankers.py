@@ -21,11 +21,7 @@ class NotTrained(LookupError):
 
 
 def folder(run: Experiment) -> Path:
-    """The folder of a trained run.
-
-    Raises:
-        NotTrained: it is not in the store, or it is an untrained model.
-    """
+    """The folder of a trained run; raises NotTrained if it is not in the store, or is an untrained model."""
     if isinstance(run, Untrained):
         raise NotTrained(f"{describe(run)}: it has no training, so no history and no costs of one; give an Experiment")
     place = store.data_folder() / "runs" / run.key
@@ -40,29 +36,19 @@ def made_from(run: Experiment | Untrained | str) -> list[str]:
 
 
 def ranker(run: Experiment | Untrained) -> Ranker:
-    """The model of a run, or an untrained one, ready to score.
-
-    Raises:
-        NotTrained: the run is not in the store.
-    """
+    """The model of a run, or an untrained one, ready to score; raises NotTrained if the run is not in the store."""
     return (built(run.model, run.seed) if isinstance(run, Untrained) else _restored(run, run)).eval()
 
 
 def at_start(run: Experiment) -> Ranker:
-    """The model that a run starts from, with the run's dropout and trained parts.
-
-    Raises:
-        NotTrained: its start is not in the store.
-    """
+    """The model that a run starts from, with the run's dropout and trained parts; raises NotTrained as `ranker`."""
     return built(run.model, run.seed, run) if run.start is None else _restored(run.start, run)
 
 
 def built(model: Model, seed: int, run: Experiment | None = None) -> Ranker:
     """A model from its backbone; new weights are drawn from `seed`, dropout and trained parts are those of `run`."""
     training = {} if run is None else {"dropout": run.training.dropout, "embeddings": run.training.embeddings}
-    return models.build(
-        model.architecture, model.backbone, model.layers, seed, **training, **dict(model.options)
-    )  # fmt: skip
+    return models.build(model.architecture, model.backbone, model.layers, seed, **training, **dict(model.options))
 
 
 def _restored(trained: Experiment, run: Experiment) -> Ranker:
@@ -96,18 +82,15 @@ def document_vectors(
     run: Experiment | Untrained, collection: Collection, names: Sequence[str] | None = None
 ) -> VectorStore:
     """The vectors of a collection's documents (`names`; None: all) by a run's model, encoded once and kept."""
+    chosen = None if names is None else np.asarray(names)
 
     def encode(into: Path) -> None:
-        encoder = ranker(run)
+        encoder, identity = ranker(run), Identity(run.key, collection.fingerprint)
         if not isinstance(encoder, LateRanker):
-            raise ValueError(
-                f"{describe(run)}: it has no vectors of documents alone; give architecture='dot' or another"
-            )
-        chosen = None if names is None else np.asarray(names)
-        identity = Identity(run.key, collection.fingerprint)
+            raise ValueError(f"{describe(run)}: no vectors of documents alone; give architecture='dot' or another")
         scoring.encode(encoder, inputs(encoder, collection, run.model), into, identity, names=chosen)
 
-    listed = None if names is None else [str(name) for name in names]
+    listed = None if chosen is None else chosen.tolist()
     name = store.key(run.key, collection.fingerprint, hardware.precision(), listed)
     return VectorStore(store.keep("vectors", name, encode, of=made_from(run)))
 
@@ -115,9 +98,7 @@ def document_vectors(
 def export(run: Experiment, place: Path | str) -> Path:
     """Write a run's model in the hub's layout, which sentence-transformers opens as it is; returns the folder's path.
 
-    Raises:
-        FileExistsError: the folder exists and is not empty.
-        NotTrained: the run is not in the store.
+    Raises FileExistsError if the folder is not empty, and NotTrained if the run is not in the store.
     """
     place = Path(place)
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
