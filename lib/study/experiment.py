@@ -187,11 +187,6 @@ class Experiment:
         """The run's folder name: see `lib.study.identity`."""
         return store.key(identity.of_run(self))
 
-    @property
-    def configuration(self) -> str:
-        """As `key`, whatever the seed of the run and of its start: runs that share it differ in nothing else."""
-        return with_seed(self, 0).key
-
 
 @dataclass(frozen=True)
 class TestSet:
@@ -218,6 +213,7 @@ class TestSet:
         return collection, queries, ranking.assign(grade=ranking["grade"].fillna(0).astype(int))
 
 
+Run = Experiment | Untrained  # what can be scored
 PARTS = {"data": Data, "model": Model, "training": Training}
 
 
@@ -233,9 +229,10 @@ def vary(run: Experiment, **changes: object) -> Experiment:
     return replace(run, **own)
 
 
-def with_seed(run: Experiment, seed: int) -> Experiment:
+def with_seed(run: Run, seed: int) -> Run:
     """A run, and its start, with another seed."""
-    return replace(run, seed=seed, start=run.start and with_seed(run.start, seed))
+    start = {"start": with_seed(run.start, seed)} if isinstance(run, Experiment) and run.start else {}
+    return replace(run, seed=seed, **start)
 
 
 def fields(run: Experiment) -> Iterator[tuple[str, object]]:
@@ -255,13 +252,13 @@ def lineage(run: Experiment) -> list[Experiment]:
     return [ancestor for parent in needed for ancestor in lineage(parent)] + [run]
 
 
-def describe(run: Experiment | Untrained) -> str:
+def describe(run: Run) -> str:
     """One line for people."""
     about = f"{run.model.layer_count} layers, seed {run.seed}"
     if isinstance(run, Untrained):
         return f"{run.model.architecture}, untrained, {about}"
     source = {0: "", 1: " from a teacher"}.get(len(run.teachers), f" from {len(run.teachers)} teachers")
-    if isinstance(run.teacher, Experiment | Untrained):
+    if isinstance(run.teacher, Run):
         source = f" from {run.teacher.model.layer_count} layers"
     text = ", cropped queries" if run.data.collection.startswith("cropped:") else ""
     return f"{run.model.architecture} {run.strategy.name}{source}, {about}{text}"

@@ -10,7 +10,7 @@ from lib.data.collections import Collection
 from lib.machine import hardware, store
 from lib.models import LateRanker, Ranker, adapters, backbone, changes, tokens
 from lib.models.vectors import Identity, VectorStore
-from lib.study.experiment import Experiment, Model, Untrained, describe
+from lib.study.experiment import Experiment, Model, Run, Untrained, describe
 from lib.training import scoring
 
 WEIGHTS = "weights.safetensors"
@@ -30,12 +30,12 @@ def folder(run: Experiment) -> Path:
     return store.keep("runs", run.key, lambda _: None)
 
 
-def made_from(run: Experiment | Untrained | str) -> list[str]:
+def made_from(run: Run | str) -> list[str]:
     """What the store keeps of a model, as `lib.machine.store.keep` takes it: the folder of a run, nothing of others."""
     return [f"runs/{run.key}"] if isinstance(run, Experiment) else []
 
 
-def ranker(run: Experiment | Untrained) -> Ranker:
+def ranker(run: Run) -> Ranker:
     """The model of a run, or an untrained one, ready to score; raises NotTrained if the run is not in the store."""
     return (built(run.model, run.seed) if isinstance(run, Untrained) else _restored(run, run)).eval()
 
@@ -78,9 +78,7 @@ def inputs(reader: Ranker, collection: Collection, model: Model) -> tokens.PairT
     )  # fmt: skip
 
 
-def document_vectors(
-    run: Experiment | Untrained, collection: Collection, names: Sequence[str] | None = None
-) -> VectorStore:
+def document_vectors(run: Run, collection: Collection, names: Sequence[str] | None = None) -> VectorStore:
     """The vectors of a collection's documents (`names`; None: all) by a run's model, encoded once and kept."""
     chosen = None if names is None else np.asarray(names)
 

@@ -15,7 +15,7 @@ from lib.models import backbone
 from lib.models.vectors import Identity
 from lib.search import nearest
 from lib.study import identity, rankers
-from lib.study.experiment import Experiment, Model, Teacher, Untrained
+from lib.study.experiment import Experiment, Model, Run, Teacher
 from lib.training import scoring
 from lib.training.strategies import TEACHER
 
@@ -39,9 +39,7 @@ def training_groups(run: Experiment) -> Groups:
     return built
 
 
-def nearest_documents(
-    run: Experiment | Untrained, collection: Collection, queries: list[str], depth: int
-) -> pd.DataFrame:
+def nearest_documents(run: Run, collection: Collection, queries: list[str], depth: int) -> pd.DataFrame:
     """What a bi-encoder finds in the whole collection, by exact search: columns query, document, score."""
 
     def search(into: Path) -> None:
