@@ -23,15 +23,15 @@ CACHES = ("tokens", "bm25", "first_stage")
 
 def folders() -> list[Path]:
     """Every folder `data/<kind>/<name>` that the store has made, whole or not, hidden ones too."""
-    paths = (path for path in sorted(store.data_folder().glob("*/*")) if path.is_dir())
-    return [path for path in paths if store.is_whole(path) or path.name.endswith((".partial", ".new"))]
+    paths = filter(Path.is_dir, sorted(store.data_folder().glob("*/*")))
+    return [path for path in paths if store.is_whole(path) or path.suffix in (".partial", ".new")]
 
 
 def unreferenced(*, caches: bool = False) -> list[Path]:
     """Folders that no run of today's code reads, without those that another process is building."""
     paths = folders()
-    whole = {path for path in paths if store.is_whole(path)}
-    left = {path for path in paths if path not in whole and store.is_abandoned(path)}
+    whole = set(filter(store.is_whole, paths))
+    left = set(filter(store.is_abandoned, set(paths) - whole))
     used = {path for path in whole if path.parent.name != "runs" or not _outdated(path)}
     size = None
     while size != len(used):  # what was made from something that is gone, and what from that
@@ -85,7 +85,7 @@ def _table(old: list[Path]) -> pd.DataFrame:
     rows = []
     for path in folders():
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / 2**20
-        rows.append((path.parent.name, 1, size, *((1, size) if path in old else (0, 0.0))))
+        rows.append((path.parent.name, 1, size, int(path in old), size * (path in old)))
     columns = ["kind", "folders", "MiB", "unreferenced", "unreferenced MiB"]
     table = pd.DataFrame(rows, columns=columns).groupby("kind").sum()
     table.loc["all"] = table.sum()
