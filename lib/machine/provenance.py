@@ -12,10 +12,6 @@ from lib.machine import hardware
 COMPARED = ("device", "features", "precision", "threads", "python", "torch", "transformers", "accelerate", "bm25s")
 
 
-class MixedConditions(UserWarning):
-    """A results table has rows that were computed under different conditions."""
-
-
 def conditions() -> dict[str, str]:
     """The project's commit, and the device and versions that this process computes with."""
     return {"commit": commit(), **hardware.description()}
@@ -41,7 +37,6 @@ def warn_if_mixed(table: pd.DataFrame) -> None:
     """Warn which conditions are not the same for all rows of a results table."""
     values = {name: sorted(set(table.loc[table["measure"] == name, "text"])) for name in COMPARED}
     if mixed := [f"{name}: {' | '.join(found)}" for name, found in values.items() if len(found) > 1]:
-        message = f"these results were computed under different conditions ({'; '.join(mixed)}). Compare them with "
-        warnings.warn(
-            message + "care, or compute all in one data folder on one machine.", MixedConditions, stacklevel=3
-        )
+        under = f"these results were computed under different conditions ({'; '.join(mixed)})"
+        advice = "Compare them with care, or compute all in one data folder on one machine."
+        warnings.warn(f"{under}. {advice}", stacklevel=3)

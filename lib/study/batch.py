@@ -21,7 +21,7 @@ from pathlib import Path
 
 from lib.machine import outputs, progress, store
 from lib.study import notebooks
-from lib.study.notebooks import NotebookError, ParameterError
+from lib.study.notebooks import NotebookError
 
 
 class Stopped(KeyboardInterrupt):
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         parameters: dict[str, object] = {}
         for name, text in options.parameters:
             if name in parameters:
-                raise ParameterError(f"parameter {name!r}: given twice; give it once")
+                raise ValueError(f"parameter {name!r}: given twice; give it once")
             parameters[name] = _value(name, text)
         for notebook in options.notebooks:
             notebooks.check(parameters, notebook)
@@ -67,7 +67,7 @@ def _folder(text: str) -> str:
     if re.match(r"[a-z]+:", text):  # hub:<dataset>
         return text
     if not _absolute(text).is_dir():
-        raise ParameterError(f"parameter 'folders': there is no folder {_absolute(text)}")
+        raise ValueError(f"parameter 'folders': there is no folder {_absolute(text)}")
     return str(_absolute(text))
 
 

@@ -12,10 +12,6 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 
-class ParameterError(ValueError):
-    """A parameter is unknown or of the wrong type; the message names it."""
-
-
 class NotebookError(RuntimeError):
     """A notebook cannot be run, or a cell of it failed; the message names the cell and its error."""
 
@@ -41,11 +37,11 @@ def read(notebook: Path) -> "NotebookNode":
 def defaults(notebook: Path) -> dict[str, object]:
     """Name -> default value of the notebook's parameters, read from its one cell tagged `parameters`.
 
-    Raises NotebookError as `read`, and ParameterError unless there is one such cell, of `name = literal` alone.
+    Raises NotebookError as `read`, and ValueError unless there is one such cell, of `name = literal` alone.
     """
     cells = [cell for cell in read(notebook).cells if "parameters" in cell.metadata.get("tags", [])]
     if len(cells) != 1:
-        raise ParameterError(f"{notebook}: {len(cells)} cells are tagged parameters; there must be one")
+        raise ValueError(f"{notebook}: {len(cells)} cells are tagged parameters; there must be one")
     values, line = {}, 0
     try:
         for statement in ast.parse(cells[0].source).body:
@@ -53,23 +49,22 @@ def defaults(notebook: Path) -> dict[str, object]:
             (target,) = statement.targets
             values[target.id] = ast.literal_eval(statement.value)
     except SyntaxError as error:
-        raise ParameterError(f"{notebook}: line {error.lineno} of its parameters is no Python: {error.msg}") from error
+        raise ValueError(f"{notebook}: line {error.lineno} of its parameters is no Python: {error.msg}") from error
     except (AttributeError, TypeError, ValueError) as error:
-        raise ParameterError(f"{notebook}: line {line} of its parameters is no `name = literal`") from error
+        raise ValueError(f"{notebook}: line {line} of its parameters is no `name = literal`") from error
     return values
 
 
 def check(parameters: dict[str, object], notebook: Path) -> None:
-    """Raise ParameterError if the notebook has no parameter of a name, or its default has another type."""
+    """Raise ValueError if the notebook has no parameter of a name, or its default has another type."""
     known = defaults(notebook)
     for name, value in parameters.items():
         if name not in known:
-            reason = f"{notebook.name} has none of that name; it has {', '.join(known)}"
-            raise ParameterError(f"parameter {name!r}: {reason}")
+            raise ValueError(f"parameter {name!r}: {notebook.name} has none of that name; it has {', '.join(known)}")
         given, kind = type(value), type(known[name])
         if given is not kind and (given, kind) != (int, float):
             reason = f"{value!r} is {given.__name__}; {notebook.name} takes {kind.__name__}"
-            raise ParameterError(f"parameter {name!r}: {reason}")
+            raise ValueError(f"parameter {name!r}: {reason}")
 
 
 def run(notebook: Path, folder: Path, parameters: dict[str, object]) -> Path:

@@ -63,11 +63,6 @@ def _restored(trained: Experiment, run: Experiment) -> Ranker:
     return restored
 
 
-def save_changes(trained: Ranker, run: Experiment, place: Path) -> None:
-    """Write what training changed of a run's model into its folder."""
-    changes.save(trained, built(run.model, run.seed, run), built(run.model, run.seed + 1, run), place / WEIGHTS)
-
-
 def inputs(reader: Ranker, collection: Collection, model: Model) -> tokens.PairTokens | tokens.SeparateTokens:
     """The tokens of a collection's queries and documents, as a ranker of this model reads them."""
     tokenizer = backbone.tokenizer(model.backbone)

@@ -16,7 +16,7 @@ import pandas as pd
 from lib.data import collections
 from lib.machine import hardware, progress, store
 from lib.machine.provenance import conditions
-from lib.models import adapters
+from lib.models import adapters, changes
 from lib.study import checks, identity, rankers, targets
 from lib.study.experiment import Experiment, Run, TestSet, Untrained, describe, lineage
 from lib.training import loop
@@ -118,7 +118,8 @@ def _train(run: Experiment, folder: Path | None) -> None:
     }  # fmt: skip
     with_conditions(measured).to_parquet(folder / "costs.parquet")
     steps.to_parquet(folder / "history.parquet")
-    rankers.save_changes(ranker, run, folder)
+    plain, other = (rankers.built(run.model, seed, run) for seed in (run.seed, run.seed + 1))
+    changes.save(ranker, plain, other, folder / rankers.WEIGHTS)
     about = {"name": describe(run), "collection": run.data.collection, "backbone": run.model.backbone,
              "identity": identity.of_run(run)}  # fmt: skip
     (folder / ABOUT).write_text(json.dumps(about, indent=1))

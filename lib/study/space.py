@@ -46,13 +46,11 @@ def _outdated(run: Path) -> bool:
     """Whether today's code, texts and weights would give this run another name."""
     about = json.loads((run / runs.ABOUT).read_text())
     try:
-        recorded = about["identity"]
-        then = {name: recorded[name] for name in ("recipe", "constants")}
-        then |= {name: recorded["data"][name] for name in ("collection", "first_stage")}
-        then["backbone"] = recorded["model"]["backbone"]
-        now = {"recipe": identity.RECIPE, "constants": identity.constants(), "first_stage": first_stage.identity(),
-               "collection": collections.fingerprint(about["collection"]),
-               "backbone": backbone.fingerprint(about["backbone"])}  # fmt: skip
+        was = about["identity"]
+        then = [was["recipe"], was["constants"], was["model"]["backbone"], was["data"]["collection"],
+                was["data"]["first_stage"]]  # fmt: skip
+        now = [identity.RECIPE, identity.constants(), backbone.fingerprint(about["backbone"]),
+               collections.fingerprint(about["collection"]), first_stage.identity()]  # fmt: skip
     except (KeyError, OSError, ValueError, RuntimeError):  # of an older version, or its text or model is gone
         return True
     return store.key(then) != store.key(now)
