@@ -69,16 +69,13 @@ def _glibc() -> ctypes.CDLL | None:
 def description() -> dict[str, str]:
     """The device and the versions that results were computed with, by name."""
     versions = {name: metadata.version(name) for name in ("torch", "transformers", "accelerate", "bm25s")}
-    return {
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(), "features": features(),
-        "threads": str(torch.get_num_threads()), "precision": precision(), "python": platform.python_version(),
-    } | versions  # fmt: skip
-
-
-def _processor() -> str:
     information = Path("/proc/cpuinfo")
     name = re.search(r"^model name\s*: (.+)$", information.read_text(), re.M) if information.exists() else None
-    return f"{platform.machine()} processor" + (f", {name[1].strip()}" if name else "")
+    processor = f"{platform.machine()} processor" + (f", {name[1].strip()}" if name else "")
+    return {
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else processor, "features": features(),
+        "threads": str(torch.get_num_threads()), "precision": precision(), "python": platform.python_version(),
+    } | versions  # fmt: skip
 
 
 class Meter:

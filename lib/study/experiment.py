@@ -235,14 +235,11 @@ def with_seed(run: Run, seed: int) -> Run:
     return replace(run, seed=seed, **start)
 
 
-def fields(run: Experiment) -> Iterator[tuple[str, object]]:
+def fields(run: Run | Data | Model | Training) -> Iterator[tuple[str, object]]:
     """(name, value) of every field of a run and of its parts."""
     for field in dataclasses.fields(run):
         value = getattr(run, field.name)
-        if field.name in PARTS:
-            yield from ((inner.name, getattr(value, inner.name)) for inner in dataclasses.fields(value))
-        else:
-            yield field.name, value
+        yield from fields(value) if field.name in PARTS else [(field.name, value)]
 
 
 def lineage(run: Experiment) -> list[Experiment]:

@@ -1,6 +1,5 @@
 """The model of a run: built, read from the run's folder, and what it reads of a collection."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -73,18 +72,17 @@ def inputs(reader: Ranker, collection: Collection, model: Model) -> tokens.PairT
     )  # fmt: skip
 
 
-def document_vectors(run: Run, collection: Collection, names: Sequence[str] | None = None) -> VectorStore:
+def document_vectors(run: Run, collection: Collection, names: np.ndarray | None = None) -> VectorStore:
     """The vectors of a collection's documents (`names`; None: all) by a run's model, encoded once and kept."""
-    chosen = None if names is None else np.asarray(names)
 
     def encode(into: Path) -> None:
         encoder, identity = ranker(run), Identity(run.key, collection.fingerprint)
         if not isinstance(encoder, LateRanker):
             raise ValueError(f"{describe(run)}: no vectors of documents alone; give architecture='dot' or another")
-        scoring.encode(encoder, inputs(encoder, collection, run.model), into, identity, names=chosen)
+        scoring.encode(encoder, inputs(encoder, collection, run.model), into, identity, names=names)
 
-    listed = None if chosen is None else chosen.tolist()
-    name = store.key(run.key, collection.fingerprint, hardware.precision(), listed)
+    chosen = None if names is None else names.tolist()
+    name = store.key(run.key, collection.fingerprint, hardware.precision(), chosen)
     return VectorStore(store.keep("vectors", name, encode, of=made_from(run)))
 
 

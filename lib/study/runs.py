@@ -1,8 +1,6 @@
-"""The run store: a run is trained once and read ever after.
+"""The run store: `complete` trains a run once, the other functions read it.
 
-A run is a folder named by a hash of everything that decides it (`lib.study.identity`) and kept through
-`lib.machine.store`: whole or absent, built by one process. `complete` trains what is missing; the other functions only
-read.
+A run is a folder named by a hash of everything that decides it (`lib.study.identity`), kept by `lib.machine.store`.
 """
 
 import json
@@ -60,10 +58,7 @@ def distinct(grid: Iterable[Run]) -> list[Run]:
 
 
 def one_by_one(items: list, what: str, name: Callable, work: Callable, do: Callable) -> None:
-    """Do one item after another; a line for each says which, and how long the rest takes at the pace so far.
-
-    `work` is roughly how long an item takes, in any unit.
-    """
+    """Do one item after another; a line for each says which, and how long the rest takes. `work` is in any unit."""
     spent, done, total = 0.0, 0.0, sum(map(work, items))
     for number, item in enumerate(items, 1):
         left = f", about {progress.duration(spent / done * (total - done))} left" if done else ""
@@ -81,8 +76,7 @@ def with_conditions(measured: dict[str, float], quality: pd.DataFrame | None = N
         quality, pd.DataFrame({"measure": list(measured), "value": list(measured.values())}),
         pd.DataFrame({"measure": list(under), "text": list(under.values())}),
     ]).reindex(columns=["collection", "query", "measure", "value", "text"])  # fmt: skip
-    texts = ["collection", "query", "text"]
-    return table.assign(**table[texts].fillna("").astype(str))
+    return table.assign(**table[["collection", "query", "text"]].fillna("").astype(str))
 
 
 def _keep(run: Experiment) -> None:
@@ -118,8 +112,8 @@ def _train(run: Experiment, folder: Path | None) -> None:
     }  # fmt: skip
     with_conditions(measured).to_parquet(folder / "costs.parquet")
     steps.to_parquet(folder / "history.parquet")
-    plain, other = (rankers.built(run.model, seed, run) for seed in (run.seed, run.seed + 1))
-    changes.save(ranker, plain, other, folder / rankers.WEIGHTS)
+    built, redrawn = (rankers.built(run.model, seed, run) for seed in (run.seed, run.seed + 1))
+    changes.save(ranker, built, redrawn, folder / rankers.WEIGHTS)
     about = {"name": describe(run), "collection": run.data.collection, "backbone": run.model.backbone,
              "identity": identity.of_run(run)}  # fmt: skip
     (folder / ABOUT).write_text(json.dumps(about, indent=1))

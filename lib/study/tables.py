@@ -1,9 +1,7 @@
 """Results tables: one row per (run, collection, query, measure); costs and provenance are rows too.
 
-    results(grid, tests)  ->  trains and scores what is missing, then reads
-
 Scores on a test set are a folder, named by a hash of the run and of the test set, kept as runs are. Only `complete` and
-`results` compute; the other functions read.
+`results` train and score what is missing; the other functions read.
 """
 
 from collections import Counter
