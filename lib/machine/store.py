@@ -1,8 +1,7 @@
 """A folder is whole or absent: the kit builds everything it keeps beside its final place and renames it when done.
 
-Collections, token stores, teacher scores and runs all go through `keep`, so a later process never takes what a killed
-one left for a result, and two processes that need the same thing build it once. A folder is whole when it holds
-`manifest.json`, which is written last and lists every file with its size and SHA-256.
+So no process takes what a killed one left for a result, and two that need the same thing build it once. A folder is
+whole when it holds `manifest.json`, which is written last and lists every file with its size and SHA-256.
 """
 
 import contextlib

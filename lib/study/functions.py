@@ -1,9 +1,8 @@
 """What a function computes, as content to hash: a package's by its name, a reader's own by all that it consists of.
 
-The source of a reader's own loss is not enough. Two lambdas on one line share it; a file may have been edited since its
-import; and the values of closures, defaults and globals, and other functions of the notebook, are not in it. So its
-compiled code counts, with everything that the code uses. Another minor version of Python compiles to other code, and
-then a run with such a loss is another run.
+The source of a reader's own loss is not enough: two lambdas on one line share it, a file may have been edited since its
+import, and closures, defaults, globals and other functions are not in it. So its compiled code counts, with all that
+the code uses; under another minor version of Python, which compiles to other code, such a run is another run.
 """
 
 import dis

@@ -1,11 +1,10 @@
 """What decides a number: the one description that a run's, a teacher's scores' and an evaluation's name is a hash of.
 
 Two runs have one name exactly if they have the same settings, inputs of the same content (texts, judgements, weights,
-score files; where these lie does not matter), losses of the same content (`lib.study.functions`), the same constants
-and the same precision. The versions of bm25s and of the stemmer are in the description, because another version may
-choose other candidates and negatives. Those of torch, transformers and accelerate are not: they compute the same up to
-rounding, and an upgrade should not retrain a study. These are recorded beside each run, and a table that mixes them
-says so (`lib.machine.provenance`).
+score files; where these lie does not matter), losses of the same content (`lib.study.functions`), constants, precision
+and versions of bm25s and the stemmer, which choose candidates and negatives. Other versions of torch, transformers and
+accelerate compute the same up to rounding, and an upgrade should not retrain a study: these are recorded beside each
+run, and a table that mixes them says so (`lib.machine.provenance`).
 """
 
 import dataclasses

@@ -6,7 +6,6 @@ Scores on a test set are a folder, named by a hash of the run and of the test se
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -83,9 +82,8 @@ def values(grid: Run | Iterable[Run], test: TestSet, measure: str) -> pd.Series:
     grid = runs.distinct([grid] if isinstance(grid, Run) else grid)
     if len({_configuration(run) for run in grid}) != 1:
         names = "; ".join(sorted(set(ranker_names(grid))))
-        raise ValueError(
-            f"a mean is taken over runs that differ in nothing but the seed; these differ in more: {names}"
-        )
+        raise ValueError("a mean is taken over runs that differ in nothing but the seed, and these differ in more: "
+                         + names)  # fmt: skip
     table = pd.concat([_values(run, test) for run in grid])
     name = measures.named(measure, table.loc[table["query"] != "", "measure"])
     return table[table["measure"] == name].groupby("query", sort=False)["value"].mean()
@@ -179,21 +177,19 @@ def _place(run: Run, test: TestSet) -> Path:
 
 
 def _keep(run: Run, test: TestSet) -> Path:
-    build = partial(_evaluate, run, test)
-    return store.keep("evaluations", _place(run, test).name, build, of=rankers.made_from(run))
+    def evaluate(folder: Path) -> None:
+        collection, queries, ranking = test.candidates()
+        ranker = rankers.ranker(run)
+        inputs = rankers.inputs(ranker, collection, run.model)
+        asked, candidates = ranking["query"].to_numpy(), ranking["document"].to_numpy()
+        with hardware.Meter() as meter:
+            ranking["score"] = scoring.score(ranker, inputs, asked, candidates, what=f"scoring {test.collection}")
+        cost = {"score_pairs_per_second": len(ranking) / meter.seconds, "score_peak_memory_gib": meter.peak_memory_gib}
+        ranking.to_parquet(folder / "scores.parquet")
+        quality = measures.measure(ranking, collection, test.split, queries)
+        runs.with_conditions(cost, quality).to_parquet(folder / "values.parquet")
 
-
-def _evaluate(run: Run, test: TestSet, folder: Path) -> None:
-    collection, queries, ranking = test.candidates()
-    ranker = rankers.ranker(run)
-    inputs = rankers.inputs(ranker, collection, run.model)
-    asked, candidates = ranking["query"].to_numpy(), ranking["document"].to_numpy()
-    with hardware.Meter() as meter:
-        ranking["score"] = scoring.score(ranker, inputs, asked, candidates, what=f"scoring {test.collection}")
-    cost = {"score_pairs_per_second": len(ranking) / meter.seconds, "score_peak_memory_gib": meter.peak_memory_gib}
-    ranking.to_parquet(folder / "scores.parquet")
-    quality = measures.measure(ranking, collection, test.split, queries)
-    runs.with_conditions(cost, quality).to_parquet(folder / "values.parquet")
+    return store.keep("evaluations", _place(run, test).name, evaluate, of=rankers.made_from(run))
 
 
 def _folder(run: Run, test: TestSet) -> Path:

@@ -56,19 +56,18 @@ def teacher_scores(teacher: Teacher, pairs: Groups, collection: Collection, max_
     `max_length`: tokens of a pair for a cross-encoder that is no run. Raises NotTrained for a run that is not in the
     store, and ScoreFileError for a file that lacks a pair or is malformed.
     """
-    name = store.key(identity.of_teacher_scores(teacher, collection.fingerprint, pairs.key, max_length))
-    build = partial(_score, teacher, pairs, collection, max_length)
-    return np.load(store.keep("teacher_scores", name, build, of=rankers.made_from(teacher)) / "scores.npy")
 
-
-def _score(teacher: Teacher, pairs: Groups, collection: Collection, max_length: int, into: Path) -> None:
-    if isinstance(teacher, str) and score_files.is_file_name(teacher):
-        scores = score_files.scores_of(teacher, pairs.queries, pairs.documents)
-    else:
-        if isinstance(teacher, str):
-            ranker, model = models.load(backbone.folder(teacher)), Model(backbone=teacher, max_length=max_length)
+    def score(into: Path) -> None:
+        if isinstance(teacher, str) and score_files.is_file_name(teacher):
+            scores = score_files.scores_of(teacher, pairs.queries, pairs.documents)
         else:
-            ranker, model = rankers.ranker(teacher), teacher.model
-        inputs = rankers.inputs(ranker, collection, model)
-        scores = scoring.score(ranker, inputs, pairs.queries[:, None], pairs.documents, what="teacher scores")
-    np.save(into / "scores.npy", scores)
+            if isinstance(teacher, str):
+                ranker, model = models.load(backbone.folder(teacher)), Model(backbone=teacher, max_length=max_length)
+            else:
+                ranker, model = rankers.ranker(teacher), teacher.model
+            inputs = rankers.inputs(ranker, collection, model)
+            scores = scoring.score(ranker, inputs, pairs.queries[:, None], pairs.documents, what="teacher scores")
+        np.save(into / "scores.npy", scores)
+
+    name = store.key(identity.of_teacher_scores(teacher, collection.fingerprint, pairs.key, max_length))
+    return np.load(store.keep("teacher_scores", name, score, of=rankers.made_from(teacher)) / "scores.npy")
