@@ -99,7 +99,7 @@ def test_a_notebook_that_cannot_be_run_is_one_line(how, says, at, capsys):
 def test_one_cell_holds_the_parameters(at):
     made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("a = 3")], metadata={"kernelspec": PYTHON})
     nbformat.write(made, at / "a.ipynb")
-    with pytest.raises(notebooks.ParameterError, match="0 cells are tagged"):
+    with pytest.raises(ValueError, match="0 cells are tagged"):
         notebooks.defaults(at / "a.ipynb")
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
+_known = lru_cache(maxsize=4096)(lambda path, *status: read(path))
+
 
 def of_file(path: Path) -> str:
     """SHA-256 of a file; read again only if the system reports a change.
@@ -16,11 +18,6 @@ def of_file(path: Path) -> str:
     if time.time() - max(status.st_mtime, status.st_ctime) < 2:
         return read(path)
     return _known(path.absolute(), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-
-
-@lru_cache(maxsize=4096)
-def _known(path: Path, *_: int) -> str:
-    return read(path)
 
 
 def of_files(folder: Path, paths: Iterable[Path]) -> str:

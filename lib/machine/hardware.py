@@ -22,13 +22,11 @@ def device() -> torch.device:
 def precision() -> str:
     """ "bf16" where the device multiplies bfloat16 in hardware, else "no" (float32): Accelerate's words.
 
-    A processor with AMX trained 2.5 times faster in bf16 (README, speed), one with AVX512_BF16 and no AMX 1.85 times
-    and scored 1.5 times faster (three layers, two alternating pairs of runs); one without either emulates it and is
-    slower. The hardware is asked, not timed, so that the answer is the same in every process.
+    With AMX or AVX512_BF16 a processor is faster in bf16 (README, speed); one without either emulates it and is slower.
+    The hardware is asked, not timed, so that the answer is the same in every process.
     """
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-    return "bf16" if _bf16_units() else "no"
+    fast = torch.cuda.is_bf16_supported(including_emulation=False) if torch.cuda.is_available() else _bf16_units()
+    return "bf16" if fast else "no"
 
 
 def features() -> str:
@@ -44,8 +42,8 @@ def _bf16_units() -> list[str]:
 def attention(training: bool) -> str:
     """Which of transformers' attention implementations is fastest here.
 
-    On a processor the backward pass of the fused attention is slow: training MiniLM ran 2.0 times faster with plain
-    products ("eager"), while scoring ran 1.1 times faster fused ("sdpa").
+    On a processor, plain products ("eager") trained MiniLM 2.0 times faster, as the backward pass of fused attention
+    ("sdpa") is slow there, and fused attention scored 1.1 times faster.
     """
     return "eager" if training and device().type == "cpu" else "sdpa"
 
@@ -54,9 +52,9 @@ def attention(training: bool) -> str:
 def keep_memory() -> None:
     """Let the C library keep the memory that tensors leave, for the rest of the process.
 
-    By default glibc hands large blocks back to the system as soon as they are free, and every step faults them
-    in again: on two cores this setting made training 1.15 to 1.5 and scoring 1.2 to 1.5 times faster, in alternating
-    runs. It affects only a processor under glibc. `Meter` hands free memory back before it starts.
+    By default glibc hands large free blocks back to the system, and every step faults them in again: keeping them made
+    training 1.15 to 1.5 and scoring 1.2 to 1.5 times faster on two cores (README, speed). It affects only a processor
+    under glibc. `Meter` hands free memory back before it starts.
     """
     if (library := _glibc()) is not None and device().type == "cpu":
         library.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD of malloc.h, the largest that glibc accepts
@@ -71,17 +69,13 @@ def _glibc() -> ctypes.CDLL | None:
 def description() -> dict[str, str]:
     """The device and the versions that results were computed with, by name."""
     versions = {name: metadata.version(name) for name in ("torch", "transformers", "accelerate", "bm25s")}
-    return {
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(), "features": features(),
-        "threads": str(torch.get_num_threads()), "precision": precision(), "python": platform.python_version(),
-    } | versions  # fmt: skip
-
-
-def _processor() -> str:
-    """The architecture and, where the system reports it, the processor's name."""
     information = Path("/proc/cpuinfo")
     name = re.search(r"^model name\s*: (.+)$", information.read_text(), re.M) if information.exists() else None
-    return f"{platform.machine()} processor" + (f", {name[1].strip()}" if name else "")
+    processor = f"{platform.machine()} processor" + (f", {name[1].strip()}" if name else "")
+    return {
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else processor, "features": features(),
+        "threads": str(torch.get_num_threads()), "precision": precision(), "python": platform.python_version(),
+    } | versions  # fmt: skip
 
 
 class Meter:
@@ -125,16 +119,14 @@ def peak_bytes() -> int:
 
 def _joules() -> float:
     """What the hardware's own counters report as used so far: accelerator (NVML), else processor packages (RAPL)."""
-    if torch.cuda.is_available():
-        with contextlib.suppress(Exception):  # no NVML bindings, or a device that does not count
+    with contextlib.suppress(Exception):  # no NVML bindings, no counter, or one that only root may read
+        if torch.cuda.is_available():
             import pynvml
 
             pynvml.nvmlInit()
             # NVML counts all devices of the machine, whatever CUDA_VISIBLE_DEVICES says: ask by this one's id.
             device_id = f"GPU-{torch.cuda.get_device_properties(device()).uuid}"
             return pynvml.nvmlDeviceGetTotalEnergyConsumption(pynvml.nvmlDeviceGetHandleByUUID(device_id)) / 1000
-        return math.nan
-    packages = list(Path("/sys/class/powercap").glob("intel-rapl:[0-9]/energy_uj"))
-    with contextlib.suppress(OSError):  # only root may read them on most systems
-        return sum(int(package.read_text()) for package in packages) / 1e6 if packages else math.nan
+        if packages := list(Path("/sys/class/powercap").glob("intel-rapl:[0-9]/energy_uj")):
+            return sum(int(package.read_text()) for package in packages) / 1e6
     return math.nan

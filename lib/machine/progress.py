@@ -45,12 +45,12 @@ def clear() -> None:
         _display = None
 
 
-def steps(items: Iterable, what: str, total: int, *, every_seconds: float = 10.0) -> Iterator:
-    """Yield `items`; a line every `every_seconds` at most says how many are done and how much time is left."""
+def steps(items: Iterable, what: str, total: int) -> Iterator:
+    """Yield `items`; every ten seconds a line says how many are done and how much time is left."""
     start = last = time.perf_counter()
     for done, item in enumerate(items):
         now = time.perf_counter()
-        if done and now - last >= every_seconds:
+        if done and now - last >= 10:
             last = now
             say(f"  {what}: {done} of {total}, about {duration((now - start) / done * (total - done))} left")
         yield item

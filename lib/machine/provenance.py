@@ -12,10 +12,6 @@ from lib.machine import hardware
 COMPARED = ("device", "features", "precision", "threads", "python", "torch", "transformers", "accelerate", "bm25s")
 
 
-class MixedConditions(UserWarning):
-    """A results table has rows that were computed under different conditions."""
-
-
 def conditions() -> dict[str, str]:
     """The project's commit, and the device and versions that this process computes with."""
     return {"commit": commit(), **hardware.description()}
@@ -37,15 +33,10 @@ def commit() -> str:
         return "unknown"
 
 
-def mixed(table: pd.DataFrame) -> dict[str, list[str]]:
-    """Condition -> its values, for the conditions that are not the same for all rows of a results table."""
-    values = {name: sorted(set(table.loc[table["measure"] == name, "text"])) for name in COMPARED}
-    return {name: differing for name, differing in values.items() if len(differing) > 1}
-
-
 def warn_if_mixed(table: pd.DataFrame) -> None:
-    """Warn which conditions differ within a results table."""
-    if differing := mixed(table):
-        conditions = "; ".join(f"{name}: {' | '.join(values)}" for name, values in differing.items())
-        message = f"these results were computed under different conditions ({conditions}). Compare them with care, or "
-        warnings.warn(message + "compute all in one data folder on one machine.", MixedConditions, stacklevel=3)
+    """Warn which conditions are not the same for all rows of a results table."""
+    values = {name: sorted(set(table.loc[table["measure"] == name, "text"])) for name in COMPARED}
+    if mixed := [f"{name}: {' | '.join(found)}" for name, found in values.items() if len(found) > 1]:
+        under = f"these results were computed under different conditions ({'; '.join(mixed)})"
+        advice = "Compare them with care, or compute all in one data folder on one machine."
+        warnings.warn(f"{under}. {advice}", stacklevel=3)

@@ -1,8 +1,7 @@
 """A folder is whole or absent: the kit builds everything it keeps beside its final place and renames it when done.
 
-Collections, token stores, teacher scores and runs all go through `keep`, so a later process never takes what a killed
-one left for a result, and two processes that need the same thing build it once. A folder is whole when it holds
-`manifest.json`, which is written last and lists every file with its size and SHA-256.
+So no process takes what a killed one left for a result, and two that need the same thing build it once. A folder is
+whole when it holds `manifest.json`, which is written last and lists every file with its size and SHA-256.
 """
 
 import contextlib
@@ -38,11 +37,9 @@ class StoreError(RuntimeError):
 def data_folder() -> Path:
     """The folder that holds everything: the environment variable STUDY_DATA, else the project's `data/`.
 
-    A relative STUDY_DATA is relative to the caller's folder. A notebook's kernel works in the notebook's folder, so
-    there the caller is the process that started the kernel (papermill, or Jupyter's server).
+    A relative STUDY_DATA is relative to the folder of the caller: for a notebook, of what started its kernel.
     """
-    folder = os.environ.get("STUDY_DATA")
-    if not folder:
+    if not (folder := os.environ.get("STUDY_DATA")):
         return Path(__file__).parents[2] / "data"
     try:
         caller = os.readlink(f"/proc/{os.environ.get('JPY_PARENT_PID') or 'self'}/cwd")
@@ -54,11 +51,7 @@ def data_folder() -> Path:
 def key(*parts: object) -> str:
     """A 16-digit name for JSON-like content: equal content, equal name, in every process.
 
-    0.0 and 0 are equal content, as they are equal numbers; True and 1 are not.
-
-    Raises:
-        ValueError: a number is not finite.
-        TypeError: a part is not made of texts, numbers, booleans, None, sequences and mappings.
+    0.0 and 0 are equal content; True and 1 are not. Raises ValueError or TypeError for what is not finite or not JSON.
     """
     text = json.dumps(_plain(parts), sort_keys=True, ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -77,15 +70,13 @@ def keep(
 ) -> Path:
     """Return `data/<kind>/<name>`; where it is missing, `build(folder)` makes it.
 
-    `build` fills a folder beside the place, which is renamed when `build` returns: the rename is atomic, so the
-    place exists only when whole. A lock, which the system releases if its holder is killed, lets one process build.
-    `of` names what it was made from, as "kind/name"; `lib.study.space` removes it when one of those is gone.
+    `build` fills a folder beside the place, which is then renamed: the rename is atomic, so the place exists only when
+    whole. A lock, which the system releases if its holder is killed, lets one process build. `of` names what the place
+    was made from, as "kind/name"; `lib.study.space` removes it when one of those is gone.
 
     Of the processes of one `accelerate launch` the main one builds and the others wait for it. With `together` all of
-    them call `build`, and all but the main one with None instead of a folder.
-
-    Raises:
-        StoreError: the data folder is read-only, full, or not a folder; or a file of the place is damaged.
+    them call `build`, and all but the main one with None instead of a folder. Raises StoreError if the data folder
+    cannot be written or a file of the place is damaged.
     """
     place = data_folder() / kind / name
     if not processes.is_main():
@@ -115,10 +106,7 @@ def manifest(place: Path) -> dict:
 
 
 def damage(place: Path, *, up_to: float = float("inf")) -> list[str]:
-    """One line for each file of a whole folder that is missing or altered.
-
-    Files above `up_to` bytes are compared by size alone.
-    """
+    """One line for each missing or altered file of a whole folder; above `up_to` bytes their size alone is compared."""
     lines = []
     for name, (size, expected) in manifest(place)["files"].items():
         path = place / name
@@ -176,8 +164,7 @@ def remove_free_lock(path: Path) -> None:
 def _partial(place: Path) -> Iterator[Path]:
     """A folder beside `place` to build in, removed at the end unless it was renamed.
 
-    It stays locked as long as its builder lives. So the next builder can tell what a killed process left from what a
-    living one is filling, even if somebody removed the lock of the place.
+    It stays locked as long as its builder lives, which tells it from what a killed one left.
     """
     for path in place.parent.glob(".*.partial"):
         if is_abandoned(path):
@@ -274,6 +261,5 @@ def clear_write_errors(folder: Path) -> Iterator[None]:
             reason = f"it cannot be written ({os.strerror(number or errno.EACCES)})"
         else:
             raise
-        raise StoreError(
-            f"folder {folder}: {reason}. Free or unlock it, or set STUDY_DATA to another data folder."
-        ) from error
+        advice = "Free or unlock it, or set STUDY_DATA to another data folder."
+        raise StoreError(f"folder {folder}: {reason}. {advice}") from error

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from lib.machine import outputs, progress, store
 from lib.study import notebooks
-from lib.study.notebooks import NotebookError, ParameterError
+from lib.study.notebooks import NotebookError
 
 
 class Stopped(KeyboardInterrupt):
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         parameters: dict[str, object] = {}
         for name, text in options.parameters:
             if name in parameters:
-                raise ParameterError(f"parameter {name!r}: given twice; give it once")
+                raise ValueError(f"parameter {name!r}: given twice; give it once")
             parameters[name] = _value(name, text)
         for notebook in options.notebooks:
             notebooks.check(parameters, notebook)
@@ -67,7 +67,7 @@ def _folder(text: str) -> str:
     if re.match(r"[a-z]+:", text):  # hub:<dataset>
         return text
     if not _absolute(text).is_dir():
-        raise ParameterError(f"parameter 'folders': there is no folder {_absolute(text)}")
+        raise ValueError(f"parameter 'folders': there is no folder {_absolute(text)}")
     return str(_absolute(text))
 
 
@@ -76,7 +76,7 @@ def _absolute(text: str) -> Path:
 
 
 def _variant(chosen: list[Path], parameters: dict[str, object]) -> str:
-    """The folder of executed copies: by profile, which is checked, and by every parameter that is not its default."""
+    """The subfolder of executed copies, by the profile, which is checked, and the parameters that are not defaults."""
     known = {name: value for notebook in chosen for name, value in notebooks.defaults(notebook).items()}
     if "profile" not in known:
         return "default"
@@ -90,9 +90,8 @@ def _variant(chosen: list[Path], parameters: dict[str, object]) -> str:
 
 def _check_copies(chosen: list[Path], folder: Path) -> None:
     """Refuse executed copies that would overwrite a notebook or each other."""
-    names = [notebook.name for notebook in chosen]
     for notebook in chosen:
-        if names.count(notebook.name) > 1:
+        if sum(other.name == notebook.name for other in chosen) > 1:
             raise NotebookError(f"{notebook}: two notebooks have this name; run them one after the other, with --out")
         if (folder / notebook.name).resolve() == notebook.resolve():
             raise NotebookError(f"{notebook}: its executed copy would replace it; give another folder with --out")
@@ -104,17 +103,15 @@ def _kernel_environment() -> Iterator[None]:
 
     They work in their notebook's folder, and another copy of `lib` may be the installed one.
     """
-    before = dict(os.environ)
+    before, path = dict(os.environ), [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
     with tempfile.TemporaryDirectory(prefix="study-batch-") as folder:
         pipe = Path(folder, "progress")
         os.mkfifo(pipe)
         printer = threading.Thread(target=_print_lines, args=(pipe,), daemon=True)
         printer.start()
         with pipe.open("w"):  # as long as one writer has it open, the printer goes on
-            os.environ["STUDY_DATA"] = str(store.data_folder())
-            os.environ["STUDY_PROGRESS"] = str(pipe)
-            path = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
-            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+            os.environ |= {"STUDY_DATA": str(store.data_folder()), "STUDY_PROGRESS": str(pipe),
+                           "PYTHONPATH": os.pathsep.join(filter(None, path))}  # fmt: skip
             try:
                 yield
             finally:
@@ -157,8 +154,8 @@ def _stop_at_signals() -> None:
 
     What the caller ignores, as nohup does with SIGHUP, stays ignored.
     """
-    every = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    numbers = [number for number in every if signal.getsignal(number) != signal.SIG_IGN]
+    numbers = [number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+               if signal.getsignal(number) != signal.SIG_IGN]  # fmt: skip
 
     def stop(number: int, _: object) -> None:
         for each in numbers:

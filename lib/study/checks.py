@@ -5,16 +5,14 @@ from collections.abc import Iterable
 from lib import models
 from lib.data import collections, groups, score_files
 from lib.models import adapters, backbone
-from lib.study.experiment import Experiment, Model, TestSet, Untrained, describe
+from lib.study.experiment import Experiment, TestSet, Untrained, describe
 
 
 def check(runs: Iterable[Experiment | Untrained], tests: Iterable[TestSet]) -> None:
     """Refuse runs and test sets that could not be finished.
 
-    Raises:
-        ValueError: a model that its backbone does not allow, lengths beyond its positions, more groups than there are,
-            an empty or missing split.
-        CollectionError, WeightsError, ConnectionError: a collection or a model cannot be read.
+    Raises ValueError for a model that its backbone does not allow, lengths beyond its positions, more groups than there
+    are and a missing or empty split, and CollectionError, WeightsError or ConnectionError for what cannot be read.
     """
     runs = list(runs)
     trained = [run for run in runs if isinstance(run, Experiment)]
@@ -25,23 +23,17 @@ def check(runs: Iterable[Experiment | Untrained], tests: Iterable[TestSet]) -> N
         ranker = models.build(model.architecture, model.backbone, model.layers, 0, **dict(model.options))
         if adapter is not None:
             adapters.attach(ranker, adapter.kind, adapter.size, 0)
-        _check_length(model)
+        limit = backbone.positions(model.backbone)
+        if limit is not None and model.architecture != "tk" and model.max_length > limit:
+            raise ValueError(f"max_length={model.max_length}: backbone {model.backbone!r} reads at most {limit} tokens")
     for run in trained:
-        available = groups.available(collections.load(run.data.collection))
-        if run.data.group_count > available:
-            raise ValueError(
-                f"group_count={run.data.group_count}: {run.data.collection} has {available} training groups "
-                f"({describe(run)})"
-            )
+        count, available = run.data.group_count, groups.available(collections.load(run.data.collection))
+        if count > available:
+            reason = f"{run.data.collection} has {available} training groups ({describe(run)})"
+            raise ValueError(f"group_count={count}: {reason}")
     for teacher in {teacher for run in trained for teacher in run.teachers if isinstance(teacher, str)}:
         if not score_files.is_file_name(teacher):
             models.load(backbone.folder(teacher))  # refuses weights without a scoring head, among others
     for test in tests:
         if not collections.load(test.collection).split(test.split, 1):
             raise ValueError(f"split={test.split!r}: {test.collection} has no query in it; give another split")
-
-
-def _check_length(model: Model) -> None:
-    limit = backbone.positions(model.backbone)
-    if limit is not None and model.architecture != "tk" and model.max_length > limit:
-        raise ValueError(f"max_length={model.max_length}: backbone {model.backbone!r} reads at most {limit} tokens")

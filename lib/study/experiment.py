@@ -1,7 +1,7 @@
 """Experiment: everything that decides a trained model, as literals; TestSet: the queries on which it is evaluated.
 
 All are frozen dataclasses: a grid is a comprehension, a variant is `vary(run, seed=1, learning_rate=1e-4)`. A literal
-that is impossible is refused here; what needs a look at files is refused by `lib.study.checks`, before any training.
+that is impossible is refused here (ValueError); what needs a look at files, by `lib.study.checks` before any training.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from lib.machine.literals import check_name, check_whole, is_literal
 from lib.models import adapters, backbone
 from lib.study import identity
 from lib.training import strategies
-from lib.training.settings import Training
+from lib.training.settings import Queue, Training
 from lib.training.strategies import Strategy
 
 # Whose scores are targets: another run of the kit, an untrained model of it, a cross-encoder (hub name or folder), a
@@ -63,19 +63,16 @@ class Model:
         check_name(self, "architecture", "backbone")
         check_whole(self, "max_length")
         check_whole(self, "max_query", none=True)
-        layers = self.layers
-        if layers is not None and (
-            type(layers) is not tuple or not layers or any(type(layer) is not int or layer < 0 for layer in layers)
-        ):
-            raise ValueError(f"layers={layers!r}: give whole numbers from 0 on, such as (0, 2, 4), or None for all")
-        if layers is not None and len(set(layers)) < len(layers):
-            raise ValueError(f"layers={layers}: a layer appears twice")
-        pairs = is_literal(self.options) and all(isinstance(p, tuple) and len(p) == 2 for p in self.options or ())
-        if not pairs or self.options is None or len(dict(self.options)) < len(self.options):
-            raise ValueError(
-                f"options={self.options!r}: give pairs of different names and literals, such as (('dim', 64),)"
-            )
-        models.check(self.architecture, dict(self.options))
+        layers, options = self.layers, self.options
+        if layers is not None:
+            if type(layers) is not tuple or not layers or any(type(one) is not int or one < 0 for one in layers):
+                raise ValueError(f"{layers=}: give whole numbers from 0 on, such as (0, 2, 4), or None for all")
+            if len(set(layers)) < len(layers):
+                raise ValueError(f"{layers=}: a layer appears twice")
+        pairs = type(options) is tuple and all(type(one) is tuple and len(one) == 2 for one in options)
+        if not pairs or not is_literal(options) or len(dict(options)) < len(options):
+            raise ValueError(f"{options=}: give pairs of different names and literals, such as (('dim', 64),)")
+        models.check(self.architecture, dict(options))
 
     @property
     def layer_count(self) -> int:
@@ -83,12 +80,6 @@ class Model:
         if self.architecture == "tk":
             return dict(self.options).get("depth", 2)
         return backbone.layer_count(self.backbone) if self.layers is None else len(self.layers)
-
-    @property
-    def gives_cosines(self) -> bool:
-        """Whether its scores are cosines, which margins of document similarities are compared with."""
-        options = dict(self.options)
-        return self.architecture == "dot" and options.get("similarity") == "cosine" and options.get("scale", 1) == 1
 
 
 @dataclass(frozen=True)
@@ -111,11 +102,7 @@ class Untrained:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Everything that decides a trained model: `Experiment("kl", teacher=run, data=Data(docs=8), seed=1)`.
-
-    Raises:
-        ValueError: a value, or a combination of them, is impossible; it names the field and what to give instead.
-    """
+    """Everything that decides a trained model: `Experiment("kl", teacher=run, data=Data(docs=8), seed=1)`."""
 
     strategy: Strategy | str  # a name of lib.training.strategies stands for its strategy
     teacher: Teacher | tuple[Teacher, ...] | None = None  # whose scores are a distillation's targets, or their mean
@@ -133,50 +120,44 @@ class Experiment:
                 raise ValueError(f"{name}={getattr(self, name)!r}: give a {kind.__name__}")
         check_whole(self, "seed", least=0)
         self._check_teacher()
-        if self.training.batch_size > self.data.group_count:
-            raise ValueError(f"batch_size={self.training.batch_size}: more than group_count={self.data.group_count}")
-        if self.strategy.columns is not None and not self.model.gives_cosines:
-            raise ValueError(
-                f"strategy={self.strategy.name!r} compares cosines of a whole batch: give architecture='dot' and "
-                "options=(('similarity', 'cosine'),), without a scale"
-            )
         self._check_training()
-        self._check_start()
+        if self.start is not None:
+            self._check_start()
 
     def _check_teacher(self) -> None:
-        teachers, name = self.teachers, self.strategy.name
-        if self.teacher is not None and not (
-            teachers and all(isinstance(teacher, Experiment | Untrained | str) and teacher for teacher in teachers)
-        ):
-            raise ValueError(
-                f"teacher={reprlib.repr(self.teacher)}: give an Experiment, an Untrained model, the name of a model, a "
-                "score file, or a tuple of these"
-            )
-        if self.strategy.needs_teacher and not teachers:
-            raise ValueError(f"strategy={name!r} learns from a teacher's scores: give teacher=Experiment(...)")
-        if teachers and not self.strategy.needs_teacher:
-            raise ValueError(f"strategy={name!r} takes no teacher")
+        known = all(isinstance(teacher, Experiment | Untrained | str) and teacher for teacher in self.teachers)
+        if not known or self.teacher == ():
+            raise ValueError(f"teacher={reprlib.repr(self.teacher)}: give an Experiment, an Untrained model, "
+                             "the name of a model, a score file, or a tuple of these")  # fmt: skip
+        strategy = self.strategy.name
+        if self.strategy.needs_teacher and not self.teachers:
+            raise ValueError(f"{strategy=} learns from a teacher's scores: give teacher=Experiment(...)")
+        if self.teachers and not self.strategy.needs_teacher:
+            raise ValueError(f"{strategy=} takes no teacher")
 
     def _check_training(self) -> None:
-        architecture, batching = self.model.architecture, self.training.batching
+        strategy, architecture, options = self.strategy.name, self.model.architecture, dict(self.model.options)
+        batch_size, batching, adapter = self.training.batch_size, self.training.batching, self.training.adapter
+        if batch_size > self.data.group_count:
+            raise ValueError(f"{batch_size=}: more than group_count={self.data.group_count}")
+        cosines = architecture == "dot" and options.get("similarity") == "cosine" and options.get("scale", 1) == 1
+        if self.strategy.columns is not None and not cosines:
+            raise ValueError(f"{strategy=} compares cosines of a whole batch: give architecture='dot' and "
+                             "options=(('similarity', 'cosine'),), without a scale")  # fmt: skip
         if batching is not None and architecture != "dot":
-            raise ValueError(f"batching={batching}: architecture={architecture!r}; only bi-encoders (dot) have it")
-        if batching is not None and self.training.chunk is None and (
-            self.strategy.needs_teacher or self.strategy.columns is not None
-        ):  # fmt: skip
-            raise ValueError(
-                f"batching={batching}: strategy={self.strategy.name!r}; a queue has no teacher's scores and no group "
-                "of its own: give a contrastive strategy such as 'info_nce'"
-            )
-        if self.training.adapter is not None:
-            adapters.check(architecture, self.training.adapter.kind, self.training.adapter.size)
+            raise ValueError(f"{batching=}: {architecture=}; only bi-encoders (dot) have it")
+        if isinstance(batching, Queue) and (self.strategy.needs_teacher or self.strategy.columns is not None):
+            raise ValueError(f"{batching=}: {strategy=}; a queue has no teacher's scores and no group of its own: "
+                             "give a contrastive strategy such as 'info_nce'")  # fmt: skip
+        if adapter is not None:
+            adapters.check(architecture, adapter.kind, adapter.size)
 
     def _check_start(self) -> None:
-        if self.start is None:
-            return
         if not isinstance(self.start, Experiment):
             raise ValueError(f"start={self.start!r}: give an Experiment or None")
-        if _shape(self.start.model) != _shape(self.model):
+        shapes = [(one.architecture, dict(one.options), one.backbone, one.layers)
+                   for one in (self.start.model, self.model)]  # fmt: skip
+        if shapes[0] != shapes[1]:
             raise ValueError(f"start={describe(self.start)!r}: it must have the same architecture, backbone and layers")
         if self.training.adapter is not None and self.start.prefix:
             raise ValueError(f"start={describe(self.start)!r} has a prefix already: give adapter=None")
@@ -206,11 +187,6 @@ class Experiment:
         """The run's folder name: see `lib.study.identity`."""
         return store.key(identity.of_run(self))
 
-    @property
-    def configuration(self) -> str:
-        """As `key`, whatever the seed of the run and of its start: runs that share it differ in nothing else."""
-        return with_seed(self, 0).key
-
 
 @dataclass(frozen=True)
 class TestSet:
@@ -233,24 +209,19 @@ class TestSet:
         collection = collections.load(self.collection)
         queries = collection.split(self.split, self.queries)
         ranking = first_stage.bm25(collection, queries, self.depth).rename(columns={"score": "first_stage"})
-        grades = collection.judgements[self.split].set_index(["query", "document"])["grade"]
-        grades = grades.reindex(pd.MultiIndex.from_frame(ranking[["query", "document"]])).fillna(0)
-        return collection, queries, ranking.assign(grade=grades.astype(int).to_numpy())
+        ranking = ranking.merge(collection.judgements[self.split], "left", ["query", "document"])
+        return collection, queries, ranking.assign(grade=ranking["grade"].fillna(0).astype(int))
 
 
+Run = Experiment | Untrained  # what can be scored
 PARTS = {"data": Data, "model": Model, "training": Training}
 
 
 def vary(run: Experiment, **changes: object) -> Experiment:
-    """A run with other values, whichever part they belong to: `vary(run, seed=1, layers=(0, 1), learning_rate=1e-4)`.
-
-    Raises:
-        TypeError: an experiment has no such field.
-        ValueError: as `Experiment`.
-    """
-    own = {name: changes.pop(name) for name in [f.name for f in dataclasses.fields(run)] if name in changes}
+    """A run with other values, whichever part they belong to, as in `vary(run, seed=1, layers=(0, 1))`."""
+    own = {field.name: changes.pop(field.name) for field in dataclasses.fields(run) if field.name in changes}
     for part, kind in [(part, kind) for part, kind in PARTS.items() if hasattr(run, part)]:
-        inner = {name: changes.pop(name) for name in [f.name for f in dataclasses.fields(kind)] if name in changes}
+        inner = {field.name: changes.pop(field.name) for field in dataclasses.fields(kind) if field.name in changes}
         if inner and isinstance(own.setdefault(part, getattr(run, part)), kind):  # else Experiment refuses it
             own[part] = replace(own[part], **inner)
     if changes:
@@ -258,19 +229,17 @@ def vary(run: Experiment, **changes: object) -> Experiment:
     return replace(run, **own)
 
 
-def with_seed(run: Experiment, seed: int) -> Experiment:
+def with_seed(run: Run, seed: int) -> Run:
     """A run, and its start, with another seed."""
-    return replace(run, seed=seed, start=run.start and with_seed(run.start, seed))
+    start = {"start": with_seed(run.start, seed)} if isinstance(run, Experiment) and run.start else {}
+    return replace(run, seed=seed, **start)
 
 
-def fields(run: Experiment) -> Iterator[tuple[str, object]]:
+def fields(run: Run | Data | Model | Training) -> Iterator[tuple[str, object]]:
     """(name, value) of every field of a run and of its parts."""
     for field in dataclasses.fields(run):
         value = getattr(run, field.name)
-        if field.name in PARTS:
-            yield from ((inner.name, getattr(value, inner.name)) for inner in dataclasses.fields(value))
-        else:
-            yield field.name, value
+        yield from fields(value) if field.name in PARTS else [(field.name, value)]
 
 
 def lineage(run: Experiment) -> list[Experiment]:
@@ -280,17 +249,13 @@ def lineage(run: Experiment) -> list[Experiment]:
     return [ancestor for parent in needed for ancestor in lineage(parent)] + [run]
 
 
-def describe(run: Experiment | Untrained) -> str:
+def describe(run: Run) -> str:
     """One line for people."""
     about = f"{run.model.layer_count} layers, seed {run.seed}"
     if isinstance(run, Untrained):
         return f"{run.model.architecture}, untrained, {about}"
     source = {0: "", 1: " from a teacher"}.get(len(run.teachers), f" from {len(run.teachers)} teachers")
-    if isinstance(run.teacher, Experiment | Untrained):
+    if isinstance(run.teacher, Run):
         source = f" from {run.teacher.model.layer_count} layers"
     text = ", cropped queries" if run.data.collection.startswith("cropped:") else ""
     return f"{run.model.architecture} {run.strategy.name}{source}, {about}{text}"
-
-
-def _shape(model: Model) -> tuple:
-    return model.architecture, dict(model.options), model.backbone, model.layers

@@ -1,9 +1,8 @@
 """What a function computes, as content to hash: a package's by its name, a reader's own by all that it consists of.
 
-The source of a reader's own loss is not enough. Two lambdas on one line share it; a file may have been edited since its
-import; and the values of closures, defaults and globals, and other functions of the notebook, are not in it. So its
-compiled code counts, with everything that the code uses. Another minor version of Python compiles to other code, and
-then a run with such a loss is another run.
+The source of a reader's own loss is not enough: two lambdas on one line share it, a file may have been edited since its
+import, and closures, defaults, globals and other functions are not in it. So its compiled code counts, with all that
+the code uses; under another minor version of Python, which compiles to other code, such a run is another run.
 """
 
 import dis
@@ -21,10 +20,8 @@ from lib.training.bound import Bound, parameters
 def of_function(function: Callable, inside: tuple[Callable, ...] = ()) -> list[object]:
     """A function, or one with bound values, as JSON-like content that is equal in every process.
 
-    `inside`: the functions of whose description this is a part; one that calls itself is described once.
-
-    Raises:
-        ValueError: it uses a value whose content cannot be compared, such as a tensor; the message names it.
+    `inside`: the functions of whose description this is a part; one that calls itself is described once. Raises
+    ValueError if it uses a value whose content cannot be compared, such as a tensor.
     """
     inner = function.function if isinstance(function, Bound) else function
     if inner in inside:
@@ -56,12 +53,11 @@ def _global_names(code: CodeType) -> set[str]:
 
 def _of_code(code: CodeType) -> list[object]:
     """Compiled code without its place: no file, no line, no address."""
-    constants = [_of_code(one) if isinstance(one, CodeType) else _constant(one) for one in code.co_consts]
+    constants = []
+    for one in code.co_consts:
+        inner = sorted(map(repr, one)) if isinstance(one, frozenset) else one  # the order of a set is another each time
+        constants.append(_of_code(one) if isinstance(one, CodeType) else repr(inner))
     return [code.co_code.hex(), list(code.co_names), constants]
-
-
-def _constant(value: object) -> str:
-    return repr(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)
 
 
 def _of_value(value: object, name: str, inside: tuple[Callable, ...]) -> object:
@@ -75,18 +71,20 @@ def _of_value(value: object, name: str, inside: tuple[Callable, ...]) -> object:
         return sorted((_of_value(one, name, inside) for one in value), key=repr)
     if isinstance(value, dict):
         return [[_of_value(one, name, inside) for one in item] for item in value.items()]
-    if isinstance(value, ModuleType) and (_is_installed(value) or getattr(value, "__file__", None)):
-        return [value.__name__, None if _is_installed(value) else _of_module(Path(value.__file__))]
+    if isinstance(value, ModuleType) and _is_installed(value):
+        return [value.__name__, None]
+    if isinstance(value, ModuleType) and getattr(value, "__file__", None):  # what it imports does not count
+        file = Path(value.__file__)
+        files = file.parent.rglob("*.py") if file.name == "__init__.py" else [file]
+        return [value.__name__, digest.of_files(file.parent, files)]
     if isinstance(value, BuiltinFunctionType) or (isinstance(value, type) and _is_of_a_package(value)):
         return f"{value.__module__}.{value.__qualname__}"
     if isinstance(value, FunctionType | Bound):
         return of_function(value, inside)
     if isinstance(value, functools.partial):
         return [_of_value(part, name, inside) for part in (value.func, value.args, value.keywords)]
-    raise ValueError(
-        f"{inside[0].__qualname__}: it uses {name}={value!r}, a {type(value).__name__}, by whose content runs cannot "
-        "be told apart: use numbers, texts, tuples of these, or functions"
-    )
+    raise ValueError(f"{inside[0].__qualname__}: it uses {name}={value!r}, a {type(value).__name__}, by whose content "
+                     "runs cannot be told apart: use numbers, texts, tuples of these, or functions")  # fmt: skip
 
 
 def _is_of_a_package(value: FunctionType | type) -> bool:
@@ -104,8 +102,3 @@ def _is_installed(module: ModuleType) -> bool:
     file = getattr(module, "__file__", None) or getattr(sys.modules.get(top), "__file__", None) or ""
     installed = {"site-packages", "dist-packages"} & set(Path(file).parts)
     return bool(installed) or top in {"lib", *sys.stdlib_module_names}
-
-
-def _of_module(file: Path) -> str:
-    """The content of a reader's module, or of all modules of a package; what these import does not count."""
-    return digest.of_files(file.parent, file.parent.rglob("*.py") if file.name == "__init__.py" else [file])

@@ -1,15 +1,14 @@
 """What decides a number: the one description that a run's, a teacher's scores' and an evaluation's name is a hash of.
 
 Two runs have one name exactly if they have the same settings, inputs of the same content (texts, judgements, weights,
-score files; where these lie does not matter), losses of the same content (`lib.study.functions`), the same constants
-and the same precision. The versions of bm25s and of the stemmer are in the description, because another version may
-choose other candidates and negatives. Those of torch, transformers and accelerate are not: they compute the same up to
-rounding, and an upgrade should not retrain a study. These are recorded beside each run, and a table that mixes them
-says so (`lib.machine.provenance`).
+score files; where these lie does not matter), losses of the same content (`lib.study.functions`), constants, precision
+and versions of bm25s and the stemmer, which choose candidates and negatives. Other versions of torch, transformers and
+accelerate compute the same up to rounding, and an upgrade should not retrain a study: these are recorded beside each
+run, and a table that mixes them says so (`lib.machine.provenance`).
 """
 
 import dataclasses
-import importlib
+import pkgutil
 
 from lib.analysis import measures
 from lib.data import collections, first_stage, score_files
@@ -29,10 +28,12 @@ CONSTANTS = (
 
 def of_run(run: object) -> dict[str, object]:
     """The description of an `Experiment`: settings as they are, everything else by its content."""
+    batching = run.training.batching
+    kind = batching and {"kind": type(batching).__name__, **dataclasses.asdict(batching)}
     return {
         **_common(), "seed": run.seed, "strategy": of_strategy(run.strategy), "model": _of_model(run.model),
         "teacher": [of_teacher(teacher) for teacher in run.teachers], "start": run.start and run.start.key,
-        "training": dataclasses.asdict(run.training) | {"batching": _of_part(run.training.batching)},
+        "training": dataclasses.asdict(run.training) | {"batching": kind},
         "data": {
             "collection": collections.fingerprint(run.data.collection), "group_count": run.data.group_count,
             "docs": run.data.docs, "negatives": run.data.negatives and run.data.negatives.key,
@@ -78,8 +79,7 @@ def of_evaluation(run: object, test: object) -> dict[str, object]:
 
 def constants() -> dict[str, object]:
     """Name -> value of `CONSTANTS`."""
-    parts = {name: name.rpartition(".") for name in CONSTANTS}
-    return {name: getattr(importlib.import_module(f"lib.{part[0]}"), part[2]) for name, part in parts.items()}
+    return {name: pkgutil.resolve_name(f"lib.{name}") for name in CONSTANTS}
 
 
 def _common() -> dict[str, object]:
@@ -87,9 +87,5 @@ def _common() -> dict[str, object]:
 
 
 def _of_model(model: object) -> dict[str, object]:
-    literals = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
-    return literals | {"options": dict(model.options), "backbone": backbone.fingerprint(model.backbone)}
-
-
-def _of_part(part: object) -> dict[str, object] | None:
-    return part and {"kind": type(part).__name__, **dataclasses.asdict(part)}
+    content = {"options": dict(model.options), "backbone": backbone.fingerprint(model.backbone)}
+    return dataclasses.asdict(model) | content

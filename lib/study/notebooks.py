@@ -12,20 +12,12 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 
-class ParameterError(ValueError):
-    """A parameter is unknown or of the wrong type; the message names it."""
-
-
 class NotebookError(RuntimeError):
     """A notebook cannot be run, or a cell of it failed; the message names the cell and its error."""
 
 
 def read(notebook: Path) -> "NotebookNode":
-    """A notebook that a Python kernel can run.
-
-    Raises:
-        NotebookError: the file does not exist, is no notebook, or names no Python kernel.
-    """
+    """A notebook that a Python kernel can run; raises NotebookError where the file is none."""
     import nbformat
 
     if not notebook.is_file():
@@ -45,13 +37,11 @@ def read(notebook: Path) -> "NotebookNode":
 def defaults(notebook: Path) -> dict[str, object]:
     """Name -> default value of the notebook's parameters, read from its one cell tagged `parameters`.
 
-    Raises:
-        NotebookError: the notebook cannot be run.
-        ParameterError: the notebook has no such cell, several, or other statements than `name = literal` in it.
+    Raises NotebookError as `read`, and ValueError unless there is one such cell, of `name = literal` alone.
     """
     cells = [cell for cell in read(notebook).cells if "parameters" in cell.metadata.get("tags", [])]
     if len(cells) != 1:
-        raise ParameterError(f"{notebook}: {len(cells)} cells are tagged parameters; there must be one")
+        raise ValueError(f"{notebook}: {len(cells)} cells are tagged parameters; there must be one")
     values, line = {}, 0
     try:
         for statement in ast.parse(cells[0].source).body:
@@ -59,38 +49,28 @@ def defaults(notebook: Path) -> dict[str, object]:
             (target,) = statement.targets
             values[target.id] = ast.literal_eval(statement.value)
     except SyntaxError as error:
-        raise ParameterError(f"{notebook}: line {error.lineno} of its parameters is no Python: {error.msg}") from error
+        raise ValueError(f"{notebook}: line {error.lineno} of its parameters is no Python: {error.msg}") from error
     except (AttributeError, TypeError, ValueError) as error:
-        raise ParameterError(f"{notebook}: line {line} of its parameters is no `name = literal`") from error
+        raise ValueError(f"{notebook}: line {line} of its parameters is no `name = literal`") from error
     return values
 
 
 def check(parameters: dict[str, object], notebook: Path) -> None:
-    """Compare parameters with a notebook's own.
-
-    Raises:
-        ParameterError: the notebook has no parameter of that name, or its default has another type.
-    """
+    """Raise ValueError if the notebook has no parameter of a name, or its default has another type."""
     known = defaults(notebook)
     for name, value in parameters.items():
         if name not in known:
-            raise ParameterError(
-                f"parameter {name!r}: {notebook.name} has none of that name; it has {', '.join(known)}"
-            )
-        kind = type(known[name])
-        if type(value) is not kind and not (kind is float and type(value) is int):
-            raise ParameterError(
-                f"parameter {name!r}: {value!r} is {type(value).__name__}; {notebook.name} takes {kind.__name__}"
-            )
+            raise ValueError(f"parameter {name!r}: {notebook.name} has none of that name; it has {', '.join(known)}")
+        given, kind = type(value), type(known[name])
+        if given is not kind and (given, kind) != (int, float):
+            reason = f"{value!r} is {given.__name__}; {notebook.name} takes {kind.__name__}"
+            raise ValueError(f"parameter {name!r}: {reason}")
 
 
 def run(notebook: Path, folder: Path, parameters: dict[str, object]) -> Path:
     """Execute one notebook and return its copy in `folder`, which is written at the end; both paths are absolute.
 
-    The copy of a failed one is `<name>.failed.ipynb`, with the error at its top.
-
-    Raises:
-        NotebookError: a cell failed, or the kernel died.
+    If a cell fails or the kernel dies, raises NotebookError; the copy is `<name>.failed.ipynb`, the error at its top.
     """
     import papermill
 
@@ -108,8 +88,7 @@ def run(notebook: Path, folder: Path, parameters: dict[str, object]) -> Path:
             store.replace_file(failed, lambda path: shutil.copyfile(working, path))
             raise NotebookError(f"cell {error.exec_count}: {error.ename}: {error.evalue}") from error
         except (RuntimeError, TimeoutError) as error:  # the kernel does not start, does not answer, or died
-            reason = _explain(error, working if working.exists() else notebook, failed)
-            raise NotebookError(reason) from error
+            raise NotebookError(_explain(error, working if working.exists() else notebook, failed)) from error
         store.replace_file(done, lambda path: shutil.copyfile(working, path))
         failed.unlink(missing_ok=True)
     return done

@@ -1,7 +1,7 @@
 """Profiles: what is trained and evaluated at each scale. A notebook defines its own grid.
 
-smoke        a step or two of everything: does it run?
-laptop       two cores, no accelerator, no network, real text: the default, whose figures the README shows
+smoke        a step or two of everything, on the real text: does it run?
+laptop       two cores, no accelerator, no network: half an hour for everything; the figures of the README
 workstation  one accelerator: all training groups, longer lists, five seeds, every test query
 """
 
@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lib.data import pydocs
-from lib.study.experiment import Data, Experiment, Model, TestSet, vary, with_seed
+from lib.study.experiment import Experiment, TestSet, vary, with_seed
 from lib.training import strategies
-from lib.training.settings import Training
+
+FROM_LABELS = Experiment("info_nce")  # what every run is a variant of
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,8 @@ class Profile:
 
     def students(self) -> list[Experiment]:
         """The grid of students: same start, same groups, another strategy."""
-        return [
-            self.variant(strategy, seed)
-            for strategy in self.strategies
-            for seed in (self.seeds if strategy in self.repeated else self.seeds[:1])
-        ]
+        seeds = {name: self.seeds if name in self.repeated else self.seeds[:1] for name in self.strategies}
+        return [self.variant(strategy, seed) for strategy in self.strategies for seed in seeds[strategy]]
 
     def variant(self, strategy: str, seed: int = 0) -> Experiment:
         """The student of one strategy and seed; the students of one seed share their start."""
@@ -54,29 +52,23 @@ class Profile:
 
 
 def _tests(in_domain: int, out_of_domain: int, depth: int) -> tuple[TestSet, ...]:
-    others = [TestSet(name, queries=out_of_domain, depth=depth) for name in pydocs.OUT_OF_DOMAIN]
-    return (TestSet(pydocs.IN_DOMAIN, queries=in_domain, depth=depth), *others)
+    queries = {pydocs.IN_DOMAIN: in_domain, **dict.fromkeys(pydocs.OUT_OF_DOMAIN, out_of_domain)}
+    return tuple(TestSet(name, queries=count, depth=depth) for name, count in queries.items())
 
 
 def _start(student: Experiment, group_count: int) -> Experiment:
-    collection = f"cropped:{student.data.collection}"
-    return vary(student, strategy="info_nce", collection=collection, group_count=group_count)
-
-
-def _labels(**changes: object) -> Experiment:
-    """A run from labels; changes as in `vary`."""
-    return vary(Experiment("info_nce"), **changes)
+    return vary(student, collection=f"cropped:{student.data.collection}", group_count=group_count)
 
 
 def _architectures(group_count: int, start: Experiment) -> tuple[Experiment, ...]:
     """Five architectures on the same groups.
 
     Layers 0, 3, 5 serve a bi-encoder best (dev queries, untrained: RR@10 .493, all six .490, layers 0 to 2 .344): the
-    last one makes the sentence vector. A cross-encoder leaves its plateau soonest with 0, 1, 2 (notebook 04), and
-    PreTTR, a cross-encoder in its upper layers, has the same plateau and the same way out. The rates of
-    ColBERT and the bi-encoder are, of 3e-5, 1e-4 and 3e-4, the best on dev queries (mean of labels and Margin-MSE).
+    last one makes the sentence vector. A cross-encoder, and PreTTR, which is one in its upper layers, leave their
+    plateau soonest with 0, 1, 2 (notebook 04). The rates of ColBERT and the bi-encoder are, of 3e-5, 1e-4 and 3e-4, the
+    best on dev queries (mean of labels and Margin-MSE).
     """
-    base = _labels(group_count=group_count, docs=3, learning_rate=3e-4)
+    base = vary(FROM_LABELS, group_count=group_count, docs=3, learning_rate=3e-4)
     prettr = {"architecture": "prettr", "options": (("split", 1),)}
     return (
         vary(base, layers=(0, 1, 2), start=start),
@@ -89,21 +81,18 @@ def _architectures(group_count: int, start: Experiment) -> tuple[Experiment, ...
 
 def _assistants(group_count: int) -> tuple[Experiment, ...]:
     """Two more teachers of six layers; both were pre-trained to compare texts, so few groups are enough for them."""
-    base = _labels(group_count=group_count, docs=3, learning_rate=3e-5)
-    return (vary(base, architecture="dot"), vary(base, architecture="colbert"))
+    base = vary(FROM_LABELS, group_count=group_count, docs=3, learning_rate=3e-5)
+    return vary(base, architecture="dot"), vary(base, architecture="colbert")
 
 
 def _margins(group_count: int, batch_size: int = 16) -> Experiment:
-    return Experiment(
-        "triplet", data=Data(group_count=group_count, docs=2),
-        model=Model("dot", options=(("similarity", "cosine"),), layers=(0, 3, 5)),
-        training=Training(batch_size, learning_rate=1e-4),
-    )  # fmt: skip
+    model = {"architecture": "dot", "options": (("similarity", "cosine"),), "layers": (0, 3, 5)}
+    data = {"group_count": group_count, "docs": 2, "batch_size": batch_size}
+    return vary(FROM_LABELS, strategy="triplet", learning_rate=1e-4, **model, **data)
 
 
-def smoke() -> Profile:
-    """A step or two of everything, on the real text."""
-    student = _labels(layers=(0, 1), group_count=8, docs=3, batch_size=4)
+def _smoke() -> Profile:
+    student = vary(FROM_LABELS, layers=(0, 1), group_count=8, docs=3, batch_size=4)
     return Profile(
         "smoke", teacher=vary(student, layers=(0, 1, 2), learning_rate=1e-4), start=_start(student, 8),
         student=student, strategies=("info_nce", "bce", "ranknet", "kl", "margin_mse", "mse"), seeds=(0, 1),
@@ -115,12 +104,11 @@ def smoke() -> Profile:
     )  # fmt: skip
 
 
-def laptop() -> Profile:
-    """Two cores, no accelerator, no network: under half an hour for everything."""
+def _laptop() -> Profile:
     # At equal cost, 2,700 groups of 3 gave better students on dev queries than 2,000 groups of 4. On 400 dev queries
     # 2,000 groups instead of 2,800 cost InfoNCE .01 to .03 RR@10 and Margin-MSE nothing, and pairs of 80 tokens instead
     # of 96 cost the teacher .013.
-    student = _labels(layers=(0, 1, 2), group_count=2800, docs=3, learning_rate=3e-4)
+    student = vary(FROM_LABELS, layers=(0, 1, 2), group_count=2800, docs=3, learning_rate=3e-4)
     teacher = vary(student, layers=None, group_count=3200, learning_rate=1e-4)
     start = _start(student, 700)
     return Profile(
@@ -133,9 +121,8 @@ def laptop() -> Profile:
     )  # fmt: skip
 
 
-def workstation() -> Profile:
-    """One accelerator: all training groups, longer lists, five seeds, every test query."""
-    student = _labels(layers=(0, 1, 2), group_count=8000, docs=8, learning_rate=3e-4)
+def _workstation() -> Profile:
+    student = vary(FROM_LABELS, layers=(0, 1, 2), group_count=8000, docs=8, learning_rate=3e-4)
     return Profile(
         "workstation", teacher=vary(student, layers=None, learning_rate=1e-4, epochs=3),
         start=_start(student, 2000), student=student,
@@ -148,27 +135,16 @@ def workstation() -> Profile:
     )  # fmt: skip
 
 
-PROFILES: dict[str, Callable[[], Profile]] = {"smoke": smoke, "laptop": laptop, "workstation": workstation}
+PROFILES: dict[str, Callable[[], Profile]] = {"smoke": _smoke, "laptop": _laptop, "workstation": _workstation}
 
 
 def named(name: str) -> Profile:
-    """The profile of a name; notebooks call it on their parameter.
-
-    Raises:
-        TypeError: `name` is no text.
-        ValueError: no profile has that name.
-    """
-    parameter("profile", name, str, among=tuple(PROFILES))
-    return PROFILES[name]()
+    """The profile of a name, which is checked as `parameter` does; notebooks call it on their parameter."""
+    return PROFILES[parameter("profile", name, str, among=tuple(PROFILES))]()
 
 
 def parameter(name: str, value: object, kind: type, *, among: tuple | None = None) -> object:
-    """Check another parameter of a notebook and return it.
-
-    Raises:
-        TypeError: it is not of type `kind`.
-        ValueError: it is not one of `among`.
-    """
+    """A notebook's parameter, checked; raises TypeError unless it is of `kind`, ValueError unless it is in `among`."""
     if type(value) is not kind:
         raise TypeError(f"parameter {name!r}: {value!r} is {type(value).__name__}, not {kind.__name__}")
     if among is not None and value not in among:

@@ -1,6 +1,5 @@
 """The model of a run: built, read from the run's folder, and what it reads of a collection."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from lib.data.collections import Collection
 from lib.machine import hardware, store
 from lib.models import LateRanker, Ranker, adapters, backbone, changes, tokens
 from lib.models.vectors import Identity, VectorStore
-from lib.study.experiment import Experiment, Model, Untrained, describe
+from lib.study.experiment import Experiment, Model, Run, Untrained, describe
 from lib.training import scoring
 
 WEIGHTS = "weights.safetensors"
@@ -21,11 +20,7 @@ class NotTrained(LookupError):
 
 
 def folder(run: Experiment) -> Path:
-    """The folder of a trained run.
-
-    Raises:
-        NotTrained: it is not in the store, or it is an untrained model.
-    """
+    """The folder of a trained run; raises NotTrained if it is not in the store, or is an untrained model."""
     if isinstance(run, Untrained):
         raise NotTrained(f"{describe(run)}: it has no training, so no history and no costs of one; give an Experiment")
     place = store.data_folder() / "runs" / run.key
@@ -34,35 +29,25 @@ def folder(run: Experiment) -> Path:
     return store.keep("runs", run.key, lambda _: None)
 
 
-def made_from(run: Experiment | Untrained | str) -> list[str]:
+def made_from(run: Run | str) -> list[str]:
     """What the store keeps of a model, as `lib.machine.store.keep` takes it: the folder of a run, nothing of others."""
     return [f"runs/{run.key}"] if isinstance(run, Experiment) else []
 
 
-def ranker(run: Experiment | Untrained) -> Ranker:
-    """The model of a run, or an untrained one, ready to score.
-
-    Raises:
-        NotTrained: the run is not in the store.
-    """
+def ranker(run: Run) -> Ranker:
+    """The model of a run, or an untrained one, ready to score; raises NotTrained if the run is not in the store."""
     return (built(run.model, run.seed) if isinstance(run, Untrained) else _restored(run, run)).eval()
 
 
 def at_start(run: Experiment) -> Ranker:
-    """The model that a run starts from, with the run's dropout and trained parts.
-
-    Raises:
-        NotTrained: its start is not in the store.
-    """
+    """The model that a run starts from, with the run's dropout and trained parts; raises NotTrained as `ranker`."""
     return built(run.model, run.seed, run) if run.start is None else _restored(run.start, run)
 
 
 def built(model: Model, seed: int, run: Experiment | None = None) -> Ranker:
     """A model from its backbone; new weights are drawn from `seed`, dropout and trained parts are those of `run`."""
     training = {} if run is None else {"dropout": run.training.dropout, "embeddings": run.training.embeddings}
-    return models.build(
-        model.architecture, model.backbone, model.layers, seed, **training, **dict(model.options)
-    )  # fmt: skip
+    return models.build(model.architecture, model.backbone, model.layers, seed, **training, **dict(model.options))
 
 
 def _restored(trained: Experiment, run: Experiment) -> Ranker:
@@ -77,11 +62,6 @@ def _restored(trained: Experiment, run: Experiment) -> Ranker:
     return restored
 
 
-def save_changes(trained: Ranker, run: Experiment, place: Path) -> None:
-    """Write what training changed of a run's model into its folder."""
-    changes.save(trained, built(run.model, run.seed, run), built(run.model, run.seed + 1, run), place / WEIGHTS)
-
-
 def inputs(reader: Ranker, collection: Collection, model: Model) -> tokens.PairTokens | tokens.SeparateTokens:
     """The tokens of a collection's queries and documents, as a ranker of this model reads them."""
     tokenizer = backbone.tokenizer(model.backbone)
@@ -92,32 +72,24 @@ def inputs(reader: Ranker, collection: Collection, model: Model) -> tokens.PairT
     )  # fmt: skip
 
 
-def document_vectors(
-    run: Experiment | Untrained, collection: Collection, names: Sequence[str] | None = None
-) -> VectorStore:
+def document_vectors(run: Run, collection: Collection, names: np.ndarray | None = None) -> VectorStore:
     """The vectors of a collection's documents (`names`; None: all) by a run's model, encoded once and kept."""
 
     def encode(into: Path) -> None:
-        encoder = ranker(run)
+        encoder, identity = ranker(run), Identity(run.key, collection.fingerprint)
         if not isinstance(encoder, LateRanker):
-            raise ValueError(
-                f"{describe(run)}: it has no vectors of documents alone; give architecture='dot' or another"
-            )
-        chosen = None if names is None else np.asarray(names)
-        identity = Identity(run.key, collection.fingerprint)
-        scoring.encode(encoder, inputs(encoder, collection, run.model), into, identity, names=chosen)
+            raise ValueError(f"{describe(run)}: no vectors of documents alone; give architecture='dot' or another")
+        scoring.encode(encoder, inputs(encoder, collection, run.model), into, identity, names=names)
 
-    listed = None if names is None else [str(name) for name in names]
-    name = store.key(run.key, collection.fingerprint, hardware.precision(), listed)
+    chosen = None if names is None else names.tolist()
+    name = store.key(run.key, collection.fingerprint, hardware.precision(), chosen)
     return VectorStore(store.keep("vectors", name, encode, of=made_from(run)))
 
 
 def export(run: Experiment, place: Path | str) -> Path:
     """Write a run's model in the hub's layout, which sentence-transformers opens as it is; returns the folder's path.
 
-    Raises:
-        FileExistsError: the folder exists and is not empty.
-        NotTrained: the run is not in the store.
+    Raises FileExistsError if the folder is not empty, and NotTrained if the run is not in the store.
     """
     place = Path(place)
     if place.exists() and (not place.is_dir() or any(place.iterdir())):

@@ -1,13 +1,12 @@
-"""The run store: a run is trained once and read ever after.
+"""The run store: `complete` trains a run once, the other functions read it.
 
-A run is a folder named by a hash of everything that decides it (`lib.study.identity`) and kept through
-`lib.machine.store`: whole or absent, built by one process. `complete` trains what is missing; the other functions only
-read.
+A run is a folder named by a hash of everything that decides it (`lib.study.identity`), kept by `lib.machine.store`.
 """
 
 import json
 import reprlib
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -15,62 +14,51 @@ import pandas as pd
 from lib.data import collections
 from lib.machine import hardware, progress, store
 from lib.machine.provenance import conditions
-from lib.models import adapters
+from lib.models import adapters, changes
 from lib.study import checks, identity, rankers, targets
-from lib.study.experiment import Experiment, TestSet, Untrained, describe, lineage
+from lib.study.experiment import Experiment, Run, TestSet, Untrained, describe, lineage
 from lib.training import loop
 
 ABOUT = "experiment.json"  # the description that the run's name is a hash of, and where its inputs were
 
 
-def complete(grid: Iterable[Experiment | Untrained], tests: Iterable[TestSet] = ()) -> None:
+def complete(grid: Iterable[Run], tests: Iterable[TestSet] = ()) -> None:
     """Train every run of a grid, and every start and teacher, that is not in the store; first check all of them.
 
-    Raises:
-        ValueError: a run or a test set asks for what does not exist; nothing is trained then (`lib.study.checks`).
+    Raises ValueError if a run or a test set asks for what does not exist; nothing is trained then (`lib.study.checks`).
     """
     grid = distinct(grid)
-    trained = [run for run in grid if isinstance(run, Experiment)]
-    needed = distinct(ancestor for run in trained for ancestor in lineage(run))
+    needed = distinct(ancestor for run in grid if isinstance(run, Experiment) for ancestor in lineage(run))
     missing = [run for run in needed if not store.is_whole(store.data_folder() / "runs" / run.key)]
     checks.check([*missing, *(run for run in grid if isinstance(run, Untrained))], tests)
-    one_by_one(missing, "training", describe, _work, _keep)
+    one_by_one(
+        missing, "training", describe,
+        lambda run: run.data.group_count * run.data.docs * run.training.epochs * run.model.layer_count, _keep,
+    )  # fmt: skip
 
 
 def history(run: Experiment) -> pd.DataFrame:
-    """The training history of a run, one row per step (see `lib.training.loop.train`).
-
-    Raises:
-        NotTrained: the run is not in the store.
-    """
+    """The training history of a run, one row per step (see `lib.training.loop.train`); raises NotTrained."""
     return pd.read_parquet(rankers.folder(run) / "history.parquet")
 
 
 def costs(run: Experiment) -> pd.DataFrame:
-    """What training a run cost, and under which conditions: columns collection, query, measure, value, text.
-
-    Raises:
-        NotTrained: the run is not in the store.
-    """
+    """What training a run cost, and under which conditions, as `with_conditions` has it; raises NotTrained."""
     return pd.read_parquet(rankers.folder(run) / "costs.parquet")
 
 
-def distinct(grid: Iterable[Experiment | Untrained]) -> list[Experiment | Untrained]:
-    """The runs of a grid, each once: those of one key are one run, however they are written.
-
-    Raises:
-        TypeError: something else is in the grid.
-    """
-    runs: dict[str, Experiment | Untrained] = {}
+def distinct(grid: Iterable[Run]) -> list[Run]:
+    """The runs of a grid, each once: those of one key are one run, however they are written."""
+    runs: dict[str, Run] = {}
     for run in grid:
-        if not isinstance(run, Experiment | Untrained):
+        if not isinstance(run, Run):
             raise TypeError(f"{reprlib.repr(run)} in a grid: give Experiments and Untrained models")
         runs.setdefault(run.key, run)
     return list(runs.values())
 
 
 def one_by_one(items: list, what: str, name: Callable, work: Callable, do: Callable) -> None:
-    """Do one item after another; a line for each says which, and how long the rest will take at the pace so far."""
+    """Do one item after another; a line for each says which, and how long the rest takes. `work` is in any unit."""
     spent, done, total = 0.0, 0.0, sum(map(work, items))
     for number, item in enumerate(items, 1):
         left = f", about {progress.duration(spent / done * (total - done))} left" if done else ""
@@ -81,30 +69,19 @@ def one_by_one(items: list, what: str, name: Callable, work: Callable, do: Calla
     progress.clear()
 
 
-def costs_and_conditions(measured: dict[str, float]) -> pd.DataFrame:
-    """Columns collection, query, measure, value, text: costs by name with their unit, and the conditions."""
+def with_conditions(measured: dict[str, float], quality: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Columns collection, query, measure, value, text: quality, costs by name with their unit, and the conditions."""
     under = conditions()
-    return tidy(pd.concat([
-        pd.DataFrame({"measure": list(measured), "value": list(measured.values())}),
+    table = pd.concat([
+        quality, pd.DataFrame({"measure": list(measured), "value": list(measured.values())}),
         pd.DataFrame({"measure": list(under), "text": list(under.values())}),
-    ]))  # fmt: skip
-
-
-def tidy(table: pd.DataFrame) -> pd.DataFrame:
-    """Columns collection, query, measure, value, text: texts empty rather than missing."""
-    table = table.reindex(columns=["collection", "query", "measure", "value", "text"])
-    table[["collection", "query", "text"]] = table[["collection", "query", "text"]].fillna("").astype(str)
-    return table
-
-
-def _work(run: Experiment) -> float:
-    """Roughly how long training takes, in no unit: documents times layers."""
-    return run.data.group_count * run.data.docs * run.training.epochs * run.model.layer_count
+    ]).reindex(columns=["collection", "query", "measure", "value", "text"])  # fmt: skip
+    return table.assign(**table[["collection", "query", "text"]].fillna("").astype(str))
 
 
 def _keep(run: Experiment) -> None:
     ancestors = [f"runs/{ancestor.key}" for ancestor in lineage(run)[:-1]]
-    store.keep("runs", run.key, lambda folder: _train(run, folder), of=ancestors, together=True)
+    store.keep("runs", run.key, partial(_train, run), of=ancestors, together=True)
 
 
 def _train(run: Experiment, folder: Path | None) -> None:
@@ -125,18 +102,18 @@ def _train(run: Experiment, folder: Path | None) -> None:
     if folder is None:
         return
     if run.key != key:
-        raise ValueError(
-            f"{describe(run)}: what decides it changed while it was trained, so it is not kept: let a loss change none "
-            "of the values that it uses, and edit no text, model or score file meanwhile"
-        )
+        raise ValueError(f"{describe(run)}: what decides it changed while it was trained, so it is not kept: let a "
+                         "loss change none of the values that it uses, and edit no text, model or score file meanwhile"
+                         )  # fmt: skip
     measured = {
         "train_seconds": meter.seconds, "train_pairs_per_second": steps["documents"].sum() / meter.seconds,
         "peak_memory_gib": meter.peak_memory_gib, "energy_joules": meter.energy_joules, "parameters": parameters,
         "trained_parameters": trained,
     }  # fmt: skip
-    costs_and_conditions(measured).to_parquet(folder / "costs.parquet")
+    with_conditions(measured).to_parquet(folder / "costs.parquet")
     steps.to_parquet(folder / "history.parquet")
-    rankers.save_changes(ranker, run, folder)
+    built, redrawn = (rankers.built(run.model, seed, run) for seed in (run.seed, run.seed + 1))
+    changes.save(ranker, built, redrawn, folder / rankers.WEIGHTS)
     about = {"name": describe(run), "collection": run.data.collection, "backbone": run.model.backbone,
              "identity": identity.of_run(run)}  # fmt: skip
     (folder / ABOUT).write_text(json.dumps(about, indent=1))

@@ -23,15 +23,15 @@ CACHES = ("tokens", "bm25", "first_stage")
 
 def folders() -> list[Path]:
     """Every folder `data/<kind>/<name>` that the store has made, whole or not, hidden ones too."""
-    paths = (path for path in sorted(store.data_folder().glob("*/*")) if path.is_dir())
-    return [path for path in paths if store.is_whole(path) or path.name.endswith((".partial", ".new"))]
+    paths = filter(Path.is_dir, sorted(store.data_folder().glob("*/*")))
+    return [path for path in paths if store.is_whole(path) or path.suffix in (".partial", ".new")]
 
 
 def unreferenced(*, caches: bool = False) -> list[Path]:
     """Folders that no run of today's code reads, without those that another process is building."""
     paths = folders()
-    whole = {path for path in paths if store.is_whole(path)}
-    left = {path for path in paths if path not in whole and store.is_abandoned(path)}
+    whole = set(filter(store.is_whole, paths))
+    left = set(filter(store.is_abandoned, set(paths) - whole))
     used = {path for path in whole if path.parent.name != "runs" or not _outdated(path)}
     size = None
     while size != len(used):  # what was made from something that is gone, and what from that
@@ -46,13 +46,11 @@ def _outdated(run: Path) -> bool:
     """Whether today's code, texts and weights would give this run another name."""
     about = json.loads((run / runs.ABOUT).read_text())
     try:
-        recorded = about["identity"]
-        then = {name: recorded[name] for name in ("recipe", "constants")}
-        then |= {name: recorded["data"][name] for name in ("collection", "first_stage")}
-        then["backbone"] = recorded["model"]["backbone"]
-        now = {"recipe": identity.RECIPE, "constants": identity.constants(), "first_stage": first_stage.identity(),
-               "collection": collections.fingerprint(about["collection"]),
-               "backbone": backbone.fingerprint(about["backbone"])}  # fmt: skip
+        was = about["identity"]
+        then = [was["recipe"], was["constants"], was["model"]["backbone"], was["data"]["collection"],
+                was["data"]["first_stage"]]  # fmt: skip
+        now = [identity.RECIPE, identity.constants(), backbone.fingerprint(about["backbone"]),
+               collections.fingerprint(about["collection"]), first_stage.identity()]  # fmt: skip
     except (KeyError, OSError, ValueError, RuntimeError):  # of an older version, or its text or model is gone
         return True
     return store.key(then) != store.key(now)
@@ -85,7 +83,7 @@ def _table(old: list[Path]) -> pd.DataFrame:
     rows = []
     for path in folders():
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / 2**20
-        rows.append((path.parent.name, 1, size, *((1, size) if path in old else (0, 0.0))))
+        rows.append((path.parent.name, 1, size, int(path in old), size * (path in old)))
     columns = ["kind", "folders", "MiB", "unreferenced", "unreferenced MiB"]
     table = pd.DataFrame(rows, columns=columns).groupby("kind").sum()
     table.loc["all"] = table.sum()

@@ -1,9 +1,7 @@
 """Results tables: one row per (run, collection, query, measure); costs and provenance are rows too.
 
-    results(grid, tests)  ->  trains and scores what is missing, then reads
-
 Scores on a test set are a folder, named by a hash of the run and of the test set, kept as runs are. Only `complete` and
-`results` compute; the other functions read.
+`results` train and score what is missing; the other functions read.
 """
 
 from collections import Counter
@@ -16,7 +14,7 @@ from lib.analysis import measures
 from lib.machine import hardware, store
 from lib.machine.provenance import warn_if_mixed
 from lib.study import identity, rankers, runs
-from lib.study.experiment import Experiment, TestSet, Untrained, describe, fields, with_seed
+from lib.study.experiment import Experiment, Run, TestSet, Untrained, describe, fields, with_seed
 from lib.training import scoring
 
 COLUMNS = [
@@ -25,12 +23,8 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-def complete(grid: Iterable[Experiment | Untrained], tests: Iterable[TestSet] = ()) -> None:
-    """Train every run of a grid that is missing, then score the tests that are missing.
-
-    Raises:
-        ValueError: a run or a test set asks for what does not exist; nothing is trained then (`lib.study.checks`).
-    """
+def complete(grid: Iterable[Run], tests: Iterable[TestSet] = ()) -> None:
+    """Train every run of a grid that is missing, then score the tests that are missing; raises as `runs.complete`."""
     grid, tests = runs.distinct(grid), list(dict.fromkeys(tests))
     runs.complete(grid, tests)
     missing = [(run, test) for run in grid for test in tests if not store.is_whole(_place(run, test))]
@@ -40,26 +34,23 @@ def complete(grid: Iterable[Experiment | Untrained], tests: Iterable[TestSet] = 
     )  # fmt: skip
 
 
-def results(grid: Iterable[Experiment | Untrained], tests: Iterable[TestSet]) -> pd.DataFrame:
+def results(grid: Iterable[Run], tests: Iterable[TestSet]) -> pd.DataFrame:
     """The table of all runs of a grid: those that are missing are trained, teachers first; the rest is read.
 
-    Columns: run (key), ranker (the strategy, and where runs of one strategy differ in more than the seed what they
-    differ in), configuration (a key that runs share if they differ in the seed alone), the experiment's architecture,
-    strategy, paradigm, number of teachers, layers and seed, collection, query, measure, value, text.
-    Quality has a query. Costs (unit in the measure's name) and provenance (in `text`) have an empty query; those of
-    training have an empty collection too. Warns if runs were computed under different conditions.
+    Columns: run (key), ranker (see `ranker_names`), configuration (a key that runs share if they differ in the seed
+    alone), the experiment's architecture, strategy, paradigm, number of teachers, layers and seed, collection, query,
+    measure, value, text. Quality has a query. Costs (unit in the measure's name) and provenance (in `text`) have an
+    empty query; those of training have an empty collection too. Warns if runs were computed under different conditions.
 
-    Raises:
-        ValueError: as `complete`; or two of the test sets share a collection, by which the table tells them apart.
+    Raises ValueError as `complete`, or if two test sets share a collection, by which the table tells them apart.
     """
     grid, tests = runs.distinct(grid), _of_different_collections(tests)
     complete(grid, tests)
     tables = []
     for run, ranker in zip(grid, ranker_names(grid), strict=True):
-        parts = [*_training_costs(run), *(_values(run, test) for test in tests)]
         about = {"run": run.key, "ranker": ranker, "architecture": run.model.architecture, "seed": run.seed,
-                 "layers": run.model.layer_count, **_taught(run)}  # fmt: skip
-        tables += [part.assign(**about) for part in parts]
+                 "layers": run.model.layer_count, "configuration": _configuration(run), **_taught(run)}  # fmt: skip
+        tables += [part.assign(**about) for part in _parts(run, tests)]
     table = _joined(tables)
     warn_if_mixed(table)
     return table
@@ -75,88 +66,76 @@ def best_order(tests: Iterable[TestSet]) -> pd.DataFrame:
     return _ranked_by("grade", tests, strategy="best", paradigm="ceiling")
 
 
-def scores(run: Experiment | Untrained, test: TestSet) -> pd.DataFrame:
+def scores(run: Run, test: TestSet) -> pd.DataFrame:
     """Raw test scores of a run: columns query, document, rank, first_stage (BM25's score), grade, score.
 
-    `run.before` is what a run starts from.
-
-    Raises:
-        NotTrained: the run was not trained, or not scored on this test set.
+    `run.before` is what a run starts from. Raises NotTrained if a run was not trained, or not scored on this test set.
     """
     return pd.read_parquet(_folder(run, test) / "scores.parquet")
 
 
-def values(grid: Experiment | Untrained | Iterable[Experiment | Untrained], test: TestSet, measure: str) -> pd.Series:
+def values(grid: Run | Iterable[Run], test: TestSet, measure: str) -> pd.Series:
     """One measure of a run by query, or the mean of several runs that differ in the seed.
 
-    Raises:
-        ValueError: the runs differ in more than the seed, or there is no such measure.
-        NotTrained: a run was not trained, or not scored on this test set.
+    Raises ValueError if runs differ in more or there is no such measure, and NotTrained as `scores`.
     """
-    grid = runs.distinct([grid] if isinstance(grid, Experiment | Untrained) else grid)
+    grid = runs.distinct([grid] if isinstance(grid, Run) else grid)
     if len({_configuration(run) for run in grid}) != 1:
-        raise ValueError(
-            "a mean is taken over runs that differ in nothing but the seed, and these differ in more: "
-            + "; ".join(sorted(set(ranker_names(grid))))
-        )
+        names = "; ".join(sorted(set(ranker_names(grid))))
+        raise ValueError("a mean is taken over runs that differ in nothing but the seed, and these differ in more: "
+                         + names)  # fmt: skip
     table = pd.concat([_values(run, test) for run in grid])
     name = measures.named(measure, table.loc[table["query"] != "", "measure"])
     return table[table["measure"] == name].groupby("query", sort=False)["value"].mean()
 
 
-def costs(run: Experiment | Untrained, *tests: TestSet) -> pd.Series:
+def costs(run: Run, *tests: TestSet) -> pd.Series:
     """What a run and its scoring of test sets cost, by measure with its unit: train_seconds, peak_memory_gib, ...
 
-    Of an untrained model it is the scoring alone.
-
-    Raises:
-        NotTrained: the run was not trained, or not scored on one of the test sets; or nothing was asked of an untrained
-            model.
+    Of an untrained model it is the scoring alone. Raises NotTrained as `scores`, and for an untrained model alone.
     """
-    parts = [*_training_costs(run), *(_values(run, test) for test in tests)]
-    table = pd.concat(parts or [runs.costs(run)])
+    table = pd.concat(_parts(run, tests) or [runs.costs(run)])
     return table[(table["query"] == "") & (table["text"] == "")].set_index("measure")["value"]
 
 
-def ranker_names(grid: Sequence[Experiment | Untrained]) -> list[str]:
+def ranker_names(grid: Sequence[Run]) -> list[str]:
     """A name for each run, which runs share exactly if they differ in nothing but the seed.
 
     It is the strategy; where runs of one strategy differ in more, what they differ in follows in brackets.
     """
-    by_strategy: dict[str, dict[str, dict[str, str]]] = {}
-    for run in grid:
-        by_strategy.setdefault(_taught(run)["strategy"], {}).setdefault(_configuration(run), _settings(run))
+    settings = {_configuration(run): _settings(run) for run in grid}
     names = {}
-    for strategy, settings in by_strategy.items():
-        known = list(settings.values())
-        differing = [name for name in known[0] if len({one.get(name) for one in known}) > 1]
-        for configuration, own in settings.items():
-            differences = ", ".join(f"{name}={own.get(name)}" for name in differing)
-            names[configuration] = f"{strategy} [{differences}]" if differences else strategy
+    for configuration, own in settings.items():
+        strategy = own["strategy"]
+        peers = [one for one in settings.values() if one["strategy"] == strategy]
+        differing = [f"{name}={value}" for name, value in own.items() if len({one.get(name) for one in peers}) > 1]
+        names[configuration] = f"{strategy} [{', '.join(differing)}]" if differing else strategy
     # Equal literals over inputs that changed in between, or losses of other content under one name.
-    shared = Counter(names.values())
-    names = {
-        configuration: name if shared[name] == 1 else f"{name} [{configuration}]"
-        for configuration, name in names.items()
-    }
+    for shared in [name for name, count in Counter(names.values()).items() if count > 1]:
+        names |= {configuration: f"{name} [{configuration}]" for configuration, name in names.items() if name == shared}
     return [names[_configuration(run)] for run in grid]
 
 
-def _settings(run: Experiment | Untrained) -> dict[str, str]:
-    """Field -> its value as text; another run, whose text may hide a difference, with its key; no seed."""
+def _configuration(run: Run) -> str:
+    """The key that runs share exactly if they differ in nothing but the seed, and that of their start."""
+    return with_seed(run, 0).key
+
+
+def _settings(run: Run) -> dict[str, str]:
+    """Field -> its value as text, without the seed; another run, whose text may hide a difference, with its key."""
 
     def text(value: object) -> str:
-        if isinstance(value, Experiment | Untrained):
-            return f"{describe(value)} ({value.key[:6]})"
-        runs_of_several = isinstance(value, tuple) and any(isinstance(one, Experiment | Untrained) for one in value)
-        return " and ".join(text(one) for one in value) if runs_of_several else str(value)
+        if isinstance(value, tuple) and any(isinstance(one, Run) for one in value):
+            return " and ".join(map(text, value))
+        return f"{describe(value)} ({value.key[:6]})" if isinstance(value, Run) else str(value)
 
-    same_seed = with_seed(run, 0) if isinstance(run, Experiment) else run
-    return {name: text(value) for name, value in fields(same_seed) if name not in ("seed", "strategy")}
+    settings = {name: text(value) for name, value in fields(with_seed(run, 0)) if name != "seed"}
+    return settings | {"strategy": _taught(run)["strategy"]}
 
 
-def _training_costs(run: Experiment | Untrained) -> list[pd.DataFrame]:
-    return [runs.costs(run)] if isinstance(run, Experiment) else []
+def _parts(run: Run, tests: Iterable[TestSet]) -> list[pd.DataFrame]:
+    """What is kept of a run: costs and conditions of its training, then of its scoring with the values by query."""
+    return ([runs.costs(run)] if isinstance(run, Experiment) else []) + [_values(run, test) for test in tests]
 
 
 def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
@@ -167,23 +146,16 @@ def _of_different_collections(tests: Iterable[TestSet]) -> list[TestSet]:
     tests = list(dict.fromkeys(tests))
     for name, count in Counter(test.collection for test in tests).items():
         if count > 1:
-            raise ValueError(
-                f"{count} test sets of collection {name!r}: a table tells test sets apart by their collection, so call "
-                "once for each of these"
-            )
+            raise ValueError(f"{count} test sets of collection {name!r}: a table tells test sets apart by their "
+                             "collection, so call once for each of these")  # fmt: skip
     return tests
 
 
-def _configuration(run: Experiment | Untrained) -> str:
-    return run.configuration if isinstance(run, Experiment) else Untrained(run.model).key
-
-
-def _taught(run: Experiment | Untrained) -> dict[str, object]:
+def _taught(run: Run) -> dict[str, object]:
     """How a run was taught, as columns of the table."""
     if isinstance(run, Untrained):
-        return {"strategy": "untrained", "paradigm": "zero-shot", "teachers": 0, "configuration": _configuration(run)}
-    return {"strategy": run.strategy.name, "paradigm": run.strategy.paradigm, "teachers": len(run.teachers),
-            "configuration": run.configuration}  # fmt: skip
+        return {"strategy": "untrained", "paradigm": "zero-shot", "teachers": 0}
+    return {"strategy": run.strategy.name, "paradigm": run.strategy.paradigm, "teachers": len(run.teachers)}
 
 
 def _ranked_by(column: str, tests: Iterable[TestSet], *, strategy: str, paradigm: str) -> pd.DataFrame:
@@ -200,37 +172,33 @@ def _ranked_by(column: str, tests: Iterable[TestSet], *, strategy: str, paradigm
     return _joined(tables)
 
 
-def _place(run: Experiment | Untrained, test: TestSet) -> Path:
+def _place(run: Run, test: TestSet) -> Path:
     return store.data_folder() / "evaluations" / store.key(identity.of_evaluation(run, test))
 
 
-def _keep(run: Experiment | Untrained, test: TestSet) -> Path:
-    name = _place(run, test).name
-    return store.keep("evaluations", name, lambda into: _evaluate(run, test, into), of=rankers.made_from(run))
+def _keep(run: Run, test: TestSet) -> Path:
+    def evaluate(folder: Path) -> None:
+        collection, queries, ranking = test.candidates()
+        ranker = rankers.ranker(run)
+        inputs = rankers.inputs(ranker, collection, run.model)
+        asked, candidates = ranking["query"].to_numpy(), ranking["document"].to_numpy()
+        with hardware.Meter() as meter:
+            ranking["score"] = scoring.score(ranker, inputs, asked, candidates, what=f"scoring {test.collection}")
+        cost = {"score_pairs_per_second": len(ranking) / meter.seconds, "score_peak_memory_gib": meter.peak_memory_gib}
+        ranking.to_parquet(folder / "scores.parquet")
+        quality = measures.measure(ranking, collection, test.split, queries)
+        runs.with_conditions(cost, quality).to_parquet(folder / "values.parquet")
+
+    return store.keep("evaluations", _place(run, test).name, evaluate, of=rankers.made_from(run))
 
 
-def _evaluate(run: Experiment | Untrained, test: TestSet, folder: Path) -> None:
-    collection, queries, ranking = test.candidates()
-    ranker = rankers.ranker(run)
-    inputs = rankers.inputs(ranker, collection, run.model)
-    asked, candidates = ranking["query"].to_numpy(), ranking["document"].to_numpy()
-    with hardware.Meter() as meter:
-        ranking["score"] = scoring.score(ranker, inputs, asked, candidates, what=f"scoring {test.collection}")
-    cost = {"score_pairs_per_second": len(ranking) / meter.seconds, "score_peak_memory_gib": meter.peak_memory_gib}
-    table = measures.measure(ranking, collection, test.split, queries)
-    ranking.to_parquet(folder / "scores.parquet")
-    runs.tidy(pd.concat([table, runs.costs_and_conditions(cost)])).to_parquet(folder / "values.parquet")
-
-
-def _folder(run: Experiment | Untrained, test: TestSet) -> Path:
+def _folder(run: Run, test: TestSet) -> Path:
     if not store.is_whole(_place(run, test)):
-        raise rankers.NotTrained(
-            f"{describe(run)} is not scored on {test.collection} ({test.split}) yet: call "
-            "lib.study.tables.complete([run], [test]) first"
-        )
+        raise rankers.NotTrained(f"{describe(run)} is not scored on {test.collection} ({test.split}) yet: call "
+                                 "lib.study.tables.complete([run], [test]) first")  # fmt: skip
     return _keep(run, test)
 
 
-def _values(run: Experiment | Untrained, test: TestSet) -> pd.DataFrame:
+def _values(run: Run, test: TestSet) -> pd.DataFrame:
     """The values of a run on a test set, under the name that the test set's collection has here."""
     return pd.read_parquet(_folder(run, test) / "values.parquet").assign(collection=test.collection)

@@ -1,5 +1,6 @@
 """What a run learns from: its groups, with the scores of its teachers."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from lib.models import backbone
 from lib.models.vectors import Identity
 from lib.search import nearest
 from lib.study import identity, rankers
-from lib.study.experiment import Experiment, Model, Teacher, Untrained
+from lib.study.experiment import Experiment, Model, Run, Teacher
 from lib.training import scoring
 from lib.training.strategies import TEACHER
 
@@ -23,15 +24,10 @@ from lib.training.strategies import TEACHER
 def training_groups(run: Experiment) -> Groups:
     """The groups of an experiment, with its teachers' scores where it has teachers.
 
-    Raises:
-        NotTrained: a teacher, or the bi-encoder that finds the negatives, is not in the store.
+    Raises NotTrained if a teacher, or the bi-encoder that finds the negatives, is not in the store.
     """
-    collection = collections.load(run.data.collection)
-
-    def mined(collection: Collection, queries: list[str], depth: int) -> pd.DataFrame:
-        return nearest_documents(run.data.negatives, collection, queries, depth)
-
-    find = first_stage.bm25 if run.data.negatives is None else mined
+    collection, finder = collections.load(run.data.collection), run.data.negatives
+    find = first_stage.bm25 if finder is None else partial(nearest_documents, finder)
     built = groups.build(collection, count=run.data.group_count, docs=run.data.docs, find=find)
     if run.teachers:
         scores = [teacher_scores(teacher, built, collection, run.model.max_length) for teacher in run.teachers]
@@ -39,9 +35,7 @@ def training_groups(run: Experiment) -> Groups:
     return built
 
 
-def nearest_documents(
-    run: Experiment | Untrained, collection: Collection, queries: list[str], depth: int
-) -> pd.DataFrame:
+def nearest_documents(run: Run, collection: Collection, queries: list[str], depth: int) -> pd.DataFrame:
     """What a bi-encoder finds in the whole collection, by exact search: columns query, document, score."""
 
     def search(into: Path) -> None:
@@ -59,27 +53,21 @@ def nearest_documents(
 def teacher_scores(teacher: Teacher, pairs: Groups, collection: Collection, max_length: int = 512) -> np.ndarray:
     """A teacher's raw scores of groups, (groups, docs) float32: computed once, then read.
 
-    A run of the kit, an untrained model, a cross-encoder (hub name or folder; pairs of `max_length` tokens), or a file
-    of scores by ids.
-
-    Raises:
-        NotTrained: the teacher is a run that is not in the store.
-        ScoreFileError: the file lacks a pair, or is malformed.
+    `max_length`: tokens of a pair for a cross-encoder that is no run. Raises NotTrained for a run that is not in the
+    store, and ScoreFileError for a file that lacks a pair or is malformed.
     """
-    name = store.key(identity.of_teacher_scores(teacher, collection.fingerprint, pairs.key, max_length))
-    of = rankers.made_from(teacher)
-    place = store.keep("teacher_scores", name, lambda into: _score(teacher, pairs, collection, max_length, into), of=of)
-    return np.load(place / "scores.npy")
 
-
-def _score(teacher: Teacher, pairs: Groups, collection: Collection, max_length: int, into: Path) -> None:
-    if isinstance(teacher, str) and score_files.is_file_name(teacher):
-        scores = score_files.scores_of(teacher, pairs.queries, pairs.documents)
-    else:
-        if isinstance(teacher, str):
-            ranker, model = models.load(backbone.folder(teacher)), Model(backbone=teacher, max_length=max_length)
+    def score(into: Path) -> None:
+        if isinstance(teacher, str) and score_files.is_file_name(teacher):
+            scores = score_files.scores_of(teacher, pairs.queries, pairs.documents)
         else:
-            ranker, model = rankers.ranker(teacher), teacher.model
-        inputs = rankers.inputs(ranker, collection, model)
-        scores = scoring.score(ranker, inputs, pairs.queries[:, None], pairs.documents, what="teacher scores")
-    np.save(into / "scores.npy", scores)
+            if isinstance(teacher, str):
+                ranker, model = models.load(backbone.folder(teacher)), Model(backbone=teacher, max_length=max_length)
+            else:
+                ranker, model = rankers.ranker(teacher), teacher.model
+            inputs = rankers.inputs(ranker, collection, model)
+            scores = scoring.score(ranker, inputs, pairs.queries[:, None], pairs.documents, what="teacher scores")
+        np.save(into / "scores.npy", scores)
+
+    name = store.key(identity.of_teacher_scores(teacher, collection.fingerprint, pairs.key, max_length))
+    return np.load(store.keep("teacher_scores", name, score, of=rankers.made_from(teacher)) / "scores.npy")
