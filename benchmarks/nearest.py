@@ -74,7 +74,7 @@ def generate(folder: Path, count: int) -> dict:
 
 def build(folder: Path, kind: str) -> dict:
     start = time.perf_counter()
-    nearest.build(VectorStore(folder / "vectors"), IDENTITY, FACTORIES[kind])
+    nearest.build(VectorStore(folder / "vectors"), FACTORIES[kind])
     seconds = time.perf_counter() - start
     newest = max(store.data_folder().glob("indexes/*/index.faiss"), key=lambda path: path.stat().st_mtime)
     return {"build_seconds": seconds, "build_peak_mib": peak_mib(), "index_mib": newest.stat().st_size / 2**20}
@@ -82,7 +82,7 @@ def build(folder: Path, kind: str) -> dict:
 
 def search(folder: Path, kind: str, rescored: int) -> dict:
     stored = VectorStore(folder / "vectors")
-    index = nearest.build(stored, IDENTITY, FACTORIES[kind])  # it was built by the step before
+    index = nearest.build(stored, FACTORIES[kind])  # it was built by the step before
     queries = next(passages(QUERIES, 2))
     rows = []
     for depth, effort in itertools.product(DEPTHS, EFFORTS[kind]):

@@ -303,11 +303,6 @@ def test_scores_stay_float32_under_autocast(kind, architecture, tiny_backbone, f
 
 def test_what_cannot_be_is_refused(tiny_backbone):
     ranker = models.build("dot", tiny_backbone, None, 0)
-    with pytest.raises(ValueError, match="adapter='ia3': give one of lora, prefix"):
-        adapters.attach(ranker, "ia3", 4, 0)
-    with pytest.raises(ValueError, match="adapter_size=0: a LoRA has a rank"):
-        adapters.attach(ranker, "lora", 0, 0)
-    assert all(weight.requires_grad for weight in ranker.parameters())
     with pytest.raises(ValueError, match="architecture prettr cannot take a prefix: give one of cat, dot, colbert"):
         adapters.attach(models.build("prettr", tiny_backbone, None, 0), "prefix", 4, 0)
     for kind in adapters.KINDS:

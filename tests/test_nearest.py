@@ -10,7 +10,6 @@ import torch
 from lib.models import vectors
 from lib.models.vectors import Identity, VectorStore
 from lib.search import nearest
-from lib.search.nearest import IndexMismatch
 
 IDENTITY = Identity("model", "collection")
 KINDS = ["Flat", "HNSW8", "IVF16,PQ16"]
@@ -47,7 +46,7 @@ def store(tmp_path, passages):
 
 
 def opened(store, factory):
-    return nearest.build(store, IDENTITY, factory)
+    return nearest.build(store, factory)
 
 
 def brute_force(queries, passages, depth):
@@ -156,16 +155,10 @@ def test_an_index_is_built_once(store, tmp_path, data_folder, monkeypatch):
     for kind in KINDS:
         opened(store, kind)
     other = Identity("another", "collection")
-    nearest.build(stored(tmp_path / "other", clustered(300), other), other, "Flat")
+    nearest.build(stored(tmp_path / "other", clustered(300), other), "Flat")
     assert len(list((data_folder / "indexes").iterdir())) == 4
     monkeypatch.setattr(nearest, "_write", lambda *_: pytest.fail("built again"))
     assert opened(store, "HNSW8").searcher.ntotal == 3000
-
-
-def test_vectors_of_something_else_are_refused(store):
-    for whose in (Identity("mine", "collection"), Identity("model", "mine")):
-        with pytest.raises(IndexMismatch, match=r"vector store.*'model'.*expected was .*'mine'.*Encode"):
-            nearest.build(store, whose, "Flat")
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "IVF1024,PQ8"])

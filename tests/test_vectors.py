@@ -27,7 +27,8 @@ def test_written_in_order(tmp_path):
     store = written(tmp_path)
     np.testing.assert_array_equal(store.flat, np.concatenate(documents()))
     assert store.lengths.tolist() == LENGTHS and store.total == 11 and len(store) == 5 and store.dim == 4
-    assert store.identity == IDENTITY and store.bytes_per_document == 11 * 4 * 4 / 5
+    assert (store.about["model"], store.about["collection"]) == ("model", "collection")
+    assert store.bytes_per_document == 11 * 4 * 4 / 5
 
 
 def test_names_and_lengths_decide_the_layout(tmp_path):
@@ -36,7 +37,7 @@ def test_names_and_lengths_decide_the_layout(tmp_path):
         folder = tmp_path / str(number)
         folder.mkdir()
         vectors.write(folder, list(names), [[np.ones((n, 2)) for n in lengths]], 2, "float16", IDENTITY)
-        layouts.add(VectorStore(folder).layout)
+        layouts.add(VectorStore(folder).about["layout"])
     assert len(layouts) == 3
 
 

@@ -1,13 +1,12 @@
 """Adapters: a few new weights learn, the backbone's stay as they are (peft's LoRA and prefix tuning).
 
 LoRA, Hu et al. 2021, https://arxiv.org/abs/2106.09685: to the query and value projections W of every layer a product
-of two thin matrices is added, W + (alpha / rank) B A, with B zero at first. It is merged into W after training, so the
-ranker then is one like any other. 2507.08336 takes rank 16 and alpha 32; alpha is twice the rank here.
+of two thin matrices is added, W + (alpha / rank) B A, with B zero at first. It is merged into W after training. Alpha
+is twice the rank, as in 2507.08336.
 
 Prefix tuning, Li and Liang 2021, https://arxiv.org/abs/2101.00190: in every layer the tokens attend to some more keys
-and values, which are weights of their own. They belong to no token, so they cannot be merged and stay a part of the
-ranker. A token keeps the position that it has without a prefix; peft's own wrapper would count positions from after the
-prefix, and leave out which side a token is on (`token_type_ids`).
+and values, which are weights of their own, cannot be merged and stay a part of the ranker. A token keeps the position
+that it has without a prefix; peft's own wrapper would count from after the prefix, and leave out `token_type_ids`.
 """
 
 import dataclasses
@@ -34,7 +33,7 @@ class Lora:
         self.model = model
 
     def save(self, folder: Path) -> None:
-        """Refuse: LoRA is not saved by itself."""
+        """Always raises ValueError."""
         raise ValueError("LoRA is not merged into the weights: call lib.models.adapters.finish before saving")
 
 
@@ -70,16 +69,8 @@ class Prefix(nn.Module):
         safetensors.torch.save_file(peft.get_peft_model_state_dict(model), str(folder / WEIGHTS))
 
 
-def check(architecture: str, kind: str, size: int) -> None:
-    """Refuse an adapter that an architecture cannot take.
-
-    Raises:
-        ValueError: an unknown kind, a size below 1, or an architecture without this kind.
-    """
-    if kind not in KINDS:
-        raise ValueError(f"adapter={kind!r}: give one of {', '.join(KINDS)}")
-    if size < 1:
-        raise ValueError(f"adapter_size={size}: a LoRA has a rank, and a prefix a length, of 1 or more")
+def check(architecture: str, kind: str) -> None:
+    """Raises ValueError if an architecture cannot take this kind of adapter."""
     if architecture not in FITS[kind]:
         raise ValueError(f"architecture {architecture} cannot take a {kind}: give one of {', '.join(FITS[kind])}")
 
@@ -91,10 +82,9 @@ def attach(ranker: Ranker, kind: str, size: int, seed: int) -> None:
     (the cross-encoder's head, ColBERT's projection) goes on learning. New weights are drawn from `seed`: LoRA changes
     no score at first, a prefix begins near zero, with the standard deviation of the backbone's own start.
 
-    Raises:
-        ValueError: an unknown kind, a size below 1, a ranker or backbone that cannot take it or has one.
+    Raises ValueError if the ranker or its backbone cannot take it or has one.
     """
-    check(ranker.architecture, kind, size)
+    check(ranker.architecture, kind)
     if ranker.adapter is not None:
         raise ValueError("the ranker has an adapter already")
     import peft
@@ -107,9 +97,8 @@ def attach(ranker: Ranker, kind: str, size: int, seed: int) -> None:
         config = peft.PrefixTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=size)
     else:
         if base.config.model_type not in peft.utils.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING:
-            raise ValueError(
-                f"backbone {type(base).__name__}: peft does not know its projections; give one like BERT or RoBERTa"
-            )
+            name = type(base).__name__
+            raise ValueError(f"backbone {name}: peft does not know its projections; give one like BERT or RoBERTa")
         config = peft.LoraConfig(r=size, lora_alpha=2 * size, lora_dropout=0.0)
     base.requires_grad_(False)
     with drawn_from(seed), warnings.catch_warnings():
@@ -131,11 +120,7 @@ def finish(ranker: Ranker) -> None:
 
 
 def reopen(ranker: Ranker, folder: Path) -> None:
-    """Put on the prefix that `Ranker.save` wrote beside the weights.
-
-    Raises:
-        WeightsError: its file is missing or damaged, or holds no prefix, or one of another width.
-    """
+    """Put on the prefix that `Ranker.save` wrote beside the weights; raises WeightsError if it is damaged."""
     path = folder / ADAPTER / WEIGHTS
     found = weights.tensors(path, PROMPT)[PROMPT]
     attach(ranker, "prefix", len(found), 0)

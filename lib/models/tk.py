@@ -29,8 +29,7 @@ def kernel_features(
 ) -> Float[Tensor, "batch docs kernels"]:
     """phi_k = sum over query tokens of log(strength_k * sum over document tokens of exp(-(cos - mu_k)^2 / 2 sigma^2)).
 
-    queries (batch, query tokens, dim), documents (batch or 1, docs, document tokens, dim). Padded document tokens add
-    nothing, padded query tokens are left out.
+    queries (batch, query tokens, dim), documents (batch or 1, docs, document tokens, dim).
     """
     words, others = F.normalize(queries.values, dim=-1), F.normalize(documents.values, dim=-1)
     cosine = words.unsqueeze(1) @ others.transpose(-1, -2)  # (batch, docs, query tokens, document tokens)
@@ -64,15 +63,9 @@ class TK(LateRanker):
         cls, folder: Path, layers: tuple[int, ...] | None, seed: int, *, trained: bool, dropout: float | None,
         embeddings: bool, **options: object,
     ) -> "TK":  # fmt: skip
-        """All but the word vectors is drawn from `seed`; TK has no dropout.
-
-        Raises:
-            ValueError: `layers` is given.
-        """
+        """All but the word vectors is drawn from `seed`; TK has no dropout. Raises ValueError if `layers` is given."""
         if layers is not None:
-            raise ValueError(
-                f"layers={layers}: TK has none of the backbone's layers; give layers=None and the option depth"
-            )
+            raise ValueError(f"layers={layers}: TK has none of the backbone's; give layers=None and the option depth")
         path = folder / weights.WEIGHTS
         if trained:
             words = weights.tensors(path, "embedding.weight")["embedding.weight"]
@@ -86,9 +79,8 @@ class TK(LateRanker):
         return ranker
 
     def _encode(self, tokens: Tokens, first: int) -> Vectors:
-        words = self.embedding(tokens["input_ids"])  # (batch, width, dim)
-        mask = tokens["attention_mask"].bool()
-        placed = words + positions(words.shape[1], words.shape[2], first, words.device)
+        words, mask = self.embedding(tokens["input_ids"]), tokens["attention_mask"].bool()
+        placed = words + positions(*words.shape[1:], first, words.device)
         context = self.contextualiser(placed, src_key_padding_mask=~mask)
         (vectors,) = float32(self.mixer * words + (1 - self.mixer) * context)
         return Vectors(vectors, mask)
@@ -121,7 +113,7 @@ def standardised(words: Tensor) -> Tensor:
     """Word vectors (vocabulary, dim) with mean 0 and root mean square 1 over all of them.
 
     A transformer's embeddings share a direction, which makes every cosine high, and are short beside positions and the
-    contextualiser's output, which would drown them; GloVe's are not.
+    contextualiser's output; GloVe's are not.
     """
     centred = words - words.mean(0)
     return centred / centred.square().mean().sqrt()

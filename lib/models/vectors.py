@@ -1,7 +1,4 @@
-"""Vectors of texts in memory and, for many documents, on disk.
-
-A bi-encoder gives a document one vector, late interaction one per token; both are stored as `lib.models.ragged`.
-"""
+"""Vectors of texts in memory and on disk: one per document for a bi-encoder, one per token for late interaction."""
 
 import hashlib
 import json
@@ -34,9 +31,9 @@ class Vectors(NamedTuple):
 
 @dataclass(frozen=True)
 class Identity:
-    """Whose vectors these are. Texts are cut by the model's settings, so its key has to contain them."""
+    """Whose vectors these are."""
 
-    model: str  # key of the model that encoded
+    model: str  # key of the model that encoded, which contains how texts are cut
     collection: str  # fingerprint of the collection that was encoded
 
 
@@ -46,8 +43,6 @@ class VectorStore(ragged.Ragged):
     def __init__(self, folder: Path):
         super().__init__(folder, FILE)
         self.about = json.loads((self.folder / "about.json").read_text())
-        self.identity = Identity(self.about["model"], self.about["collection"])
-        self.layout: str = self.about["layout"]  # hash of names and numbers of vectors, in order
         self.dim = self.flat.shape[1]
 
     @property
@@ -56,13 +51,9 @@ class VectorStore(ragged.Ragged):
         return self.flat.nbytes / max(len(self), 1)
 
     def take(self, rows: np.ndarray) -> Vectors:
-        """The vectors of documents `rows`, (n,): (n, width, dim) float32, zero where the mask is false.
-
-        `width` is the largest number of vectors that one of them has.
-        """
-        rows = np.asarray(rows, dtype=np.int64)
+        """The vectors of documents `rows`, (n,): (n, most that one of them has, dim) float32, zero where masked."""
         lengths = self.lengths[rows]
-        place = np.arange(lengths.max(initial=0))[None, :]  # (1, width)
+        place = np.arange(lengths.max(initial=0))
         mask = place < lengths[:, None]
         vectors = np.zeros((*mask.shape, self.dim), dtype=np.float32)
         vectors[mask] = self.flat[(self.starts[rows][:, None] + place)[mask]]
@@ -83,9 +74,7 @@ def write(
 ) -> None:
     """Write the store of documents `names`, whose vectors are (length, dim) each; memory holds one chunk of documents.
 
-    Raises:
-        ValueError: as in `ragged.write`; the type is unknown, or a vector is of another size or not finite in that type
-            (float16 ends at 65504).
+    Raises ValueError as `ragged.write` does, and if a vector is of another size or not finite in the type `dtype`.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r}: give one of {', '.join(DTYPES)}")
@@ -93,7 +82,7 @@ def write(
     def checked() -> Iterator[ragged.Rows]:
         remaining = iter(names)
         for chunk in chunks:
-            for document, name in zip(chunk, remaining, strict=False):  # their numbers are compared in the end
+            for document, name in zip(chunk, remaining, strict=False):  # `ragged.write` compares their numbers
                 _check(name, document, dim, DTYPES[dtype])
             yield chunk
 

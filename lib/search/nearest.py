@@ -4,8 +4,8 @@
 1603.09320). "IVF64,PQ48" has 64 cells of k-means, and in them product-quantised residuals of 48 bytes (Jégou et al.,
 2011). All are listed at https://github.com/facebookresearch/faiss/wiki/The-index-factory
 
-The inner product of normalised vectors is their cosine, which is what graphs and cells are made for. The index is over
-vectors; where a store has several per document, `VectorStore.documents_of` tells whose they are.
+Graphs and cells are made for normalised vectors, whose inner product is the cosine. Where a store has several vectors
+per document, `VectorStore.documents_of` tells whose they are.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from lib.machine import store
-from lib.models.vectors import Identity, VectorStore
+from lib.models.vectors import VectorStore
 
 EFFORT = 64
 CHUNK = 16_384  # vectors added at once; the order of insertion decides the graph, so this is part of an index's key
@@ -29,38 +29,24 @@ POINTS_PER_CELL = 39  # of the sample, at the least: k-means in faiss asks for a
 MAPPED = getattr(faiss, "IO_FLAG_MMAP_IFC", faiss.IO_FLAG_MMAP)  # older versions map cells only
 
 
-class IndexMismatch(RuntimeError):
-    """An index or its vectors are of another model or collection than the expected one."""
-
-
 @dataclass(frozen=True)
 class Index:
-    """An opened index: what it holds and how it was built."""
+    """An opened index over a store's vectors."""
 
     searcher: faiss.Index
     factory: str
-    identity: Identity
-    layout: str  # of the store it was built from
+    vectors: VectorStore
 
 
-def build(vectors: VectorStore, identity: Identity, factory: str) -> Index:
+def build(vectors: VectorStore, factory: str) -> Index:
     """The index over a vector store, built where it is missing and mapped from its file; `factory` describes it.
 
-    The same vectors and description give the same index on the same machine. Few vectors get fewer cells and shorter
-    codes than described. Memory holds the index, one chunk of vectors and the sample.
-
-    Raises:
-        IndexMismatch: the store was encoded by another model or from another collection.
-        ValueError: faiss does not know the description, or it does not fit the vectors.
+    Few vectors get fewer cells and shorter codes than described. Raises ValueError if faiss does not know the
+    description, or if it does not fit the vectors.
     """
-    if vectors.identity != identity:
-        raise IndexMismatch(
-            f"the vector store in {vectors.folder} is of {vectors.identity}; expected was {identity}. Encode the "
-            "collection with this model."
-        )
     name = store.key("index", vectors.about, factory, CHUNK, CANDIDATES, SAMPLE, faiss.__version__)
     folder = store.keep("indexes", name, lambda folder: _write(vectors, factory, folder))
-    return Index(faiss.read_index(str(folder / "index.faiss"), MAPPED), factory, identity, vectors.layout)
+    return Index(faiss.read_index(str(folder / "index.faiss"), MAPPED), factory, vectors)
 
 
 def _write(vectors: VectorStore, factory: str, folder: Path) -> None:
@@ -95,12 +81,9 @@ def search(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Inner products, (n, depth) float32, and rows, (n, depth) int64, of the nearest vectors of `queries` (n, dim).
 
-    Largest first, equal scores by row; an exact index also looks behind the last place for such ties, an approximate
-    one orders what it found. Where fewer are found the score is -inf and the row -1. `effort` is how many candidates a
-    graph holds (never fewer than `depth`), or how many cells are searched.
-
-    Raises:
-        ValueError: queries have another dimension or are not finite, or depth or effort is below 1.
+    Largest first, equal scores by row; an exact index also looks behind the last place for such ties. Where fewer are
+    found the score is -inf and the row -1. `effort` is how many candidates a graph holds (never fewer than `depth`), or
+    how many cells are searched. Raises ValueError if queries do not fit or are not finite, or a number is below 1.
     """
     queries = np.ascontiguousarray(torch.as_tensor(queries).detach().float().cpu().numpy())
     if queries.ndim != 2 or queries.shape[1] != index.searcher.d:
@@ -136,18 +119,12 @@ def _ordered(scores: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def check_finite(queries: torch.Tensor) -> None:
     """Refuse query vectors (n, ..., dim) that are NaN or infinite in float32: no comparison with NaN is true."""
     if len(broken := (~queries.isfinite().flatten(1).all(1)).nonzero()):
-        raise ValueError(
-            f"queries: the vector in row {int(broken[0])} is not finite in float32; encode this query again, or fix "
-            "the model that encoded it"
-        )
+        row = int(broken[0])
+        raise ValueError(f"queries: the vector in row {row} is not finite in float32; fix the model that encoded it")
 
 
 def recall(approximate: np.ndarray, exact: np.ndarray, depth: int) -> float:
-    """Share of the exact `depth` nearest rows that are among the approximate ones, a mean over queries, (n, >=depth).
-
-    Raises:
-        ValueError: a ranking is shorter than `depth`.
-    """
+    """Share of the exact `depth` nearest rows that are among the approximate ones (n, >= depth), mean over queries."""
     if min(approximate.shape[1], exact.shape[1]) < depth or len(approximate) != len(exact):
         raise ValueError(f"rankings {approximate.shape} and {exact.shape} have no {depth} places each")
     pairs = zip(approximate[:, :depth], exact[:, :depth], strict=True)
@@ -161,12 +138,11 @@ def _settings(threads: int) -> Iterator[None]:
     faiss 1.15 compares query by query, ten times slower, unless queries times dimension reach 128,000; its pull request
     5109 makes the bound 800 per thread, as here. In older versions the number is a small count of queries.
     """
-    before = faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold
+    before, bound = faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold
     try:
         faiss.omp_set_num_threads(threads)
-        if before[1] >= 100_000:
-            faiss.cvar.distance_compute_blas_threshold = 800 * threads
+        faiss.cvar.distance_compute_blas_threshold = 800 * threads if bound >= 100_000 else bound
         yield
     finally:
-        faiss.omp_set_num_threads(before[0])
-        faiss.cvar.distance_compute_blas_threshold = before[1]
+        faiss.omp_set_num_threads(before)
+        faiss.cvar.distance_compute_blas_threshold = bound

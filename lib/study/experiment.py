@@ -169,7 +169,7 @@ class Experiment:
                 "of its own: give a contrastive strategy such as 'info_nce'"
             )
         if self.training.adapter is not None:
-            adapters.check(architecture, self.training.adapter.kind, self.training.adapter.size)
+            adapters.check(architecture, self.training.adapter.kind)
 
     def _check_start(self) -> None:
         if self.start is None:
