@@ -26,10 +26,10 @@ import torch
 
 from lib.machine import hardware, store
 from lib.models import vectors
-from lib.models.vectors import Identity, VectorStore
+from lib.models.vectors import VectorStore
 from lib.search import nearest
 
-IDENTITY = Identity("synthetic", "synthetic")
+IDENTITY = {"model": "synthetic", "collection": "synthetic"}
 DIM, LATENT, CENTRES, CHUNK = 384, 64, 2_000, 50_000
 DEPTHS, QUERIES, SINGLE, BATCH = (10, 100), 1_024, 100, 64
 SIZES = {"full": 1_000_000, "tiny": 1_000}  # passages

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from lib.models import vectors
-from lib.models.vectors import Identity, VectorStore
+from lib.models.vectors import VectorStore
 from lib.search import nearest
 
-IDENTITY = Identity("model", "collection")
+IDENTITY = {"model": "model", "collection": "collection"}
 KINDS = ["Flat", "HNSW8", "IVF16,PQ16"]
 
 
@@ -154,7 +154,7 @@ def test_equal_builds_find_the_same(store, kind, monkeypatch, tmp_path):
 def test_an_index_is_built_once(store, tmp_path, data_folder, monkeypatch):
     for kind in KINDS:
         opened(store, kind)
-    other = Identity("another", "collection")
+    other = {"model": "another", "collection": "collection"}
     nearest.build(stored(tmp_path / "other", clustered(300), other), "Flat")
     assert len(list((data_folder / "indexes").iterdir())) == 4
     monkeypatch.setattr(nearest, "_write", lambda *_: pytest.fail("built again"))

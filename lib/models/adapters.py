@@ -1,8 +1,7 @@
 """Adapters: a few new weights learn, the backbone's stay as they are (peft's LoRA and prefix tuning).
 
-LoRA, Hu et al. 2021, https://arxiv.org/abs/2106.09685: to the query and value projections W of every layer a product
-of two thin matrices is added, W + (alpha / rank) B A, with B zero at first. It is merged into W after training. Alpha
-is twice the rank, as in 2507.08336.
+LoRA, Hu et al. 2021, https://arxiv.org/abs/2106.09685: query and value projections W become W + (alpha / rank) B A,
+with B zero at first and alpha twice the rank, as in 2507.08336. After training they are merged.
 
 Prefix tuning, Li and Liang 2021, https://arxiv.org/abs/2101.00190: in every layer the tokens attend to some more keys
 and values, which are weights of their own, cannot be merged and stay a part of the ranker. A token keeps the position
@@ -49,8 +48,7 @@ class Prefix(nn.Module):
     def before(self, encoder: nn.Module, arguments: tuple, named: dict) -> tuple[tuple, dict]:
         """What the encoder is called with -> the same with the prefix, and a mask (batch, size + width)."""
         (model,), mask = self._model, named["attention_mask"]
-        batch, width = mask.shape
-        first = backbone.first_position(encoder)
+        (batch, width), first = mask.shape, backbone.first_position(encoder)
         size = model.active_peft_config.num_virtual_tokens
         return arguments, named | {
             "past_key_values": model.get_prompt(batch),
@@ -81,12 +79,9 @@ def attach(ranker: Ranker, kind: str, size: int, seed: int) -> None:
     `kind` is "lora" with rank `size`, or "prefix" with `size` virtual tokens. What an architecture adds to its backbone
     (the cross-encoder's head, ColBERT's projection) goes on learning. New weights are drawn from `seed`: LoRA changes
     no score at first, a prefix begins near zero, with the standard deviation of the backbone's own start.
-
-    Raises ValueError if the ranker or its backbone cannot take it or has one.
+    Raises ValueError if the ranker or its backbone cannot take it.
     """
     check(ranker.architecture, kind)
-    if ranker.adapter is not None:
-        raise ValueError("the ranker has an adapter already")
     import peft
 
     base = ranker.transformer.base_model
@@ -96,9 +91,6 @@ def attach(ranker: Ranker, kind: str, size: int, seed: int) -> None:
             raise ValueError(f"backbone {type(base).__name__} takes no prefix: give one like BERT, RoBERTa or ELECTRA")
         config = peft.PrefixTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=size)
     else:
-        if base.config.model_type not in peft.utils.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING:
-            name = type(base).__name__
-            raise ValueError(f"backbone {name}: peft does not know its projections; give one like BERT or RoBERTa")
         config = peft.LoraConfig(r=size, lora_alpha=2 * size, lora_dropout=0.0)
     base.requires_grad_(False)
     with drawn_from(seed), warnings.catch_warnings():

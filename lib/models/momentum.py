@@ -10,17 +10,15 @@ from torch import Tensor, nn
 class Momentum(nn.Module):
     """Scores of an encoder's queries against its own documents and a queue of earlier positives.
 
-    He et al. 2020 (MoCo), https://arxiv.org/abs/1911.05722; for bi-encoders with one encoder for both sides, as in
-    Contriever (https://arxiv.org/abs/2112.09118). A slowly moving copy of the encoder, without dropout, computes every
-    document vector, own documents too: otherwise a query could tell its positive from the queue by the encoder. So the
-    gradient reaches the queries only. `encoder` has `vectors` as `lib.models.bi_encoder.BiEncoder` has it; `size` is
-    documents in the queue, `momentum` how much of itself the copy keeps per step.
+    He et al. 2020 (MoCo), https://arxiv.org/abs/1911.05722; with one encoder for both sides, as in Contriever
+    (https://arxiv.org/abs/2112.09118). A slowly moving copy of the encoder, without dropout, computes every document
+    vector, own documents too: otherwise a query could tell its positive from the queue by the encoder. So the gradient
+    reaches the queries only. The queue holds `size` documents; the copy keeps the share `momentum` of itself per step.
     """
 
     def __init__(self, encoder: nn.Module, size: int, momentum: float):
         super().__init__()
-        self.size, self.momentum = size, momentum
-        self.encoder = encoder
+        self.encoder, self.size, self.momentum = encoder, size, momentum
         self.momentum_encoder = copy.deepcopy(encoder).requires_grad_(False)
         self.register_buffer("queue", None, persistent=False)  # then (filled, dim), the oldest first
 
@@ -29,13 +27,13 @@ class Momentum(nn.Module):
     ) -> Float[Tensor, "batch columns"]:
         """Scores (batch, docs + kept): own documents, the positive first, then the queue from its oldest.
 
-        One call is one step: it moves the copy and then, after scoring, puts this step's positives (column 0) in the
-        queue, where the oldest leave. `queued` are the places in the queue that each query is compared with, as some
-        may hold a document that is relevant to it (`negatives`); None: all.
+        One call is one step: it moves the copy and, after scoring, puts this step's positives (column 0) in the queue,
+        where the oldest leave. `queued` are the places that each query is compared with (`negatives`); None: all.
         """
         queries = self.encoder.vectors(tokens, docs)[0]
-        with torch.no_grad():
-            self._follow()
+        with torch.no_grad():  # copy = momentum * copy + (1 - momentum) * encoder
+            for slow, fast in zip(self.momentum_encoder.parameters(), self.encoder.parameters(), strict=True):
+                slow.lerp_(fast, 1 - self.momentum)
             documents = self.momentum_encoder.eval().vectors(tokens, docs)[1]
         with torch.autocast(queries.device.type, enabled=False):  # in bfloat16 near scores would tie
             kind = torch.promote_types(queries.dtype, torch.float32)
@@ -48,13 +46,6 @@ class Momentum(nn.Module):
         queue = documents[:, 0] if self.queue is None else torch.cat([self.queue, documents[:, 0]])
         self.queue = queue[-self.size :].detach()
         return scores
-
-    def _follow(self) -> None:
-        """copy = momentum * copy + (1 - momentum) * encoder."""
-        for slow, fast in zip(self.momentum_encoder.parameters(), self.encoder.parameters(), strict=True):
-            slow.lerp_(fast, 1 - self.momentum)
-        for slow, fast in zip(self.momentum_encoder.buffers(), self.encoder.buffers(), strict=True):
-            slow.copy_(fast)
 
 
 def negatives(relevant: Bool[Tensor, "batch filled"]) -> Int[Tensor, "batch kept"]:

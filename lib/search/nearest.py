@@ -2,10 +2,8 @@
 
 "Flat" compares every vector and is exact. "HNSW32" is a graph with 32 links per vector (Malkov and Yashunin,
 1603.09320). "IVF64,PQ48" has 64 cells of k-means, and in them product-quantised residuals of 48 bytes (Jégou et al.,
-2011). All are listed at https://github.com/facebookresearch/faiss/wiki/The-index-factory
-
-Graphs and cells are made for normalised vectors, whose inner product is the cosine. Where a store has several vectors
-per document, `VectorStore.documents_of` tells whose they are.
+2011). All are listed at https://github.com/facebookresearch/faiss/wiki/The-index-factory. Graphs and cells are made for
+normalised vectors, whose inner product is the cosine.
 """
 
 import contextlib
@@ -85,12 +83,15 @@ def search(
     found the score is -inf and the row -1. `effort` is how many candidates a graph holds (never fewer than `depth`), or
     how many cells are searched. Raises ValueError if queries do not fit or are not finite, or a number is below 1.
     """
-    queries = np.ascontiguousarray(torch.as_tensor(queries).detach().float().cpu().numpy())
+    queries = np.ascontiguousarray(queries, dtype=np.float32)
     if queries.ndim != 2 or queries.shape[1] != index.searcher.d:
         raise ValueError(f"queries {queries.shape} do not fit an index of {index.searcher.d} dimensions")
     if depth < 1 or effort < 1:
         raise ValueError(f"depth={depth} and effort={effort} have to be at least 1")
-    check_finite(torch.from_numpy(queries))
+    broken = ~np.isfinite(queries).all(1)  # no comparison with NaN is true
+    if broken.any():
+        row = broken.argmax()
+        raise ValueError(f"queries: the vector in row {row} is not finite in float32; fix the model that encoded it")
     with _settings(torch.get_num_threads()):
         if index.factory == "Flat":
             scores, rows = _exact(index.searcher, queries, depth, depth + 1)
@@ -114,13 +115,6 @@ def _ordered(scores: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarr
     """Largest score first, equal ones by row."""
     order = np.lexsort((rows, -scores), axis=-1)
     return np.take_along_axis(scores, order, -1), np.take_along_axis(rows, order, -1)
-
-
-def check_finite(queries: torch.Tensor) -> None:
-    """Refuse query vectors (n, ..., dim) that are NaN or infinite in float32: no comparison with NaN is true."""
-    if len(broken := (~queries.isfinite().flatten(1).all(1)).nonzero()):
-        row = int(broken[0])
-        raise ValueError(f"queries: the vector in row {row} is not finite in float32; fix the model that encoded it")
 
 
 def recall(approximate: np.ndarray, exact: np.ndarray, depth: int) -> float:

@@ -5,15 +5,15 @@ import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import accelerate
 import numpy as np
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from lib.machine import hardware, progress
 from lib.models import LateRanker, vectors
 from lib.models.tokens import PairTokens, SeparateTokens, Side
-from lib.models.vectors import Identity, Vectors, VectorStore
+from lib.models.vectors import Vectors, VectorStore
 
 AT_ONCE = 2048  # pairs whose encoded texts are in memory
 
@@ -38,14 +38,14 @@ def score(
     Pairs are scored in order of length, so a batch holds little padding; a pair that appears twice is scored once.
     Raises FloatingPointError if a score is not finite, as do all functions here that score or encode.
     """
-    shape = documents.shape
-    rows = tokens.queries.rows(np.broadcast_to(queries, shape).ravel()), tokens.documents.rows(documents.ravel())
+    asked = np.broadcast_to(queries, documents.shape)
+    rows = tokens.queries.rows(asked.ravel()), tokens.documents.rows(documents.ravel())
     pairs, inverse = np.unique(np.stack(rows, 1), axis=0, return_inverse=True)  # (pairs, 2)
     compute = _score_separately if isinstance(model, LateRanker) else _score_jointly
     with _ready(model) as device:
         scores = torch.empty(len(pairs), device=device)
         compute(model, tokens, pairs, scores, batch_size, what)
-    return _finite(scores.cpu().numpy()[inverse.ravel()].reshape(shape), queries, documents)
+    return _finite(scores.cpu().numpy()[inverse.ravel()].reshape(documents.shape), asked, documents)
 
 
 def _score_jointly(
@@ -54,8 +54,7 @@ def _score_jointly(
     """Fill scores (pairs,) of rows (pairs, 2), each pair encoded by itself."""
     chunks = _longest_first(tokens.lengths(pairs[:, 0], pairs[:, 1]), batch_size)
     for chosen in progress.steps(chunks, what, len(chunks)):
-        batch = tokens.batch(pairs[chosen, 0], pairs[chosen, 1:])
-        batch = accelerate.utils.send_to_device(batch, scores.device, non_blocking=True)
+        batch = send_to_device(tokens.batch(pairs[chosen, 0], pairs[chosen, 1:]), scores.device, non_blocking=True)
         scores[torch.from_numpy(chosen).to(scores.device)] = model(batch).squeeze(1)
 
 
@@ -88,7 +87,7 @@ def _encoded(
     """Vectors (texts, width, dim) float32 of rows (texts,)."""
     values = None
     for chosen in _longest_first(side.lengths(rows), batch_size):
-        part, kept = encode(accelerate.utils.send_to_device(side.batch(rows[chosen]), device))
+        part, kept = encode(send_to_device(side.batch(rows[chosen]), device))
         if values is None:
             values = torch.zeros((len(rows), *part.shape[1:]), device=device)
             mask = torch.zeros((len(rows), kept.shape[1]), dtype=torch.bool, device=device)
@@ -105,8 +104,8 @@ def _longest_first(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
 
 @torch.inference_mode()
 def encode(
-    model: LateRanker, tokens: SeparateTokens, folder: Path, identity: Identity, *, names: np.ndarray | None = None,
-    batch_size: int = 64,
+    model: LateRanker, tokens: SeparateTokens, folder: Path, identity: dict[str, str], *,
+    names: np.ndarray | None = None, batch_size: int = 64,
 ) -> None:  # fmt: skip
     """Write the vectors of documents (`names`; None: all) into `folder`, longest first, as `VectorStore` reads them."""
     names = np.array(tokens.documents.names) if names is None else names
@@ -115,8 +114,7 @@ def encode(
 
     def chunks() -> Iterator[list[np.ndarray]]:
         for chosen in progress.steps(batches, "encoding", len(batches)):
-            batch = tokens.document_side.batch(rows[chosen])
-            found = model.encode_documents(accelerate.utils.send_to_device(batch, device))
+            found = model.encode_documents(send_to_device(tokens.document_side.batch(rows[chosen]), device))
             _check_finite(found, names[chosen], "document")
             yield [values[kept].float().cpu().numpy() for values, kept in zip(*found, strict=True)]
 
@@ -132,20 +130,17 @@ def score_stored(
     model: LateRanker, tokens: SeparateTokens, stored: VectorStore, queries: np.ndarray, documents: np.ndarray, *,
     batch_size: int = 64,
 ) -> np.ndarray:  # fmt: skip
-    """As `score` for query ids (queries,) and document ids (queries, docs), with the documents' vectors from a store.
-
-    Only queries go through the encoder, each once; about `batch_size` documents are scored at a time.
-    """
+    """As `score`, for query ids (queries,) and document ids (queries, docs), with documents' vectors from a store."""
     query_rows, rows = tokens.queries.rows(queries), stored.rows(documents.ravel()).reshape(documents.shape)
     scores = np.empty(documents.shape, np.float32)
     at_once = max(1, batch_size // documents.shape[1])
     with _ready(model) as device:
         for start in range(0, len(rows), at_once):
             part = slice(start, start + at_once)
-            batch = accelerate.utils.send_to_device(tokens.query_side.batch(query_rows[part]), device)
+            batch = send_to_device(tokens.query_side.batch(query_rows[part]), device)
             found = stored.take(rows[part].ravel()).map(lambda flat: flat.unflatten(0, (-1, rows.shape[1])).to(device))
             scores[part] = model.late(model.encode_queries(batch), found).cpu().numpy()
-    return _finite(scores, queries[:, None], documents)
+    return _finite(scores, np.broadcast_to(queries[:, None], documents.shape), documents)
 
 
 @torch.inference_mode()
@@ -158,13 +153,13 @@ def encode_queries(model: LateRanker, tokens: SeparateTokens, names: list[str], 
 
 
 def _finite(scores: np.ndarray, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
-    """The scores of documents, same shape, for queries that broadcast to it, if they are finite."""
+    """The scores of queries and documents, all of one shape, if they are finite."""
     broken = ~np.isfinite(scores)
     if broken.any():
-        query, document = np.broadcast_to(queries, scores.shape)[broken][0], documents[broken][0]
+        query, document, found = str(queries[broken][0]), str(documents[broken][0]), scores[broken][0]
         raise FloatingPointError(
-            f"query {str(query)!r}, document {str(document)!r}: the score is {scores[broken][0]}; the model's weights "
-            "or the stored vectors are broken: train it, or encode the documents, again"
+            f"query {query!r}, document {document!r}: the score is {found}; the model's weights or the stored vectors "
+            "are broken: train it, or encode the documents, again"
         )
     return scores
 
