@@ -26,10 +26,10 @@ import torch
 
 from lib.machine import hardware, store
 from lib.models import vectors
-from lib.models.vectors import VectorStore
+from lib.models.vectors import Identity, VectorStore
 from lib.search import nearest
 
-IDENTITY = {"model": "synthetic", "collection": "synthetic"}
+IDENTITY = Identity("synthetic", "synthetic")
 DIM, LATENT, CENTRES, CHUNK = 384, 64, 2_000, 50_000
 DEPTHS, QUERIES, SINGLE, BATCH = (10, 100), 1_024, 100, 64
 SIZES = {"full": 1_000_000, "tiny": 1_000}  # passages
@@ -74,7 +74,7 @@ def generate(folder: Path, count: int) -> dict:
 
 def build(folder: Path, kind: str) -> dict:
     start = time.perf_counter()
-    nearest.build(VectorStore(folder / "vectors"), FACTORIES[kind])
+    nearest.build(VectorStore(folder / "vectors"), IDENTITY, FACTORIES[kind])
     seconds = time.perf_counter() - start
     newest = max(store.data_folder().glob("indexes/*/index.faiss"), key=lambda path: path.stat().st_mtime)
     return {"build_seconds": seconds, "build_peak_mib": peak_mib(), "index_mib": newest.stat().st_size / 2**20}
@@ -82,7 +82,7 @@ def build(folder: Path, kind: str) -> dict:
 
 def search(folder: Path, kind: str, rescored: int) -> dict:
     stored = VectorStore(folder / "vectors")
-    index = nearest.build(stored, FACTORIES[kind])  # it was built by the step before
+    index = nearest.build(stored, IDENTITY, FACTORIES[kind])  # it was built by the step before
     queries = next(passages(QUERIES, 2))
     rows = []
     for depth, effort in itertools.product(DEPTHS, EFFORTS[kind]):

@@ -1,6 +1,6 @@
 """Shorthands of the tests: experiments from flat fields, and what trains or scores where it is missing, then reads."""
 
-from lib.models.vectors import VectorStore
+from lib.models.vectors import Identity, VectorStore
 from lib.study import rankers, runs, tables, targets
 from lib.study.experiment import Experiment, Model, vary
 from lib.training import scoring
@@ -72,5 +72,5 @@ def inputs(ranker, collection, backbone, max_length, max_query=64):
 
 def encoded(ranker, inputs, collection, folder):
     """The vectors of a collection's documents by a model that is no run."""
-    scoring.encode(ranker, inputs, folder, {"model": "model", "collection": collection.fingerprint})
+    scoring.encode(ranker, inputs, folder, Identity("model", collection.fingerprint))
     return VectorStore(folder)

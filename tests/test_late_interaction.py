@@ -6,10 +6,10 @@ import torch
 
 from lib.models import vectors
 from lib.models.colbert import max_sim
-from lib.models.vectors import Vectors, VectorStore
+from lib.models.vectors import Identity, Vectors, VectorStore
 from lib.search import late_interaction, nearest
 
-IDENTITY = {"model": "colbert", "collection": "collection"}
+IDENTITY = Identity("colbert", "collection")
 DIM = 16
 
 
@@ -55,7 +55,7 @@ def queries(count=9):
 
 
 def opened(store, factory="Flat"):
-    return nearest.build(store, factory)
+    return nearest.build(store, IDENTITY, factory)
 
 
 def brute_force(store, values, mask, depth):

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from lib.models import vectors
-from lib.models.vectors import VectorStore
+from lib.models.vectors import Identity, VectorStore
 from lib.search import nearest
 
-IDENTITY = {"model": "model", "collection": "collection"}
+IDENTITY = Identity("model", "collection")
 KINDS = ["Flat", "HNSW8", "IVF16,PQ16"]
 
 
@@ -46,7 +46,7 @@ def store(tmp_path, passages):
 
 
 def opened(store, factory):
-    return nearest.build(store, factory)
+    return nearest.build(store, IDENTITY, factory)
 
 
 def brute_force(queries, passages, depth):
@@ -154,11 +154,17 @@ def test_equal_builds_find_the_same(store, kind, monkeypatch, tmp_path):
 def test_an_index_is_built_once(store, tmp_path, data_folder, monkeypatch):
     for kind in KINDS:
         opened(store, kind)
-    other = {"model": "another", "collection": "collection"}
-    nearest.build(stored(tmp_path / "other", clustered(300), other), "Flat")
+    other = Identity("another", "collection")
+    nearest.build(stored(tmp_path / "other", clustered(300), other), other, "Flat")
     assert len(list((data_folder / "indexes").iterdir())) == 4
     monkeypatch.setattr(nearest, "_write", lambda *_: pytest.fail("built again"))
     assert opened(store, "HNSW8").searcher.ntotal == 3000
+
+
+def test_vectors_of_something_else_are_refused(store):
+    for whose in (Identity("mine", "collection"), Identity("model", "mine")):
+        with pytest.raises(ValueError, match=r"vector store.*'model'.*expected was .*'mine'.*Encode"):
+            nearest.build(store, whose, "Flat")
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "IVF1024,PQ8"])

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from lib import models
-from lib.models.vectors import VectorStore
+from lib.models.vectors import Identity, VectorStore
 from lib.training import scoring
 from tests import kit
 
-IDENTITY = {"model": "model", "collection": "collection"}
+IDENTITY = Identity("model", "collection")
 
 
 OPTIONS = {"cat": {}, "dot": {}, "colbert": {"dim": 16, "masks": 4}}
@@ -71,7 +71,7 @@ def test_some_stored_documents_score_as_all_do_and_only_queries_are_encoded(
     names = np.array([f"d{number}" for number in (7, 3, 30, 12)])
     scoring.encode(model, layout, tmp_path, IDENTITY, names=names, batch_size=3)
     stored = VectorStore(tmp_path)
-    assert len(stored) == 4 and stored.about["model"] == IDENTITY["model"]
+    assert len(stored) == 4 and stored.identity == IDENTITY
     queries, documents = np.array(["q3", "q0", "q3"]), np.array([["d3", "d30"], ["d12", "d7"], ["d3", "d3"]])
     expected = scoring.score(model, layout, queries[:, None], documents)
     counts = encoded(model)

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from lib.models import vectors
-from lib.models.vectors import VectorStore
+from lib.models.vectors import Identity, VectorStore
 
-IDENTITY = {"model": "model", "collection": "collection"}
+IDENTITY = Identity("model", "collection")
 LENGTHS = [3, 0, 1, 5, 2]
 NAMES = list("abcde")
 
@@ -27,8 +27,7 @@ def test_written_in_order(tmp_path):
     store = written(tmp_path)
     np.testing.assert_array_equal(store.flat, np.concatenate(documents()))
     assert store.lengths.tolist() == LENGTHS and store.total == 11 and len(store) == 5 and store.dim == 4
-    assert (store.about["model"], store.about["collection"]) == ("model", "collection")
-    assert store.bytes_per_document == 11 * 4 * 4 / 5
+    assert store.identity == IDENTITY and store.bytes_per_document == 11 * 4 * 4 / 5
 
 
 def test_names_and_lengths_decide_the_layout(tmp_path):

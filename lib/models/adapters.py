@@ -78,8 +78,8 @@ def attach(ranker: Ranker, kind: str, size: int, seed: int) -> None:
 
     `kind` is "lora" with rank `size`, or "prefix" with `size` virtual tokens. What an architecture adds to its backbone
     (the cross-encoder's head, ColBERT's projection) goes on learning. New weights are drawn from `seed`: LoRA changes
-    no score at first, a prefix begins near zero, with the standard deviation of the backbone's own start.
-    Raises ValueError if the ranker or its backbone cannot take it.
+    no score at first, a prefix begins near zero, with the standard deviation of the backbone's own start. Raises
+    ValueError if the ranker or its backbone cannot take it.
     """
     check(ranker.architecture, kind)
     import peft

@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
-Rows = Sequence[np.ndarray] | np.ndarray  # (length, ...) each; an array where all have one length
-
 
 class Ragged:
     """Named rows, such as the token ids of many texts; only what is asked for is loaded."""
@@ -40,7 +38,7 @@ class Ragged:
 
 
 def write(
-    path: Path, names: Sequence[str], chunks: Iterable[Rows], dtype: DTypeLike, shape: tuple[int, ...] = ()
+    path: Path, names: Sequence[str], chunks: Iterable[Collection], dtype: DTypeLike, shape: tuple[int, ...] = ()
 ) -> np.ndarray:
     """Write rows (length, *shape) in the order of `names`; return where each starts. Memory holds one chunk of rows.
 

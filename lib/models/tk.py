@@ -1,8 +1,7 @@
 """TK: word vectors, a small transformer over each text, and kernels that count soft matches between the two.
 
-Hofstaetter et al. 2020, https://arxiv.org/abs/2002.01854; here as in the code of 2010.02666 (one kernel branch, natural
-logarithm). The word vectors are the token embeddings of the backbone, where the paper takes GloVe; nothing else of the
-backbone is used, so TK costs a fraction of the others.
+Hofstaetter et al. 2020, https://arxiv.org/abs/2002.01854; as in the code of 2010.02666 (one kernel branch, natural
+logarithm). Of the backbone only the token embeddings are used, as word vectors, where the paper takes GloVe.
 """
 
 import math
@@ -33,7 +32,7 @@ def kernel_features(
     """
     words, others = F.normalize(queries.values, dim=-1), F.normalize(documents.values, dim=-1)
     cosine = words.unsqueeze(1) @ others.transpose(-1, -2)  # (batch, docs, query tokens, document tokens)
-    counts = documents.mask.unsqueeze(2).to(cosine.dtype)
+    counts = documents.mask.unsqueeze(2)
     sums = torch.stack([  # one kernel at a time: all at once would be eleven match matrices in memory
         (torch.exp(-torch.square(cosine - centre) / (2 * WIDTH**2)) * counts).sum(-1) for centre in CENTRES
     ], dim=-1)  # (batch, docs, query tokens, kernels)  # fmt: skip
@@ -47,12 +46,9 @@ class TK(LateRanker):
     architecture = "tk"
 
     def __init__(self, embeddings: Tensor, *, depth: int = 2, heads: int = 8, feed_forward: int = 300):
-        dim = embeddings.shape[1]
-        if dim % heads:
-            raise ValueError(f"heads={heads}: the word vectors have {dim} dimensions, which it must divide")
         super().__init__({"depth": depth, "heads": heads, "feed_forward": feed_forward})
         self.embedding = nn.Embedding.from_pretrained(embeddings, freeze=False)
-        layer = nn.TransformerEncoderLayer(dim, heads, feed_forward, dropout=0.0, batch_first=True)
+        layer = nn.TransformerEncoderLayer(embeddings.shape[1], heads, feed_forward, dropout=0.0, batch_first=True)
         self.contextualiser = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
         self.mixer = nn.Parameter(torch.tensor(0.5))  # share of the word vector itself
         self.strength = nn.Parameter(torch.ones(len(CENTRES)))  # alpha of each kernel

@@ -1,8 +1,7 @@
 """Token store: every text tokenised once, memory-mapped; batches assembled from cached ids.
 
-Texts are kept without special tokens. A batch is what the tokenizer itself would make, without a loop over texts: a
-cross-encoder reads `PairTokens` ([CLS] query [SEP] document [SEP] for BERT), the other architectures read
-`SeparateTokens` ([CLS] query [SEP] and [CLS] document [SEP]).
+A batch is what the tokenizer itself would make: for a cross-encoder `PairTokens`, [CLS] query [SEP] document [SEP] in
+BERT, and for the other architectures `SeparateTokens`, [CLS] query [SEP] and [CLS] document [SEP].
 """
 
 import hashlib
@@ -95,10 +94,7 @@ def check_room(name: str, length: int, special: int, texts: int = 1) -> None:
 
 
 def tokenise(texts: dict[str, str], tokenizer, identity: str) -> Ragged:
-    """The token store of `texts` (id -> text), made once for a tokenizer and an `identity`, a digest of the texts.
-
-    How the tokenizer is set to cut and to pad at the moment decides nothing here.
-    """
+    """The token store of `texts` (id -> text), made once for a tokenizer and an `identity`, a digest of the texts."""
     cut, whose = _uncut(tokenizer.backend_tokenizer.to_str())
     name = store.key("tokens", identity, whose)
     return Ragged(store.keep("tokens", name, lambda folder: _write(texts, cut, folder)), FILE)
@@ -106,7 +102,7 @@ def tokenise(texts: dict[str, str], tokenizer, identity: str) -> Ragged:
 
 @lru_cache(maxsize=8)
 def _uncut(written: str) -> tuple[tokenizers.Tokenizer, str]:
-    """From a tokenizer's description: one that neither cuts nor pads, and its hash."""
+    """From a tokenizer's description: one that neither cuts nor pads, whatever it was set to do, and its hash."""
     cut = tokenizers.Tokenizer.from_str(written)
     cut.no_truncation()
     cut.no_padding()
@@ -176,7 +172,7 @@ class PairTokens:
         return first, np.minimum(second, room - first)
 
     def lengths(self, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
-        """Tokens of each pair after cutting, special tokens included; rows of the stores and result have one shape."""
+        """Tokens of each pair after cutting, special tokens included; rows of the stores broadcast."""
         return sum(self._kept(queries, documents)) + self.pattern.size
 
     def batch(self, queries: np.ndarray, documents: np.ndarray) -> dict[str, torch.Tensor]:
@@ -240,7 +236,7 @@ class SeparateTokens:
         return self.document_side.texts
 
     def lengths(self, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
-        """Tokens of query and document together, after cutting; rows and result have one shape."""
+        """Tokens of query and document together, after cutting; rows of the stores broadcast."""
         return self.query_side.lengths(queries) + self.document_side.lengths(documents)
 
     def batch(self, queries: np.ndarray, documents: np.ndarray) -> dict[str, dict[str, torch.Tensor]]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,12 +27,20 @@ class Vectors(NamedTuple):
         return Vectors(change(self.values), change(self.mask))
 
 
+class Identity(NamedTuple):
+    """Whose vectors these are."""
+
+    model: str  # key of the model that encoded, which contains how texts are cut
+    collection: str  # fingerprint of the collection that was encoded
+
+
 class VectorStore(ragged.Ragged):
     """The vectors of many documents, as `write` left them."""
 
     def __init__(self, folder: Path):
         super().__init__(folder, FILE)
         self.about = json.loads((self.folder / "about.json").read_text())
+        self.identity = Identity(self.about["model"], self.about["collection"])
         self.dim = self.flat.shape[1]
 
     @property
@@ -60,13 +68,13 @@ class VectorStore(ragged.Ragged):
 
 
 def write(
-    folder: Path, names: Sequence[str], chunks: Iterable[ragged.Rows], dim: int, dtype: str, identity: dict[str, str]
+    folder: Path, names: Sequence[str], chunks: Iterable[Collection], dim: int, dtype: str, identity: Identity
 ) -> None:
     """Write the store of documents `names`, whose vectors are (length, dim) each; memory holds one chunk of documents.
 
-    `dtype` is "float32" or "float16"; `identity` says whose vectors they are. Raises ValueError as `ragged.write` does.
+    `dtype` is "float32" or "float16", which halves the store. Raises ValueError as `ragged.write` does.
     """
     starts = ragged.write(folder / FILE, names, chunks, dtype, (dim,))
     layout = hashlib.sha256(json.dumps(list(names)).encode() + starts.astype("<i8").tobytes()).hexdigest()[:16]
-    about = identity | {"dim": dim, "dtype": dtype, "layout": layout}
+    about = identity._asdict() | {"dim": dim, "dtype": dtype, "layout": layout}
     (folder / "about.json").write_text(json.dumps(about, indent=1))

@@ -25,7 +25,7 @@ def score(store: VectorStore, query: Vectors, rows: np.ndarray) -> np.ndarray:
 
 
 def search(
-    index: nearest.Index, queries: Vectors, *, neighbours: int, depth: int, effort: int = nearest.EFFORT
+    index: nearest.Index, queries: Vectors, *, neighbours: int, depth: int, effort: int = 64
 ) -> tuple[np.ndarray, np.ndarray]:
     """MaxSim, (n, depth) float32, and rows, (n, depth) int64, of the best documents for queries (n, width, dim).
 

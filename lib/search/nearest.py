@@ -17,9 +17,8 @@ import numpy as np
 import torch
 
 from lib.machine import store
-from lib.models.vectors import VectorStore
+from lib.models.vectors import Identity, VectorStore
 
-EFFORT = 64
 CHUNK = 16_384  # vectors added at once; the order of insertion decides the graph, so this is part of an index's key
 CANDIDATES = 100  # held while a vector is linked into a graph
 SAMPLE = 65_536  # vectors that cells and codes are learnt from, at the most
@@ -36,12 +35,17 @@ class Index:
     vectors: VectorStore
 
 
-def build(vectors: VectorStore, factory: str) -> Index:
+def build(vectors: VectorStore, identity: Identity, factory: str) -> Index:
     """The index over a vector store, built where it is missing and mapped from its file; `factory` describes it.
 
-    Few vectors get fewer cells and shorter codes than described. Raises ValueError if faiss does not know the
-    description, or if it does not fit the vectors.
+    Few vectors get fewer cells and shorter codes than described. Raises ValueError if the vectors are of another model
+    or collection than `identity` says, or if faiss does not know the description or it does not fit the vectors.
     """
+    if vectors.identity != identity:
+        raise ValueError(
+            f"the vector store in {vectors.folder} is of {vectors.identity}; expected was {identity}. Encode the "
+            "collection with this model."
+        )
     name = store.key("index", vectors.about, factory, CHUNK, CANDIDATES, SAMPLE, faiss.__version__)
     folder = store.keep("indexes", name, lambda folder: _write(vectors, factory, folder))
     return Index(faiss.read_index(str(folder / "index.faiss"), MAPPED), factory, vectors)
@@ -75,7 +79,7 @@ def _write(vectors: VectorStore, factory: str, folder: Path) -> None:
 
 
 def search(
-    index: Index, queries: torch.Tensor | np.ndarray, depth: int, *, effort: int = EFFORT
+    index: Index, queries: torch.Tensor | np.ndarray, depth: int, *, effort: int = 64
 ) -> tuple[np.ndarray, np.ndarray]:
     """Inner products, (n, depth) float32, and rows, (n, depth) int64, of the nearest vectors of `queries` (n, dim).
 
@@ -90,8 +94,7 @@ def search(
         raise ValueError(f"depth={depth} and effort={effort} have to be at least 1")
     broken = ~np.isfinite(queries).all(1)  # no comparison with NaN is true
     if broken.any():
-        row = broken.argmax()
-        raise ValueError(f"queries: the vector in row {row} is not finite in float32; fix the model that encoded it")
+        raise ValueError(f"queries: the vector in row {broken.argmax()} is not finite; fix the model that encoded it")
     with _settings(torch.get_num_threads()):
         if index.factory == "Flat":
             scores, rows = _exact(index.searcher, queries, depth, depth + 1)

@@ -9,7 +9,7 @@ from lib import models
 from lib.data.collections import Collection
 from lib.machine import hardware, store
 from lib.models import LateRanker, Ranker, adapters, backbone, changes, tokens
-from lib.models.vectors import VectorStore
+from lib.models.vectors import Identity, VectorStore
 from lib.study.experiment import Experiment, Model, Untrained, describe
 from lib.training import scoring
 
@@ -104,7 +104,7 @@ def document_vectors(
                 f"{describe(run)}: it has no vectors of documents alone; give architecture='dot' or another"
             )
         chosen = None if names is None else np.asarray(names)
-        identity = {"model": run.key, "collection": collection.fingerprint}
+        identity = Identity(run.key, collection.fingerprint)
         scoring.encode(encoder, inputs(encoder, collection, run.model), into, identity, names=chosen)
 
     listed = None if names is None else [str(name) for name in names]

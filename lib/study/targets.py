@@ -12,6 +12,7 @@ from lib.data.collections import Collection
 from lib.data.groups import Groups
 from lib.machine import store
 from lib.models import backbone
+from lib.models.vectors import Identity
 from lib.search import nearest
 from lib.study import identity, rankers
 from lib.study.experiment import Experiment, Model, Teacher, Untrained
@@ -46,7 +47,7 @@ def nearest_documents(
     def search(into: Path) -> None:
         ranker = rankers.ranker(run)
         stored = rankers.document_vectors(run, collection)
-        index = nearest.build(stored, "Flat")
+        index = nearest.build(stored, Identity(run.key, collection.fingerprint), "Flat")
         vectors = scoring.encode_queries(ranker, rankers.inputs(ranker, collection, run.model), queries)
         scores, rows = nearest.search(index, vectors.values[:, 0], depth)
         measures.as_run(queries, stored.names, rows, scores).to_parquet(into / "run.parquet")

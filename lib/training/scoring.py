@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lib.machine import hardware, progress
 from lib.models import LateRanker, vectors
 from lib.models.tokens import PairTokens, SeparateTokens, Side
-from lib.models.vectors import Vectors, VectorStore
+from lib.models.vectors import Identity, Vectors, VectorStore
 
 AT_ONCE = 2048  # pairs whose encoded texts are in memory
 
@@ -52,8 +52,8 @@ def _score_jointly(
     model: nn.Module, tokens: PairTokens, pairs: np.ndarray, scores: Tensor, batch_size: int, what: str
 ) -> None:
     """Fill scores (pairs,) of rows (pairs, 2), each pair encoded by itself."""
-    chunks = _longest_first(tokens.lengths(pairs[:, 0], pairs[:, 1]), batch_size)
-    for chosen in progress.steps(chunks, what, len(chunks)):
+    batches = _longest_first(tokens.lengths(*pairs.T), batch_size)
+    for chosen in progress.steps(batches, what, len(batches)):
         batch = send_to_device(tokens.batch(pairs[chosen, 0], pairs[chosen, 1:]), scores.device, non_blocking=True)
         scores[torch.from_numpy(chosen).to(scores.device)] = model(batch).squeeze(1)
 
@@ -104,7 +104,7 @@ def _longest_first(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
 
 @torch.inference_mode()
 def encode(
-    model: LateRanker, tokens: SeparateTokens, folder: Path, identity: dict[str, str], *,
+    model: LateRanker, tokens: SeparateTokens, folder: Path, identity: Identity, *,
     names: np.ndarray | None = None, batch_size: int = 64,
 ) -> None:  # fmt: skip
     """Write the vectors of documents (`names`; None: all) into `folder`, longest first, as `VectorStore` reads them."""
@@ -168,6 +168,4 @@ def _check_finite(found: Vectors, names: np.ndarray, what: str) -> None:
     broken = (~found.values.isfinite().all(-1) & found.mask).any(-1).cpu().numpy()
     if broken.any():
         name = str(names[broken][0])
-        raise FloatingPointError(
-            f"{what} {name!r}: the model's vector is not finite; its weights are broken: train it again"
-        )
+        raise FloatingPointError(f"{what} {name!r}: the model's vector is not finite; train the model again")
