@@ -10,7 +10,6 @@ import torch
 from lib.models import vectors
 from lib.models.vectors import Identity, VectorStore
 from lib.search import nearest
-from lib.search.nearest import IndexMismatch
 
 IDENTITY = Identity("model", "collection")
 KINDS = ["Flat", "HNSW8", "IVF16,PQ16"]
@@ -164,7 +163,7 @@ def test_an_index_is_built_once(store, tmp_path, data_folder, monkeypatch):
 
 def test_vectors_of_something_else_are_refused(store):
     for whose in (Identity("mine", "collection"), Identity("model", "mine")):
-        with pytest.raises(IndexMismatch, match=r"vector store.*'model'.*expected was .*'mine'.*Encode"):
+        with pytest.raises(ValueError, match=r"vector store.*'model'.*expected was .*'mine'.*Encode"):
             nearest.build(store, whose, "Flat")
 
 

@@ -1,4 +1,4 @@
-"""Vector store: what is written comes out, padded; what does not fit is refused."""
+"""Vector store: what is written comes out, padded."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def test_names_and_lengths_decide_the_layout(tmp_path):
         folder = tmp_path / str(number)
         folder.mkdir()
         vectors.write(folder, list(names), [[np.ones((n, 2)) for n in lengths]], 2, "float16", IDENTITY)
-        layouts.add(VectorStore(folder).layout)
+        layouts.add(VectorStore(folder).about["layout"])
     assert len(layouts) == 3
 
 
@@ -52,7 +52,7 @@ def test_take_pads_with_zeros_and_masks(tmp_path):
     assert store.take(np.array([], dtype=int)).values.shape == (0, 0, 4)
 
 
-@pytest.mark.parametrize("dtype", vectors.DTYPES)
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_one_vector_per_document(tmp_path, dtype):
     made = np.random.default_rng(0).standard_normal((7, 1, 5)).astype(np.float32)
     vectors.write(tmp_path, [str(n) for n in range(7)], [made[:4], made[4:]], 5, dtype, IDENTITY)
@@ -78,15 +78,3 @@ def test_a_store_of_nothing(tmp_path):
     vectors.write(tmp_path, [], [], 4, "float16", IDENTITY)
     store = VectorStore(tmp_path)
     assert len(store) == store.total == store.bytes_per_document == 0 and not list(store.chunks(3))
-
-
-@pytest.mark.parametrize(("broken", "dtype", "text"), [
-    (np.full((3, 2), 1e6), "float16", "document 'c': a vector is not finite in float16; give dtype='float32'"),
-    (np.full((3, 2), np.nan), "float32", "document 'c': a vector is not finite in float32; fix the model"),
-    (np.ones((1, 3)), "float16", "document 'c': vectors of .3,. numbers, the store has 2"),
-    (np.ones((1, 2)), "float64", "dtype='float64': give one of float16, float32"),
-])  # fmt: skip
-def test_what_does_not_fit_is_refused(tmp_path, broken, dtype, text):
-    with pytest.raises(ValueError, match=text):
-        vectors.write(tmp_path, list("abc"), [[np.ones((1, 2))], [np.ones((0, 2)), broken]], 2, dtype, IDENTITY)
-    assert not (tmp_path / "about.json").exists()

@@ -1,13 +1,11 @@
 """Adapters: a few new weights learn, the backbone's stay as they are (peft's LoRA and prefix tuning).
 
-LoRA, Hu et al. 2021, https://arxiv.org/abs/2106.09685: to the query and value projections W of every layer a product
-of two thin matrices is added, W + (alpha / rank) B A, with B zero at first. It is merged into W after training, so the
-ranker then is one like any other. 2507.08336 takes rank 16 and alpha 32; alpha is twice the rank here.
+LoRA, Hu et al. 2021, https://arxiv.org/abs/2106.09685: query and value projections W become W + (alpha / rank) B A,
+with B zero at first and alpha twice the rank, as in 2507.08336. After training they are merged.
 
 Prefix tuning, Li and Liang 2021, https://arxiv.org/abs/2101.00190: in every layer the tokens attend to some more keys
-and values, which are weights of their own. They belong to no token, so they cannot be merged and stay a part of the
-ranker. A token keeps the position that it has without a prefix; peft's own wrapper would count positions from after the
-prefix, and leave out which side a token is on (`token_type_ids`).
+and values, which are weights of their own, cannot be merged and stay a part of the ranker. A token keeps the position
+that it has without a prefix; peft's own wrapper would count from after the prefix, and leave out `token_type_ids`.
 """
 
 import dataclasses
@@ -34,7 +32,7 @@ class Lora:
         self.model = model
 
     def save(self, folder: Path) -> None:
-        """Refuse: LoRA is not saved by itself."""
+        """Always raises ValueError."""
         raise ValueError("LoRA is not merged into the weights: call lib.models.adapters.finish before saving")
 
 
@@ -50,8 +48,7 @@ class Prefix(nn.Module):
     def before(self, encoder: nn.Module, arguments: tuple, named: dict) -> tuple[tuple, dict]:
         """What the encoder is called with -> the same with the prefix, and a mask (batch, size + width)."""
         (model,), mask = self._model, named["attention_mask"]
-        batch, width = mask.shape
-        first = backbone.first_position(encoder)
+        (batch, width), first = mask.shape, backbone.first_position(encoder)
         size = model.active_peft_config.num_virtual_tokens
         return arguments, named | {
             "past_key_values": model.get_prompt(batch),
@@ -70,16 +67,8 @@ class Prefix(nn.Module):
         safetensors.torch.save_file(peft.get_peft_model_state_dict(model), str(folder / WEIGHTS))
 
 
-def check(architecture: str, kind: str, size: int) -> None:
-    """Refuse an adapter that an architecture cannot take.
-
-    Raises:
-        ValueError: an unknown kind, a size below 1, or an architecture without this kind.
-    """
-    if kind not in KINDS:
-        raise ValueError(f"adapter={kind!r}: give one of {', '.join(KINDS)}")
-    if size < 1:
-        raise ValueError(f"adapter_size={size}: a LoRA has a rank, and a prefix a length, of 1 or more")
+def check(architecture: str, kind: str) -> None:
+    """Raises ValueError if an architecture cannot take this kind of adapter."""
     if architecture not in FITS[kind]:
         raise ValueError(f"architecture {architecture} cannot take a {kind}: give one of {', '.join(FITS[kind])}")
 
@@ -89,12 +78,10 @@ def attach(ranker: Ranker, kind: str, size: int, seed: int) -> None:
 
     `kind` is "lora" with rank `size`, or "prefix" with `size` virtual tokens. What an architecture adds to its backbone
     (the cross-encoder's head, ColBERT's projection) goes on learning. New weights are drawn from `seed`: LoRA changes
-    no score at first, a prefix begins near zero, with the standard deviation of the backbone's own start.
-
-    Raises:
-        ValueError: an unknown kind, a size below 1, a ranker or backbone that cannot take it or has one.
+    no score at first, a prefix begins near zero, with the standard deviation of the backbone's own start. Raises
+    ValueError if the ranker or its backbone cannot take it.
     """
-    check(ranker.architecture, kind, size)
+    check(ranker.architecture, kind)
     if ranker.adapter is not None:
         raise ValueError("the ranker has an adapter already")
     import peft
@@ -131,11 +118,7 @@ def finish(ranker: Ranker) -> None:
 
 
 def reopen(ranker: Ranker, folder: Path) -> None:
-    """Put on the prefix that `Ranker.save` wrote beside the weights.
-
-    Raises:
-        WeightsError: its file is missing or damaged, or holds no prefix, or one of another width.
-    """
+    """Put on the prefix that `Ranker.save` wrote beside the weights; raises WeightsError if it is damaged."""
     path = folder / ADAPTER / WEIGHTS
     found = weights.tensors(path, PROMPT)[PROMPT]
     attach(ranker, "prefix", len(found), 0)

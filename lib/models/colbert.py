@@ -1,8 +1,8 @@
 """ColBERT: one vector per token; every query token finds its best document token, and the score is the sum (MaxSim).
 
 Khattab and Zaharia 2020, https://arxiv.org/abs/2004.12832: 128 dimensions, cosine, queries filled up with [MASK]
-tokens, punctuation left out. 2010.02666 takes the dot product and 8 [MASK] tokens after the last [SEP], whatever the
-query's length; that is the default here, with the original's dimension.
+tokens, punctuation left out. The defaults are the dot product and 8 [MASK] tokens after the last [SEP], whatever the
+query's length, as in 2010.02666, with the original's dimension.
 """
 
 import string
@@ -21,9 +21,8 @@ from lib.models.vectors import Vectors
 
 PROJECTION = "projection.safetensors"
 SIMILARITY = ("dot", "cosine")
-# Length of the projection's rows at the start. It brings scores, sums over a query's tokens, from some 300 to where
-# other architectures begin: with rows of length 1, training from labels or a teacher ended below its start (dev
-# queries, RR@10 .45 and .44; with 1/4 .52 and .50).
+# Length of the projection's rows at the start: scores, sums over a query's tokens, begin as other architectures' do.
+# With 1, training from labels or a teacher ended below its start (dev, RR@10 .45 and .44; with 1/4 .52 and .50).
 GAIN = 0.25
 
 
@@ -34,9 +33,8 @@ def max_sim(queries: Vectors, documents: Vectors) -> Float[Tensor, "batch docs"]
     """
     if not documents.mask.shape[2]:
         return queries.values.new_full((len(queries.values), documents.mask.shape[1]), -torch.inf)
-    # (batch, docs, query tokens, document tokens)
+    # (batch, docs, query tokens, document tokens); padding is -inf, since a document's similarities may all be negative
     similarity = queries.values.unsqueeze(1) @ documents.values.transpose(-1, -2)
-    # -inf before the maximum: a document whose every similarity is negative keeps its score.
     similarity = similarity.masked_fill(~documents.mask.unsqueeze(2), -torch.inf)
     return similarity.amax(-1).masked_fill(~queries.mask.unsqueeze(1), 0.0).sum(-1)
 
@@ -99,17 +97,11 @@ class ColBERT(LateRanker):
             return max_sim(queries, documents)
 
     def expansion(self, tokenizer: transformers.PreTrainedTokenizerFast) -> tuple[int, ...]:
-        """[MASK] tokens, `masks` of them.
-
-        Raises:
-            ValueError: the tokenizer has no [MASK].
-        """
-        masks = self.options["masks"]
-        if masks and tokenizer.mask_token_id is None:
-            raise ValueError(
-                f"masks={masks}: the tokenizer {tokenizer.name_or_path!r} has no [MASK] token; give masks=0"
-            )
-        return (tokenizer.mask_token_id,) * masks
+        """[MASK] tokens, `masks` of them; raises ValueError if the tokenizer has none."""
+        masks, mask = self.options["masks"], tokenizer.mask_token_id
+        if masks and mask is None:
+            raise ValueError(f"masks={masks}: tokenizer {tokenizer.name_or_path!r} has no [MASK] token; give masks=0")
+        return (mask,) * masks
 
     def _save_weights(self, folder: Path, max_length: int) -> None:
         with weights.quiet():

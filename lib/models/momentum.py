@@ -10,53 +10,31 @@ from torch import Tensor, nn
 class Momentum(nn.Module):
     """Scores of an encoder's queries against its own documents and a queue of earlier positives.
 
-    He et al. 2020 (MoCo), https://arxiv.org/abs/1911.05722; for bi-encoders with one encoder for both sides, as in
-    Contriever (https://arxiv.org/abs/2112.09118). A slowly moving copy of the encoder, without dropout, computes every
-    document vector, own documents too: otherwise a query could tell its positive from the queue by the encoder. So the
-    gradient reaches the queries only.
-
-    `encoder` has `vectors(tokens, docs) -> (queries (batch, dim), documents (batch, docs, dim))`, normalised where the
-    similarity is the cosine; it is what `save` writes. One process: the queue is not gathered over several.
+    He et al. 2020 (MoCo), https://arxiv.org/abs/1911.05722; with one encoder for both sides, as in Contriever
+    (https://arxiv.org/abs/2112.09118). A slowly moving copy of the encoder, without dropout, computes every document
+    vector, own documents too: otherwise a query could tell its positive from the queue by the encoder. So the gradient
+    reaches the queries only. The queue holds `size` documents; the copy keeps the share `momentum` of itself per step.
     """
 
-    def __init__(self, encoder: nn.Module, size: int, momentum: float = 0.999):
-        """`size`: documents in the queue; `momentum`: how much of itself the copy keeps per step (0.999: 1,000 steps).
-
-        Raises:
-            ValueError: the size is below 1, or the momentum is not within [0, 1].
-        """
+    def __init__(self, encoder: nn.Module, size: int, momentum: float):
         super().__init__()
-        if size < 1 or not 0 <= momentum <= 1:
-            raise ValueError(
-                f"size={size}, momentum={momentum}: give a size of at least 1 and a momentum within [0, 1]"
-            )
-        self.size, self.momentum = size, momentum
-        self.encoder = encoder
-        self.momentum_encoder = copy.deepcopy(encoder).requires_grad_(False).eval()
+        self.encoder, self.size, self.momentum = encoder, size, momentum
+        self.momentum_encoder = copy.deepcopy(encoder).requires_grad_(False)
         self.register_buffer("queue", None, persistent=False)  # then (filled, dim), the oldest first
-
-    def train(self, mode: bool = True) -> "Momentum":
-        """Set the mode; the copy stays without dropout."""
-        super().train(mode)
-        self.momentum_encoder.eval()
-        return self
 
     def forward(
         self, tokens: dict, docs: int, queued: Int[Tensor, "batch kept"] | None = None
     ) -> Float[Tensor, "batch columns"]:
         """Scores (batch, docs + kept): own documents, the positive first, then the queue from its oldest.
 
-        One call is one step: it moves the copy and then, after scoring, puts this step's positives (column 0) in the
-        queue, where the oldest leave. `queued` are the places in the queue that each query is compared with, as some
-        may hold a document that is relevant to it (`negatives`); None: all. Labels and other targets have to be widened
-        with zeros to this shape. In evaluation mode: the encoder's own scores.
+        One call is one step: it moves the copy and, after scoring, puts this step's positives (column 0) in the queue,
+        where the oldest leave. `queued` are the places that each query is compared with (`negatives`); None: all.
         """
-        if not self.training:
-            return self.encoder(tokens, docs)
         queries = self.encoder.vectors(tokens, docs)[0]
-        with torch.no_grad():
-            self._follow()
-            documents = self.momentum_encoder.vectors(tokens, docs)[1]
+        with torch.no_grad():  # copy = momentum * copy + (1 - momentum) * encoder
+            for slow, fast in zip(self.momentum_encoder.parameters(), self.encoder.parameters(), strict=True):
+                slow.lerp_(fast, 1 - self.momentum)
+            documents = self.momentum_encoder.eval().vectors(tokens, docs)[1]
         with torch.autocast(queries.device.type, enabled=False):  # in bfloat16 near scores would tie
             kind = torch.promote_types(queries.dtype, torch.float32)
             queries, documents = queries.to(kind), documents.to(kind)
@@ -64,32 +42,16 @@ class Momentum(nn.Module):
             if self.queue is not None:
                 earlier = queries @ self.queue.T
                 scores = torch.cat([scores, earlier if queued is None else earlier.gather(1, queued)], 1)
-        self._remember(documents[:, 0])
-        return scores
-
-    def save(self, *arguments: object, **named: object) -> None:
-        """Save the encoder, which is all that is used after training."""
-        self.encoder.save(*arguments, **named)
-
-    def _follow(self) -> None:
-        """copy = momentum * copy + (1 - momentum) * encoder."""
-        for slow, fast in zip(self.momentum_encoder.parameters(), self.encoder.parameters(), strict=True):
-            slow.lerp_(fast, 1 - self.momentum)
-        for slow, fast in zip(self.momentum_encoder.buffers(), self.encoder.buffers(), strict=True):
-            slow.copy_(fast)
-
-    def _remember(self, documents: Tensor) -> None:
-        """Put documents (batch, dim) at the end of the queue."""
         # A new tensor: this step's backward pass still needs the queue that it was scored with.
-        queue = documents if self.queue is None else torch.cat([self.queue, documents])
+        queue = documents[:, 0] if self.queue is None else torch.cat([self.queue, documents[:, 0]])
         self.queue = queue[-self.size :].detach()
+        return scores
 
 
 def negatives(relevant: Bool[Tensor, "batch filled"]) -> Int[Tensor, "batch kept"]:
     """The places in a queue, the oldest first, that hold no document relevant to the row's query.
 
-    Every row keeps as many as the row that has the fewest, its newest ones: all
-    losses then see whole rows of real scores.
+    Every row keeps as many as the row that has the fewest, its newest ones: losses then see whole rows.
     """
     kept = int((~relevant).sum(1).amin())
     return (~relevant).byte().argsort(dim=1, stable=True)[:, relevant.shape[1] - kept :]

@@ -8,22 +8,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
-Rows = Sequence[np.ndarray] | np.ndarray  # (length, ...) each; an array where all have one length
-
 
 class Ragged:
-    """Named rows, such as the token ids of many texts; reading maps the file and loads what is asked for.
-
-    `flat` is (total, ...), `starts` (rows + 1,) and `lengths` (rows,).
-    """
+    """Named rows, such as the token ids of many texts; only what is asked for is loaded."""
 
     def __init__(self, folder: Path, file: str):
         self.folder, self.file = Path(folder), file
         self.names: list[str] = json.loads((self.folder / "names.json").read_text())
-        self.starts = np.load(self.folder / "starts.npy")
+        self.starts = np.load(self.folder / "starts.npy")  # (rows + 1,)
         self.lengths = np.diff(self.starts)
         self.total = int(self.starts[-1])
-        self.flat = self.mapped()
+        self.flat = self.mapped()  # (total, ...)
 
     def mapped(self) -> np.ndarray:
         """The joined rows through a mapping of their own, which gives its pages back when it is no longer used."""
@@ -43,15 +38,11 @@ class Ragged:
 
 
 def write(
-    path: Path, names: Sequence[str], chunks: Iterable[Rows], dtype: DTypeLike,
-    shape: tuple[int, ...] = (),
-) -> np.ndarray:  # fmt: skip
-    """Write rows in the order of `names`, of any lengths, and return where each starts; memory holds one chunk of rows.
+    path: Path, names: Sequence[str], chunks: Iterable[Collection], dtype: DTypeLike, shape: tuple[int, ...] = ()
+) -> np.ndarray:
+    """Write rows (length, *shape) in the order of `names`; return where each starts. Memory holds one chunk of rows.
 
-    Each row is (length, *shape). Call it from a `build` of `lib.machine.store.keep`, so that the folder is whole.
-
-    Raises:
-        ValueError: names repeat, or there are more or fewer rows than names.
+    Raises ValueError if names repeat, or if there are more or fewer rows than names.
     """
     if len(set(names)) != len(names):
         raise ValueError("names repeat: give each row a name of its own")
@@ -63,11 +54,11 @@ def write(
             file.write(np.concatenate([np.zeros((0, *shape), dtype), *chunk]).astype(dtype).tobytes())
         if len(lengths) != len(names):
             raise ValueError(f"{len(names)} names, but {len(lengths)} rows")
-        if not sum(lengths):
+        starts = np.cumsum([0, *lengths], dtype=np.int64)
+        if not starts[-1]:
             file.write(np.zeros((1, *shape), dtype).tobytes())  # an empty file cannot be mapped
         file.seek(0)
-        _header(file, (max(sum(lengths), 1), *shape), dtype)
-    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        _header(file, (max(int(starts[-1]), 1), *shape), dtype)
     np.save(path.parent / "starts.npy", starts)
     (path.parent / "names.json").write_text(json.dumps(list(names)))
     return starts

@@ -1,8 +1,7 @@
 """TK: word vectors, a small transformer over each text, and kernels that count soft matches between the two.
 
-Hofstaetter et al. 2020, https://arxiv.org/abs/2002.01854; here as in the code of 2010.02666 (one kernel branch, natural
-logarithm). The word vectors are the token embeddings of the backbone, where the paper takes GloVe; nothing else of the
-backbone is used, so TK costs a fraction of the others.
+Hofstaetter et al. 2020, https://arxiv.org/abs/2002.01854; as in the code of 2010.02666 (one kernel branch, natural
+logarithm). Of the backbone only the token embeddings are used, as word vectors, where the paper takes GloVe.
 """
 
 import math
@@ -29,12 +28,11 @@ def kernel_features(
 ) -> Float[Tensor, "batch docs kernels"]:
     """phi_k = sum over query tokens of log(strength_k * sum over document tokens of exp(-(cos - mu_k)^2 / 2 sigma^2)).
 
-    queries (batch, query tokens, dim), documents (batch or 1, docs, document tokens, dim). Padded document tokens add
-    nothing, padded query tokens are left out.
+    queries (batch, query tokens, dim), documents (batch or 1, docs, document tokens, dim).
     """
     words, others = F.normalize(queries.values, dim=-1), F.normalize(documents.values, dim=-1)
     cosine = words.unsqueeze(1) @ others.transpose(-1, -2)  # (batch, docs, query tokens, document tokens)
-    counts = documents.mask.unsqueeze(2).to(cosine.dtype)
+    counts = documents.mask.unsqueeze(2)
     sums = torch.stack([  # one kernel at a time: all at once would be eleven match matrices in memory
         (torch.exp(-torch.square(cosine - centre) / (2 * WIDTH**2)) * counts).sum(-1) for centre in CENTRES
     ], dim=-1)  # (batch, docs, query tokens, kernels)  # fmt: skip
@@ -48,12 +46,11 @@ class TK(LateRanker):
     architecture = "tk"
 
     def __init__(self, embeddings: Tensor, *, depth: int = 2, heads: int = 8, feed_forward: int = 300):
-        dim = embeddings.shape[1]
-        if dim % heads:
-            raise ValueError(f"heads={heads}: the word vectors have {dim} dimensions, which it must divide")
+        if embeddings.shape[1] % heads:
+            raise ValueError(f"heads={heads}: the word vectors have {embeddings.shape[1]} dimensions; give a divisor")
         super().__init__({"depth": depth, "heads": heads, "feed_forward": feed_forward})
         self.embedding = nn.Embedding.from_pretrained(embeddings, freeze=False)
-        layer = nn.TransformerEncoderLayer(dim, heads, feed_forward, dropout=0.0, batch_first=True)
+        layer = nn.TransformerEncoderLayer(embeddings.shape[1], heads, feed_forward, dropout=0.0, batch_first=True)
         self.contextualiser = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
         self.mixer = nn.Parameter(torch.tensor(0.5))  # share of the word vector itself
         self.strength = nn.Parameter(torch.ones(len(CENTRES)))  # alpha of each kernel
@@ -64,15 +61,9 @@ class TK(LateRanker):
         cls, folder: Path, layers: tuple[int, ...] | None, seed: int, *, trained: bool, dropout: float | None,
         embeddings: bool, **options: object,
     ) -> "TK":  # fmt: skip
-        """All but the word vectors is drawn from `seed`; TK has no dropout.
-
-        Raises:
-            ValueError: `layers` is given.
-        """
+        """All but the word vectors is drawn from `seed`; TK has no dropout. Raises ValueError if `layers` is given."""
         if layers is not None:
-            raise ValueError(
-                f"layers={layers}: TK has none of the backbone's layers; give layers=None and the option depth"
-            )
+            raise ValueError(f"layers={layers}: TK has none of the backbone's; give layers=None and the option depth")
         path = folder / weights.WEIGHTS
         if trained:
             words = weights.tensors(path, "embedding.weight")["embedding.weight"]
@@ -86,9 +77,8 @@ class TK(LateRanker):
         return ranker
 
     def _encode(self, tokens: Tokens, first: int) -> Vectors:
-        words = self.embedding(tokens["input_ids"])  # (batch, width, dim)
-        mask = tokens["attention_mask"].bool()
-        placed = words + positions(words.shape[1], words.shape[2], first, words.device)
+        words, mask = self.embedding(tokens["input_ids"]), tokens["attention_mask"].bool()
+        placed = words + positions(*words.shape[1:], first, words.device)
         context = self.contextualiser(placed, src_key_padding_mask=~mask)
         (vectors,) = float32(self.mixer * words + (1 - self.mixer) * context)
         return Vectors(vectors, mask)
@@ -121,7 +111,7 @@ def standardised(words: Tensor) -> Tensor:
     """Word vectors (vocabulary, dim) with mean 0 and root mean square 1 over all of them.
 
     A transformer's embeddings share a direction, which makes every cosine high, and are short beside positions and the
-    contextualiser's output, which would drown them; GloVe's are not.
+    contextualiser's output; GloVe's are not.
     """
     centred = words - words.mean(0)
     return centred / centred.square().mean().sqrt()

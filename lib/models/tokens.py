@@ -1,13 +1,12 @@
 """Token store: every text tokenised once, memory-mapped; batches assembled from cached ids.
 
-Texts are kept without special tokens. Batches are put together as the tokenizer itself would, for a whole batch at once
-and without a loop over texts: a cross-encoder reads `PairTokens` ([CLS] query [SEP] document [SEP] for BERT), the other
-architectures read `SeparateTokens` ([CLS] query [SEP] and [CLS] document [SEP]).
+A batch is what the tokenizer itself would make: for a cross-encoder `PairTokens`, [CLS] query [SEP] document [SEP] in
+BERT, and for the other architectures `SeparateTokens`, [CLS] query [SEP] and [CLS] document [SEP].
 """
 
 import hashlib
+import itertools
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -37,35 +36,25 @@ class Pattern:
 
     @property
     def size(self) -> int:
-        """How many special tokens a pair has."""
+        """How many special tokens there are."""
         return len(self.before) + len(self.between) + len(self.after)
 
     @classmethod
     def of(cls, tokenizer) -> "Pattern":
-        """The pattern of a tokenizer, found by tokenising two words alone and as a pair.
-
-        Raises:
-            ValueError: the tokenizer builds a pair in a way that this kit does not.
-        """
+        """The pattern of a pair; raises ValueError if the tokenizer builds one in a way that this kit does not."""
         before, between, after = _around(tokenizer, "one", "two")
         if not between:
             raise ValueError(f"{_name(tokenizer)} puts no token between a query and a document: give one with a [SEP]")
-        has_types = "token_type_ids" in tokenizer.model_input_names
-        if has_types:
-            types = list(tokenizer("one", "two")["token_type_ids"])
-            second = len(tokenizer("two", add_special_tokens=False)["input_ids"]) + len(after)
-            has_types = any(types)  # where all are 0, the model's own default does
-            if has_types and types != [0] * (len(types) - second) + [1] * second:
-                raise ValueError(f"{_name(tokenizer)} gives a pair the token types {types}: give one like BERT's")
+        types = tokenizer("one", "two").get("token_type_ids") or []
+        has_types = any(types)  # where all are 0, the model's own default does
+        second = len(tokenizer("two", add_special_tokens=False)["input_ids"]) + len(after)
+        if has_types and types != [0] * (len(types) - second) + [1] * second:
+            raise ValueError(f"{_name(tokenizer)} gives a pair the token types {types}: give one like BERT's")
         return cls(before, between, after, tokenizer.pad_token_id or 0, has_types)
 
     @classmethod
     def of_single(cls, tokenizer) -> "Pattern":
-        """The pattern around a text by itself: nothing in between, no types.
-
-        Raises:
-            ValueError: the tokenizer builds a text in a way that this kit does not.
-        """
+        """The same around a text by itself: nothing in between, no types."""
         before, after = _around(tokenizer, "one")
         if not before + after:
             raise ValueError(f"{_name(tokenizer)} adds no special token: an empty text would have no vector")
@@ -77,44 +66,35 @@ def _name(tokenizer) -> str:
 
 
 def _around(tokenizer, *words: str) -> list[tuple[int, ...]]:
-    """The tokens before, between and after some words, from the tokenizer's own output: one part more than words."""
+    """The special tokens before, between and after some words: one part more than words."""
     for side in ("padding_side", "truncation_side"):
         if getattr(tokenizer, side, "right") != "right":
             raise ValueError(f'{_name(tokenizer)} has {side}="left": set it to "right" in its tokenizer_config.json')
     whole, parts, end = list(tokenizer(*words)["input_ids"]), [], 0
     for word in words:
         alone = list(tokenizer(word, add_special_tokens=False)["input_ids"])
-        places = (place for place in range(end, len(whole)) if whole[place : place + len(alone)] == alone)
-        start = next(places, None) if alone else None
-        if start is None:
+        places = [place for place in range(end, len(whole)) if whole[place : place + len(alone)] == alone]
+        if not alone or not places:
             raise ValueError(
                 f"{_name(tokenizer)} makes {alone} of the word {word!r}, and of {words} with special tokens {whole}:"
                 " give one that keeps a text's own tokens together between special tokens"
             )
-        parts.append(tuple(whole[end:start]))
-        end = start + len(alone)
+        parts.append(tuple(whole[end : places[0]]))
+        end = places[0] + len(alone)
     return [*parts, tuple(whole[end:])]
 
 
 def check_room(name: str, length: int, special: int, texts: int = 1) -> None:
-    """Refuse a length that cannot hold the special tokens and one token of each of `texts` texts.
-
-    Raises:
-        ValueError: it names the parameter `name` and the least that will do.
-    """
-    if length < special + texts:
+    """Raises ValueError if the length called `name` cannot hold the special tokens and one token of each text."""
+    least = special + texts
+    if length < least:
         raise ValueError(
-            f"{name}={length} cannot hold {special} special tokens and one token of each text:"
-            f" give {special + texts} or more"
+            f"{name}={length} cannot hold {special} special tokens and one token of each text: give {least} or more"
         )
 
 
 def tokenise(texts: dict[str, str], tokenizer, identity: str) -> Ragged:
-    """The token store of `texts` (id -> text), from the cache where the texts and the tokenizer are the same.
-
-    `identity` names the texts' content, such as a collection's `documents_digest`. How the tokenizer is set to cut and
-    to pad at the moment decides nothing here.
-    """
+    """The token store of `texts` (id -> text), made once for a tokenizer and an `identity`, a digest of the texts."""
     cut, whose = _uncut(tokenizer.backend_tokenizer.to_str())
     name = store.key("tokens", identity, whose)
     return Ragged(store.keep("tokens", name, lambda folder: _write(texts, cut, folder)), FILE)
@@ -122,7 +102,7 @@ def tokenise(texts: dict[str, str], tokenizer, identity: str) -> Ragged:
 
 @lru_cache(maxsize=8)
 def _uncut(written: str) -> tuple[tokenizers.Tokenizer, str]:
-    """A tokenizer of its own from another's description, without cutting and padding, and the hash of what is left."""
+    """From a tokenizer's description: one that neither cuts nor pads, whatever it was set to do, and its hash."""
     cut = tokenizers.Tokenizer.from_str(written)
     cut.no_truncation()
     cut.no_padding()
@@ -131,58 +111,41 @@ def _uncut(written: str) -> tuple[tokenizers.Tokenizer, str]:
 
 def _write(texts: dict[str, str], cut: tokenizers.Tokenizer, folder: Path) -> None:
     values, dtype = list(texts.values()), np.uint16 if cut.get_vocab_size() <= 2**16 else np.int32
-
-    def chunks() -> Iterator[list[np.ndarray]]:
-        for start in range(0, len(values), 4096):
-            encoded = cut.encode_batch_fast(values[start : start + 4096], add_special_tokens=False)
-            yield [np.array(encoding.ids, dtype=dtype) for encoding in encoded]
-
-    ragged.write(folder / FILE, list(texts), chunks(), dtype)
+    starts = range(0, len(values), 4096)
+    encoded = (cut.encode_batch_fast(values[start : start + 4096], add_special_tokens=False) for start in starts)
+    chunks = ([np.array(text.ids, dtype=dtype) for text in batch] for batch in encoded)
+    ragged.write(folder / FILE, list(texts), chunks, dtype)
 
 
-def _put(ids: np.ndarray, start: np.ndarray, count: np.ndarray, source: np.ndarray, first: np.ndarray) -> None:
-    """Write `count` tokens of `source`, from `first` on, into each row of ids (rows, width) at `start`; (rows,) all."""
-    offset = np.arange(ids.shape[1])[None, :] - start[:, None]  # (rows, width): which token of the part is here
-    here = (offset >= 0) & (offset < count[:, None])
-    ids[here] = source[(first[:, None] + offset)[here]]
+def _join(special: list[tuple[int, ...]], texts: list[tuple], pad: int, limit: int) -> dict[str, torch.Tensor]:
+    """input_ids and attention_mask (rows, width): texts, with special tokens before, between and after them.
 
-
-def _put_special(ids: np.ndarray, start: np.ndarray, tokens: tuple[int, ...]) -> None:
-    for offset, token in enumerate(tokens):
-        ids[np.arange(len(ids)), start + offset] = token
-
-
-def _width(lengths: np.ndarray, limit: int) -> int:
-    """A batch's width: a multiple of `PAD_TO`, within the limit that the model's positions allow."""
-    longest = int(lengths.max())
-    return max(longest, min(-(-max(longest, 1) // PAD_TO) * PAD_TO, limit))
-
-
-def _longest_first(queries: np.ndarray, documents: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lengths of pairs -> what the tokenizers library's `longest_first` keeps of them in `room` tokens.
-
-    As in its `truncate_encodings`, https://github.com/huggingface/tokenizers (tokenizers/src/utils/truncation.rs).
+    `texts` are (store, row of each text, tokens to keep of it). The width is a multiple of `PAD_TO`, at most `limit`.
     """
-    shorter = np.minimum(queries, documents)
-    longer = np.where(shorter > room, shorter, np.maximum(shorter, room - shorter))
-    halved = shorter + longer > room
-    shorter = np.where(halved, room // 2, shorter)
-    longer = np.where(halved, room // 2 + room % 2, longer)
-    swapped = queries > documents
-    most = np.where(swapped, longer, shorter), np.where(swapped, shorter, longer)
-    return np.minimum(queries, most[0]), np.minimum(documents, most[1])
+    total = sum(count for *_, count in texts) + sum(len(tokens) for tokens in special)
+    width = min(-(-max(total.max(), 1) // PAD_TO) * PAD_TO, limit)
+    ids, place, start = np.full((len(total), width), pad, dtype=np.int64), np.arange(width), np.zeros_like(total)
+    for tokens, text in itertools.zip_longest(special, texts):
+        for token in tokens:
+            ids[np.arange(len(ids)), start] = token
+            start = start + 1
+        if text is not None:
+            source, rows, count = text
+            offset = place - start[:, None]  # (rows, width): which token of the text is here
+            here = (offset >= 0) & (offset < count[:, None])
+            ids[here] = source.flat[(source.starts[rows][:, None] + offset)[here]]
+            start = start + count
+    mask = (place < total[:, None]).astype(np.int64)
+    return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
 
 
 @dataclass(frozen=True)
 class PairTokens:
-    """Token stores of queries and documents, and how a pair is cut and put together in one sequence.
+    """How a pair is cut and put together in one sequence.
 
     A query is cut to `max_query` tokens, and further where its document would be left less than `DOCUMENT_SHARE` of
     what is beside the special tokens (or than it has); then the document is cut. `max_query=None` cuts as
     sentence-transformers does: the longer of the two first.
-
-    Raises:
-        ValueError: `max_length` cannot hold the special tokens and a token of each text, or `max_query` is below 1.
     """
 
     queries: Ragged
@@ -200,47 +163,36 @@ class PairTokens:
         """Tokens of each pair's query and of its document after cutting."""
         room = self.max_length - self.pattern.size
         first, second = self.queries.lengths[queries], self.documents.lengths[documents]
-        if self.max_query is None:
-            return _longest_first(first, second, room)
-        share = np.minimum(second, math.ceil(DOCUMENT_SHARE * room))
-        first = np.minimum(first, np.minimum(self.max_query, room - share))
+        if self.max_query is None:  # `longest_first` of the tokenizers library (tokenizers/src/utils/truncation.rs)
+            shorter = np.minimum(np.minimum(first, second), room // 2)
+            most = np.where(first > second, room - shorter, shorter)
+        else:
+            most = np.minimum(self.max_query, room - np.minimum(second, math.ceil(DOCUMENT_SHARE * room)))
+        first = np.minimum(first, most)
         return first, np.minimum(second, room - first)
 
     def lengths(self, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
-        """Tokens of each pair after cutting. Rows of the two stores, same shape; so is the result."""
+        """Tokens of each pair after cutting, special tokens included; rows of the stores broadcast."""
         return sum(self._kept(queries, documents)) + self.pattern.size
 
     def batch(self, queries: np.ndarray, documents: np.ndarray) -> dict[str, torch.Tensor]:
-        """Rows (batch,) and (batch, docs) of the stores -> the model's input.
-
-        input_ids, attention_mask and (if the model reads them) token_type_ids, each (batch * docs, width), the
-        documents of a query after one another.
-        """
+        """Rows (batch,) and (batch, docs) of the stores -> the model's input, each (batch * docs, width)."""
         pattern = self.pattern
         queries, documents = np.repeat(queries, documents.shape[1]), documents.ravel()
         asked, kept = self._kept(queries, documents)
-        total = asked + kept + pattern.size
-        ids = np.full((len(queries), _width(total, self.max_length)), pattern.pad, dtype=np.int64)
-        second = len(pattern.before) + asked + len(pattern.between)  # where the document starts
-        _put_special(ids, np.zeros_like(asked), pattern.before)
-        _put(ids, np.full_like(asked, len(pattern.before)), asked, self.queries.flat, self.queries.starts[queries])
-        _put_special(ids, len(pattern.before) + asked, pattern.between)
-        _put(ids, second, kept, self.documents.flat, self.documents.starts[documents])
-        _put_special(ids, second + kept, pattern.after)
-        place = np.arange(ids.shape[1])[None, :]
-        batch = {"input_ids": ids, "attention_mask": (place < total[:, None]).astype(np.int64)}
+        special = [pattern.before, pattern.between, pattern.after]
+        texts = [(self.queries, queries, asked), (self.documents, documents, kept)]
+        batch = _join(special, texts, pattern.pad, self.max_length)
         if pattern.has_types:
-            batch["token_type_ids"] = ((place >= second[:, None]) & (place < total[:, None])).astype(np.int64)
-        return {name: torch.from_numpy(values) for name, values in batch.items()}
+            second = torch.from_numpy(len(pattern.before) + asked + len(pattern.between))  # where the document starts
+            mask = batch["attention_mask"]
+            batch["token_type_ids"] = mask * (torch.arange(mask.shape[1]) >= second[:, None])
+        return batch
 
 
 @dataclass(frozen=True)
 class Side:
-    """How the texts of one side, queries or documents, are cut and put together.
-
-    Raises:
-        ValueError: `max_length` cannot hold the special tokens and one token of a text.
-    """
+    """How the texts of one side, queries or documents, are cut and put between special tokens."""
 
     texts: Ragged
     before: tuple[int, ...]
@@ -254,7 +206,7 @@ class Side:
     @property
     def longest(self) -> int:
         """Tokens of the longest text after cutting, special tokens included."""
-        return int(self.lengths(np.arange(len(self.texts.lengths))).max(initial=0))
+        return int(self.lengths(np.arange(len(self.texts))).max(initial=0))
 
     def lengths(self, rows: np.ndarray) -> np.ndarray:
         """Tokens of each text after cutting, special tokens included; same shape as `rows`."""
@@ -262,14 +214,8 @@ class Side:
 
     def batch(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
         """Rows (texts,) of the store -> input_ids and attention_mask, each (texts, width)."""
-        total = self.lengths(rows)
-        kept = total - len(self.before) - len(self.after)
-        ids = np.full((len(rows), _width(total, self.max_length)), self.pad, dtype=np.int64)
-        _put_special(ids, np.zeros_like(total), self.before)
-        _put(ids, np.full_like(total, len(self.before)), kept, self.texts.flat, self.texts.starts[rows])
-        _put_special(ids, len(self.before) + kept, self.after)
-        mask = (np.arange(ids.shape[1])[None, :] < total[:, None]).astype(np.int64)
-        return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+        kept = self.lengths(rows) - len(self.before) - len(self.after)
+        return _join([self.before, self.after], [(self.texts, rows, kept)], self.pad, self.max_length)
 
 
 @dataclass(frozen=True)
@@ -290,7 +236,7 @@ class SeparateTokens:
         return self.document_side.texts
 
     def lengths(self, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
-        """Tokens of query and document together, after cutting. Rows, same shape; so is the result."""
+        """Tokens of query and document together, after cutting; rows of the stores broadcast."""
         return self.query_side.lengths(queries) + self.document_side.lengths(documents)
 
     def batch(self, queries: np.ndarray, documents: np.ndarray) -> dict[str, dict[str, torch.Tensor]]:

@@ -1,12 +1,8 @@
-"""Vectors of texts in memory and, for many documents, on disk.
-
-A bi-encoder gives a document one vector, late interaction one per token; both are stored as `lib.models.ragged`.
-"""
+"""Vectors of texts in memory and on disk: one per document for a bi-encoder, one per token for late interaction."""
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +14,6 @@ from torch import Tensor
 from lib.models import ragged
 
 FILE = "vectors.npy"
-DTYPES = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
 
 
 class Vectors(NamedTuple):
@@ -32,11 +27,10 @@ class Vectors(NamedTuple):
         return Vectors(change(self.values), change(self.mask))
 
 
-@dataclass(frozen=True)
-class Identity:
-    """Whose vectors these are. Texts are cut by the model's settings, so its key has to contain them."""
+class Identity(NamedTuple):
+    """Whose vectors these are."""
 
-    model: str  # key of the model that encoded
+    model: str  # key of the model that encoded, which contains how texts are cut
     collection: str  # fingerprint of the collection that was encoded
 
 
@@ -47,7 +41,6 @@ class VectorStore(ragged.Ragged):
         super().__init__(folder, FILE)
         self.about = json.loads((self.folder / "about.json").read_text())
         self.identity = Identity(self.about["model"], self.about["collection"])
-        self.layout: str = self.about["layout"]  # hash of names and numbers of vectors, in order
         self.dim = self.flat.shape[1]
 
     @property
@@ -56,13 +49,9 @@ class VectorStore(ragged.Ragged):
         return self.flat.nbytes / max(len(self), 1)
 
     def take(self, rows: np.ndarray) -> Vectors:
-        """The vectors of documents `rows`, (n,): (n, width, dim) float32, zero where the mask is false.
-
-        `width` is the largest number of vectors that one of them has.
-        """
-        rows = np.asarray(rows, dtype=np.int64)
+        """The vectors of documents `rows`, (n,): (n, most that one of them has, dim) float32, zero where masked."""
         lengths = self.lengths[rows]
-        place = np.arange(lengths.max(initial=0))[None, :]  # (1, width)
+        place = np.arange(lengths.max(initial=0))
         mask = place < lengths[:, None]
         vectors = np.zeros((*mask.shape, self.dim), dtype=np.float32)
         vectors[mask] = self.flat[(self.starts[rows][:, None] + place)[mask]]
@@ -79,35 +68,13 @@ class VectorStore(ragged.Ragged):
 
 
 def write(
-    folder: Path, names: Sequence[str], chunks: Iterable[ragged.Rows], dim: int, dtype: str, identity: Identity
+    folder: Path, names: Sequence[str], chunks: Iterable[Collection], dim: int, dtype: str, identity: Identity
 ) -> None:
     """Write the store of documents `names`, whose vectors are (length, dim) each; memory holds one chunk of documents.
 
-    Raises:
-        ValueError: as in `ragged.write`; the type is unknown, or a vector is of another size or not finite in that type
-            (float16 ends at 65504).
+    `dtype` is "float32" or "float16", which halves the store. Raises ValueError as `ragged.write` does.
     """
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype={dtype!r}: give one of {', '.join(DTYPES)}")
-
-    def checked() -> Iterator[ragged.Rows]:
-        remaining = iter(names)
-        for chunk in chunks:
-            for document, name in zip(chunk, remaining, strict=False):  # their numbers are compared in the end
-                _check(name, document, dim, DTYPES[dtype])
-            yield chunk
-
-    starts = ragged.write(folder / FILE, names, checked(), DTYPES[dtype], (dim,))
+    starts = ragged.write(folder / FILE, names, chunks, dtype, (dim,))
     layout = hashlib.sha256(json.dumps(list(names)).encode() + starts.astype("<i8").tobytes()).hexdigest()[:16]
-    about = asdict(identity) | {"dim": dim, "dtype": dtype, "layout": layout}
+    about = identity._asdict() | {"dim": dim, "dtype": dtype, "layout": layout}
     (folder / "about.json").write_text(json.dumps(about, indent=1))
-
-
-def _check(name: str, document: np.ndarray, dim: int, dtype: np.dtype) -> None:
-    if document.shape[1:] != (dim,):
-        raise ValueError(f"document {name!r}: vectors of {document.shape[1:]} numbers, the store has {dim}")
-    with np.errstate(over="ignore"):  # raised below
-        finite = np.isfinite(document.astype(dtype)).all()
-    if not finite:
-        fix = "give dtype='float32'" if np.isfinite(document).all() else "fix the model that encoded it"
-        raise ValueError(f"document {name!r}: a vector is not finite in {dtype.name}; {fix}")

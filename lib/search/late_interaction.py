@@ -1,10 +1,7 @@
 """Late interaction end to end: neighbours of each query token, then exact MaxSim over the documents they belong to.
 
-ColBERT (Khattab and Zaharia, 2004.12832): a query's score for a document is the sum, over the query's tokens, of the
-largest inner product with a token of the document.
+Khattab and Zaharia 2020 (ColBERT), https://arxiv.org/abs/2004.12832, section 3.6.
 """
-
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -13,68 +10,36 @@ from lib.models.vectors import Vectors, VectorStore
 from lib.search import nearest
 
 BATCH_VECTORS = 2**16  # document vectors in memory at once, padding included
-BATCH_QUERIES = 64  # queries whose neighbours are in memory at once
 
 
 def score(store: VectorStore, query: Vectors, rows: np.ndarray) -> np.ndarray:
     """MaxSim of one query, (1, tokens, dim), with the documents `rows`, (n,), of a store; (n,) float32."""
     scores = np.empty(len(rows), dtype=np.float32)
-    for batch in _batches(store.lengths[rows]):
+    order = np.argsort(store.lengths[rows], kind="stable")  # similar lengths together: little padding
+    while len(order):
+        sizes = store.lengths[rows[order]] * np.arange(1, len(order) + 1)  # the last of a batch is its longest
+        batch, order = np.split(order, [max(1, np.searchsorted(sizes, BATCH_VECTORS, side="right"))])
         documents = store.take(rows[batch]).map(lambda part: part.unsqueeze(0))
         scores[batch] = max_sim(query, documents)[0].numpy()
     return scores
 
 
 def search(
-    store: VectorStore, index: nearest.Index, queries: Vectors, *, neighbours: int, depth: int,
-    effort: int = nearest.EFFORT,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    index: nearest.Index, queries: Vectors, *, neighbours: int, depth: int, effort: int = 64
+) -> tuple[np.ndarray, np.ndarray]:
     """MaxSim, (n, depth) float32, and rows, (n, depth) int64, of the best documents for queries (n, width, dim).
 
     Candidates are the documents that own one of the `neighbours` vectors nearest to a token; with as many neighbours as
-    vectors the search is exact. Largest first, equal scores by row; where there are fewer candidates the score is -inf
-    and the row -1. `effort` as in `nearest.search`.
-
-    Raises:
-        IndexMismatch: the index was not built from this store.
-        ValueError: a query's token that counts has a vector that is not finite.
+    vectors the search is exact. Order, missing candidates and `effort` are as in `nearest.search`. Raises ValueError
+    if a vector that counts is not finite.
     """
-    if (index.identity, index.layout) != (store.identity, store.layout):
-        raise nearest.IndexMismatch(
-            f"the index is of {index.identity} and the vectors are of {store.identity}, or of other documents. Build "
-            "the index from this store: nearest.build(store, ...)."
-        )
-    queries = Vectors(queries.values.detach().float().cpu(), queries.mask.cpu())
-    nearest.check_finite(queries.values.masked_fill(~queries.mask.unsqueeze(-1), 0))
+    _, places = nearest.search(index, queries.values[queries.mask], neighbours, effort=effort)  # (tokens, neighbours)
+    owners = np.split(index.vectors.documents_of(places), queries.mask.sum(1).cumsum(0).numpy())  # by query
     scores = np.full((len(queries.mask), depth), -np.inf, dtype=np.float32)
     rows = np.full((len(queries.mask), depth), -1, dtype=np.int64)
-    for number, candidates in enumerate(_candidates(store, index, queries, neighbours, effort)):
-        query = Vectors(queries.values[number : number + 1], queries.mask[number : number + 1])
-        found = score(store, query, candidates)
+    for number, (values, mask) in enumerate(zip(*queries, strict=True)):
+        candidates = np.setdiff1d(owners[number], [-1])
+        found = score(index.vectors, Vectors(values[None], mask[None]), candidates)
         best = np.lexsort((candidates, -found))[:depth]
         scores[number, : len(best)], rows[number, : len(best)] = found[best], candidates[best]
     return scores, rows
-
-
-def _candidates(
-    store: VectorStore, index: nearest.Index, queries: Vectors, neighbours: int, effort: int
-) -> Iterator[np.ndarray]:
-    """For each query, the documents, ascending, that own a neighbour of one of its tokens."""
-    for start in range(0, len(queries.mask), BATCH_QUERIES):
-        values, mask = (part[start : start + BATCH_QUERIES] for part in queries)
-        _, places = nearest.search(index, values[mask], neighbours, effort=effort)  # (tokens, neighbours)
-        ends = np.cumsum(mask.sum(1).numpy())
-        for owners in np.split(store.documents_of(places), ends[:-1]):
-            yield np.unique(owners[owners >= 0])
-
-
-def _batches(lengths: np.ndarray) -> Iterator[np.ndarray]:
-    """Positions of documents, similar lengths together, so that padding is little and a batch's memory bounded."""
-    order = np.argsort(lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        # the last of a batch is its longest: the largest batch that stays within the bound
-        sizes = lengths[order[start:]] * np.arange(1, len(order) - start + 1)
-        end = start + max(1, int(np.searchsorted(sizes, BATCH_VECTORS, side="right")))
-        yield order[start:end]
-        start = end

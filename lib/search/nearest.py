@@ -2,10 +2,8 @@
 
 "Flat" compares every vector and is exact. "HNSW32" is a graph with 32 links per vector (Malkov and Yashunin,
 1603.09320). "IVF64,PQ48" has 64 cells of k-means, and in them product-quantised residuals of 48 bytes (Jégou et al.,
-2011). All are listed at https://github.com/facebookresearch/faiss/wiki/The-index-factory
-
-The inner product of normalised vectors is their cosine, which is what graphs and cells are made for. The index is over
-vectors; where a store has several per document, `VectorStore.documents_of` tells whose they are.
+2011). All are listed at https://github.com/facebookresearch/faiss/wiki/The-index-factory. Graphs and cells are made for
+normalised vectors, whose inner product is the cosine.
 """
 
 import contextlib
@@ -21,7 +19,6 @@ import torch
 from lib.machine import store
 from lib.models.vectors import Identity, VectorStore
 
-EFFORT = 64
 CHUNK = 16_384  # vectors added at once; the order of insertion decides the graph, so this is part of an index's key
 CANDIDATES = 100  # held while a vector is linked into a graph
 SAMPLE = 65_536  # vectors that cells and codes are learnt from, at the most
@@ -29,38 +26,29 @@ POINTS_PER_CELL = 39  # of the sample, at the least: k-means in faiss asks for a
 MAPPED = getattr(faiss, "IO_FLAG_MMAP_IFC", faiss.IO_FLAG_MMAP)  # older versions map cells only
 
 
-class IndexMismatch(RuntimeError):
-    """An index or its vectors are of another model or collection than the expected one."""
-
-
 @dataclass(frozen=True)
 class Index:
-    """An opened index: what it holds and how it was built."""
+    """An opened index over a store's vectors."""
 
     searcher: faiss.Index
     factory: str
-    identity: Identity
-    layout: str  # of the store it was built from
+    vectors: VectorStore
 
 
 def build(vectors: VectorStore, identity: Identity, factory: str) -> Index:
     """The index over a vector store, built where it is missing and mapped from its file; `factory` describes it.
 
-    The same vectors and description give the same index on the same machine. Few vectors get fewer cells and shorter
-    codes than described. Memory holds the index, one chunk of vectors and the sample.
-
-    Raises:
-        IndexMismatch: the store was encoded by another model or from another collection.
-        ValueError: faiss does not know the description, or it does not fit the vectors.
+    Few vectors get fewer cells and shorter codes than described. Raises ValueError if the vectors are of another model
+    or collection than `identity` says, or if faiss does not know the description or it does not fit the vectors.
     """
     if vectors.identity != identity:
-        raise IndexMismatch(
+        raise ValueError(
             f"the vector store in {vectors.folder} is of {vectors.identity}; expected was {identity}. Encode the "
             "collection with this model."
         )
     name = store.key("index", vectors.about, factory, CHUNK, CANDIDATES, SAMPLE, faiss.__version__)
     folder = store.keep("indexes", name, lambda folder: _write(vectors, factory, folder))
-    return Index(faiss.read_index(str(folder / "index.faiss"), MAPPED), factory, identity, vectors.layout)
+    return Index(faiss.read_index(str(folder / "index.faiss"), MAPPED), factory, vectors)
 
 
 def _write(vectors: VectorStore, factory: str, folder: Path) -> None:
@@ -91,23 +79,22 @@ def _write(vectors: VectorStore, factory: str, folder: Path) -> None:
 
 
 def search(
-    index: Index, queries: torch.Tensor | np.ndarray, depth: int, *, effort: int = EFFORT
+    index: Index, queries: torch.Tensor | np.ndarray, depth: int, *, effort: int = 64
 ) -> tuple[np.ndarray, np.ndarray]:
     """Inner products, (n, depth) float32, and rows, (n, depth) int64, of the nearest vectors of `queries` (n, dim).
 
-    Largest first, equal scores by row; an exact index also looks behind the last place for such ties, an approximate
-    one orders what it found. Where fewer are found the score is -inf and the row -1. `effort` is how many candidates a
-    graph holds (never fewer than `depth`), or how many cells are searched.
-
-    Raises:
-        ValueError: queries have another dimension or are not finite, or depth or effort is below 1.
+    Largest first, equal scores by row; an exact index also looks behind the last place for such ties. Where fewer are
+    found the score is -inf and the row -1. `effort` is how many candidates a graph holds (never fewer than `depth`), or
+    how many cells are searched. Raises ValueError if queries do not fit or are not finite, or a number is below 1.
     """
-    queries = np.ascontiguousarray(torch.as_tensor(queries).detach().float().cpu().numpy())
+    queries = np.ascontiguousarray(queries, dtype=np.float32)
     if queries.ndim != 2 or queries.shape[1] != index.searcher.d:
         raise ValueError(f"queries {queries.shape} do not fit an index of {index.searcher.d} dimensions")
     if depth < 1 or effort < 1:
         raise ValueError(f"depth={depth} and effort={effort} have to be at least 1")
-    check_finite(torch.from_numpy(queries))
+    broken = ~np.isfinite(queries).all(1)  # no comparison with NaN is true
+    if broken.any():
+        raise ValueError(f"queries: the vector in row {broken.argmax()} is not finite; fix the model that encoded it")
     with _settings(torch.get_num_threads()):
         if index.factory == "Flat":
             scores, rows = _exact(index.searcher, queries, depth, depth + 1)
@@ -133,21 +120,8 @@ def _ordered(scores: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return np.take_along_axis(scores, order, -1), np.take_along_axis(rows, order, -1)
 
 
-def check_finite(queries: torch.Tensor) -> None:
-    """Refuse query vectors (n, ..., dim) that are NaN or infinite in float32: no comparison with NaN is true."""
-    if len(broken := (~queries.isfinite().flatten(1).all(1)).nonzero()):
-        raise ValueError(
-            f"queries: the vector in row {int(broken[0])} is not finite in float32; encode this query again, or fix "
-            "the model that encoded it"
-        )
-
-
 def recall(approximate: np.ndarray, exact: np.ndarray, depth: int) -> float:
-    """Share of the exact `depth` nearest rows that are among the approximate ones, a mean over queries, (n, >=depth).
-
-    Raises:
-        ValueError: a ranking is shorter than `depth`.
-    """
+    """Share of the exact `depth` nearest rows that are among the approximate ones (n, >= depth), mean over queries."""
     if min(approximate.shape[1], exact.shape[1]) < depth or len(approximate) != len(exact):
         raise ValueError(f"rankings {approximate.shape} and {exact.shape} have no {depth} places each")
     pairs = zip(approximate[:, :depth], exact[:, :depth], strict=True)
@@ -161,12 +135,11 @@ def _settings(threads: int) -> Iterator[None]:
     faiss 1.15 compares query by query, ten times slower, unless queries times dimension reach 128,000; its pull request
     5109 makes the bound 800 per thread, as here. In older versions the number is a small count of queries.
     """
-    before = faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold
+    before, bound = faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold
     try:
         faiss.omp_set_num_threads(threads)
-        if before[1] >= 100_000:
-            faiss.cvar.distance_compute_blas_threshold = 800 * threads
+        faiss.cvar.distance_compute_blas_threshold = 800 * threads if bound >= 100_000 else bound
         yield
     finally:
-        faiss.omp_set_num_threads(before[0])
-        faiss.cvar.distance_compute_blas_threshold = before[1]
+        faiss.omp_set_num_threads(before)
+        faiss.cvar.distance_compute_blas_threshold = bound

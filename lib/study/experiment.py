@@ -150,7 +150,7 @@ class Experiment:
             raise ValueError(f"{batching=}: {strategy=}; a queue has no teacher's scores and no group of its own: "
                              "give a contrastive strategy such as 'info_nce'")  # fmt: skip
         if adapter is not None:
-            adapters.check(architecture, adapter.kind, adapter.size)
+            adapters.check(architecture, adapter.kind)
 
     def _check_start(self) -> None:
         if not isinstance(self.start, Experiment):

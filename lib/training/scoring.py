@@ -5,9 +5,9 @@ import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import accelerate
 import numpy as np
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from lib.machine import hardware, progress
@@ -33,34 +33,28 @@ def score(
     model: nn.Module, tokens: PairTokens | SeparateTokens, queries: np.ndarray, documents: np.ndarray, *,
     batch_size: int = 64, what: str = "scoring",
 ) -> np.ndarray:  # fmt: skip
-    """Raw scores of pairs: arrays of query ids and document ids, same shape; float32 of that shape.
+    """Raw scores of pairs, float32: document ids of any shape, and query ids that broadcast to it.
 
-    Pairs are scored in order of length, so a batch holds little padding. A pair that appears twice is scored once.
-    Where queries and documents are encoded separately, each is encoded once for `AT_ONCE` pairs.
-
-    Raises:
-        FloatingPointError: a score is not finite.
+    Pairs are scored in order of length, so a batch holds little padding; a pair that appears twice is scored once.
+    Raises FloatingPointError if a score is not finite, as do all functions here that score or encode.
     """
-    shape = documents.shape
-    rows = tokens.queries.rows(np.broadcast_to(queries, shape).ravel()), tokens.documents.rows(documents.ravel())
+    asked = np.broadcast_to(queries, documents.shape)
+    rows = tokens.queries.rows(asked.ravel()), tokens.documents.rows(documents.ravel())
     pairs, inverse = np.unique(np.stack(rows, 1), axis=0, return_inverse=True)  # (pairs, 2)
     compute = _score_separately if isinstance(model, LateRanker) else _score_jointly
     with _ready(model) as device:
         scores = torch.empty(len(pairs), device=device)
         compute(model, tokens, pairs, scores, batch_size, what)
-    return _finite(scores.cpu().numpy()[inverse.ravel()].reshape(shape), queries, documents)
+    return _finite(scores.cpu().numpy()[inverse.ravel()].reshape(documents.shape), asked, documents)
 
 
 def _score_jointly(
     model: nn.Module, tokens: PairTokens, pairs: np.ndarray, scores: Tensor, batch_size: int, what: str
 ) -> None:
     """Fill scores (pairs,) of rows (pairs, 2), each pair encoded by itself."""
-    order = np.argsort(-tokens.lengths(pairs[:, 0], pairs[:, 1]), kind="stable")  # longest first: memory fails early
-    starts = range(0, len(order), batch_size)
-    for start in progress.steps(starts, what, len(starts)):
-        chosen = order[start : start + batch_size]
-        batch = tokens.batch(pairs[chosen, 0], pairs[chosen, 1:])
-        batch = accelerate.utils.send_to_device(batch, scores.device, non_blocking=True)
+    batches = _longest_first(tokens.lengths(*pairs.T), batch_size)
+    for chosen in progress.steps(batches, what, len(batches)):
+        batch = send_to_device(tokens.batch(pairs[chosen, 0], pairs[chosen, 1:]), scores.device, non_blocking=True)
         scores[torch.from_numpy(chosen).to(scores.device)] = model(batch).squeeze(1)
 
 
@@ -79,9 +73,7 @@ def _score_separately(
         # A document's last vector that counts: ColBERT leaves some out before it.
         places = torch.arange(1, documents.mask.shape[1] + 1, device=device)
         ends = (places * documents.mask).amax(1).cpu().numpy()[document]
-        order = np.argsort(-ends, kind="stable")
-        for first in range(0, len(order), batch_size):
-            chosen = order[first : first + batch_size]
+        for chosen in _longest_first(ends, batch_size):
             asks, gives = (torch.from_numpy(numbers[chosen]).to(device) for numbers in (query, document))
             width = ends[chosen[0]]  # the first is the longest
             those = Vectors(documents.values[gives, None, :width], documents.mask[gives, None, :width])
@@ -92,12 +84,11 @@ def _score_separately(
 def _encoded(
     encode: Callable[[dict], Vectors], side: Side, rows: np.ndarray, batch_size: int, device: torch.device
 ) -> Vectors:
-    """Vectors (texts, width, dim) float32 of rows (texts,); the longest are encoded first."""
-    order = np.argsort(-side.lengths(rows), kind="stable")
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        part, kept = encode(accelerate.utils.send_to_device(side.batch(rows[chosen]), device))
-        if start == 0:
+    """Vectors (texts, width, dim) float32 of rows (texts,)."""
+    values = None
+    for chosen in _longest_first(side.lengths(rows), batch_size):
+        part, kept = encode(send_to_device(side.batch(rows[chosen]), device))
+        if values is None:
             values = torch.zeros((len(rows), *part.shape[1:]), device=device)
             mask = torch.zeros((len(rows), kept.shape[1]), dtype=torch.bool, device=device)
         place = torch.from_numpy(chosen).to(device)
@@ -105,37 +96,33 @@ def _encoded(
     return Vectors(values, mask)
 
 
+def _longest_first(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """Positions of `lengths` in batches; with the longest first, a lack of memory shows at once."""
+    order = np.argsort(-lengths, kind="stable")
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
 @torch.inference_mode()
 def encode(
-    model: LateRanker, tokens: SeparateTokens, folder: Path, identity: Identity, *, names: np.ndarray | None = None,
-    batch_size: int = 64, dtype: str = "float32", what: str = "encoding",
+    model: LateRanker, tokens: SeparateTokens, folder: Path, identity: Identity, *,
+    names: np.ndarray | None = None, batch_size: int = 64,
 ) -> None:  # fmt: skip
-    """Write the vectors of documents (`names`; None: all) into `folder`, as `VectorStore` reads them.
-
-    Encoded and named in order of length, longest first. float16 halves the store; a score then differs by about one
-    part in two thousand.
-
-    Raises:
-        FloatingPointError: a document's vector is not finite.
-        ValueError: it is, but not in float16.
-    """
+    """Write the vectors of documents (`names`; None: all) into `folder`, longest first, as `VectorStore` reads them."""
     names = np.array(tokens.documents.names) if names is None else names
     rows = tokens.documents.rows(names)
-    order = np.argsort(-tokens.document_side.lengths(rows), kind="stable")
+    batches = _longest_first(tokens.document_side.lengths(rows), batch_size)
 
     def chunks() -> Iterator[list[np.ndarray]]:
-        starts = range(0, len(order), batch_size)
-        for start in progress.steps(starts, what, len(starts)):
-            chosen = order[start : start + batch_size]
-            batch = tokens.document_side.batch(rows[chosen])
-            found = model.encode_documents(accelerate.utils.send_to_device(batch, device))
+        for chosen in progress.steps(batches, "encoding", len(batches)):
+            found = model.encode_documents(send_to_device(tokens.document_side.batch(rows[chosen]), device))
             _check_finite(found, names[chosen], "document")
             yield [values[kept].float().cpu().numpy() for values, kept in zip(*found, strict=True)]
 
     with _ready(model) as device:
         encoded = chunks()
         first = next(encoded)
-        vectors.write(folder, list(names[order]), itertools.chain([first], encoded), first[0].shape[1], dtype, identity)
+        ordered, dim = list(names[np.concatenate(batches)]), first[0].shape[1]
+        vectors.write(folder, ordered, itertools.chain([first], encoded), dim, "float32", identity)
 
 
 @torch.inference_mode()
@@ -143,32 +130,22 @@ def score_stored(
     model: LateRanker, tokens: SeparateTokens, stored: VectorStore, queries: np.ndarray, documents: np.ndarray, *,
     batch_size: int = 64,
 ) -> np.ndarray:  # fmt: skip
-    """As `score` for query ids (queries,) and document ids (queries, docs), with the documents' vectors from a store.
-
-    Only queries go through the encoder, each once; about `batch_size` documents are scored at a time.
-
-    Raises:
-        FloatingPointError: a score is not finite.
-    """
+    """As `score`, for query ids (queries,) and document ids (queries, docs), with documents' vectors from a store."""
     query_rows, rows = tokens.queries.rows(queries), stored.rows(documents.ravel()).reshape(documents.shape)
     scores = np.empty(documents.shape, np.float32)
     at_once = max(1, batch_size // documents.shape[1])
     with _ready(model) as device:
         for start in range(0, len(rows), at_once):
             part = slice(start, start + at_once)
-            batch = accelerate.utils.send_to_device(tokens.query_side.batch(query_rows[part]), device)
+            batch = send_to_device(tokens.query_side.batch(query_rows[part]), device)
             found = stored.take(rows[part].ravel()).map(lambda flat: flat.unflatten(0, (-1, rows.shape[1])).to(device))
             scores[part] = model.late(model.encode_queries(batch), found).cpu().numpy()
-    return _finite(scores, queries[:, None], documents)
+    return _finite(scores, np.broadcast_to(queries[:, None], documents.shape), documents)
 
 
 @torch.inference_mode()
 def encode_queries(model: LateRanker, tokens: SeparateTokens, names: list[str], *, batch_size: int = 64) -> Vectors:
-    """Vectors (queries, width, dim) float32 of query ids, on the processor.
-
-    Raises:
-        FloatingPointError: a query's vector is not finite.
-    """
+    """Vectors (queries, width, dim) float32 of query ids, on the processor."""
     with _ready(model) as device:
         found = _encoded(model.encode_queries, tokens.query_side, tokens.queries.rows(names), batch_size, device)
     _check_finite(found, np.array(names), "query")
@@ -176,13 +153,13 @@ def encode_queries(model: LateRanker, tokens: SeparateTokens, names: list[str], 
 
 
 def _finite(scores: np.ndarray, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
-    """The scores of documents, same shape, for queries that broadcast to it, if they are finite."""
+    """The scores of queries and documents, all of one shape, if they are finite."""
     broken = ~np.isfinite(scores)
     if broken.any():
-        query, document = np.broadcast_to(queries, scores.shape)[broken][0], documents[broken][0]
+        query, document, found = str(queries[broken][0]), str(documents[broken][0]), scores[broken][0]
         raise FloatingPointError(
-            f"query {str(query)!r}, document {str(document)!r}: the score is {scores[broken][0]}; the model's weights "
-            "or the stored vectors are broken: train it, or encode the documents, again"
+            f"query {query!r}, document {document!r}: the score is {found}; the model's weights or the stored vectors "
+            "are broken: train it, or encode the documents, again"
         )
     return scores
 
@@ -190,7 +167,5 @@ def _finite(scores: np.ndarray, queries: np.ndarray, documents: np.ndarray) -> n
 def _check_finite(found: Vectors, names: np.ndarray, what: str) -> None:
     broken = (~found.values.isfinite().all(-1) & found.mask).any(-1).cpu().numpy()
     if broken.any():
-        raise FloatingPointError(
-            f"{what} {str(names[broken][0])!r}: the model's vector is not finite; its weights are broken: "
-            "train it again"
-        )
+        name = str(names[broken][0])
+        raise FloatingPointError(f"{what} {name!r}: the model's vector is not finite; train the model again")
