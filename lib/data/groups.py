@@ -22,8 +22,8 @@ DEPTH = 50  # candidates that hard negatives are drawn from: deeper ones are eas
 class Groups:
     """Ids and targets; axis 0 is the query, axis 1 the document."""
 
-    queries: np.ndarray  # (groups,) query ids
-    documents: np.ndarray  # (groups, docs) document ids
+    queries: np.ndarray  # (groups,)
+    documents: np.ndarray  # (groups, docs)
     targets: dict[str, np.ndarray] = field(default_factory=dict)  # source -> (groups, docs) float32
     related: dict[str, Set[str]] = field(default_factory=dict)  # query id -> documents that are no negatives for it
 
@@ -36,41 +36,35 @@ class Groups:
         return store.key(self.queries.tolist(), self.documents.tolist())
 
 
-def available(collection: Collection, split: str = "train") -> int:
-    """How many groups a split has: one for each relevant document of a query that the corpus holds."""
-    return sum(map(len, collection.relevant(split).values()))
+def available(collection: Collection) -> int:
+    """How many groups the training split has: one for each relevant document of a query that the corpus holds."""
+    return sum(map(len, collection.relevant("train").values()))
 
 
 def build(
-    collection: Collection, *, count: int, docs: int, depth: int = DEPTH, split: str = "train",
+    collection: Collection, *, count: int, docs: int,
     find: Callable[[Collection, list[str], int], pd.DataFrame] = first_stage.bm25,
 ) -> Groups:  # fmt: skip
-    """`count` groups of `docs` documents: one relevant, the others drawn from the top `depth` that `find` gives.
+    """`count` groups of `docs` documents: one relevant, the others drawn from the top `DEPTH` that `find` gives.
 
-    `find(collection, query ids, depth)` is BM25, or any search that gives columns query and document.
-    Documents judged with a grade above 0 are never negatives, and judged documents that the corpus lacks are left out.
-    A query with several positives gives as many groups, so `count` counts groups, not queries. A query with too few
-    candidates is filled up with random documents.
-
-    Raises:
-        ValueError: `count` is below 1 or above what is `available`, `docs` is below 2 or above `depth`, or a query has
-            fewer other documents than a group needs.
+    `find(collection, query ids, depth)` gives columns query and document. A query has a group for each of its
+    positives. Documents judged with a grade above 0 are never negatives, and judged documents that the corpus lacks are
+    left out. Where candidates are too few, random documents are added. Raises ValueError if there are fewer groups than
+    `count` or fewer documents than `docs`.
     """
-    if not 2 <= docs <= depth:
+    if not 2 <= docs <= DEPTH:
         raise ValueError(
-            f"docs={docs}: a group holds a positive and negatives from {depth} candidates; give 2 to {depth}"
+            f"docs={docs}: a group holds a positive and negatives from {DEPTH} candidates; give 2 to {DEPTH}"
         )
-    relevant = collection.relevant(split)
-    positives = [(query, document) for query in relevant for document in sorted(relevant[query])]
-    there = len(positives)
+    relevant, there = collection.relevant("train"), available(collection)
     if not 1 <= count <= there:
-        raise ValueError(f"count={count}: {collection.name} has {there} groups in its {split} split; give 1 to {there}")
-    positives = positives[:count]
+        raise ValueError(f"count={count}: {collection.name} has {there} groups in its train split; give 1 to {there}")
+    positives = [(query, document) for query in relevant for document in sorted(relevant[query])][:count]
     queries = list(dict.fromkeys(query for query, _ in positives))
-    judged = collection.judgements[split]
+    judged = collection.judgements["train"]
     judged = judged[(judged["grade"] > 0) & judged["query"].isin(queries)]
     related = judged.groupby("query", sort=False)["document"].agg(set).to_dict()
-    candidates = find(collection, queries, depth).groupby("query", sort=False)["document"].agg(list).to_dict()
+    candidates = find(collection, queries, DEPTH).groupby("query", sort=False)["document"].agg(list).to_dict()
     documents = []
     for number, (query, positive) in enumerate(positives):
         draw = np.random.default_rng([number, docs])  # by position: the first groups do not depend on `count`

@@ -10,7 +10,7 @@ from lib.machine import digest, store
 
 
 def identity(dataset: str) -> str:
-    """The store's name for a dataset; the content of one that lies in a local folder decides, too."""
+    """The store's name for a dataset; it follows the content of one in a local folder."""
     folders = [folder for folder in (Path(dataset), Path(f"{dataset}-qrels")) if folder.is_dir()]
     content = [digest.of_files(folder, filter(Path.is_file, folder.rglob("*"))) for folder in folders]
     return f"hub-{store.key(dataset, content)}"
@@ -19,9 +19,7 @@ def identity(dataset: str) -> str:
 def copy(dataset: str, folder: Path) -> None:
     """Copy `<dataset>` and `<dataset>-qrels`, on the hub or in local folders, to a BEIR folder.
 
-    Raises:
-        CollectionError: the dataset is malformed or not in BEIR's layout.
-        ConnectionError: the dataset cannot be downloaded.
+    Raises CollectionError if they are malformed, ConnectionError if they cannot be downloaded.
     """
     import datasets
 
@@ -32,8 +30,8 @@ def copy(dataset: str, folder: Path) -> None:
         for part in ("corpus", "queries"):
             load(dataset, part)[part].to_json(folder / f"{part}.jsonl")
         for split, rows in load(f"{dataset}-qrels").items():
-            columns = rows.select_columns(["query-id", "corpus-id", "score"])
-            columns.to_csv(folder / "qrels" / f"{split}.tsv", sep="\t")
+            rows = rows.select_columns(["query-id", "corpus-id", "score"])
+            rows.to_csv(folder / "qrels" / f"{split}.tsv", sep="\t")
     except Exception as error:  # scripts are RuntimeErrors, broken files are errors of datasets' own
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import compute, csv, parquet
+from pyarrow import csv, parquet
 
 from lib.machine import digest, progress, store
 
@@ -56,7 +56,7 @@ class Row(NamedTuple):
 
 
 class ScoreFileError(ValueError):
-    """A score file is missing, malformed or contradicts itself; `kind` of fault and `line` where a line is at fault."""
+    """A score file is missing, malformed or contradicts itself; `kind` of fault and `line` if a line is at fault."""
 
     def __init__(self, message: str, kind: str | None = None, line: int | None = None):
         super().__init__(message)
@@ -68,13 +68,9 @@ def read(
 ) -> Iterator[Row]:
     """The rows of a score file, plain or gzip, in a stream: memory depends on `BATCH`, not on the number of rows.
 
-    Args:
-        known: sets (or mappings) of ids; another id is a fault.
-        skip_malformed: leave out malformed lines; else the first one raises.
-        report: counts the "rows" and, by kind of fault, the lines that are left out.
-
-    Raises:
-        ScoreFileError: the file is missing, empty, damaged or of no known layout, or a line (or each) is malformed.
+    An id that is not `known` is a fault. A malformed line raises ScoreFileError or, with `skip_malformed`, is left out;
+    `report` counts the "rows" and, by kind of fault, the lines left out. A file that is missing, empty, damaged or of
+    no known layout raises ScoreFileError, too.
     """
     path, layout, report = Path(path), layout_of(path), Counter() if report is None else report
     records, first = _records(path), 1
@@ -88,9 +84,9 @@ def read(
                 except (ValueError, KeyError, TypeError, RecursionError) as error:
                     kind = getattr(error, "kind", FAULTS.get(type(error), "not JSON"))
                     if not skip_malformed:
-                        place = f"{path}, {'line' if isinstance(record, bytes) else 'row'} {line}"
-                        advice = "Fix or remove it, or write the file again"
-                        raise ScoreFileError(f"{place}: {kind}: {error}. {advice}", kind, line) from None
+                        what = f"{'line' if isinstance(record, bytes) else 'row'} {line}: {kind}: {error}"
+                        message = f"{path}, {what}. Fix or remove it, or write the file again"
+                        raise ScoreFileError(message, kind, line) from None
                     report[kind] += 1
         report["rows"] += len(rows)
         yield from rows
@@ -141,13 +137,11 @@ def _parsed(lines: list, first: int) -> list[Row] | None:
         table = csv.read_csv(pa.BufferReader(b"".join(lines)), read, parse, convert)
     except pa.ArrowInvalid:
         return None
-    narrow = (column.cast(pa.float32(), safe=False) for column in table.columns[:2])
-    finite = all(compute.all(compute.is_finite(column)).as_py() for column in narrow)
+    finite = (np.abs([column.to_numpy() for column in table.columns[:2]]) < OVERFLOW).all()
     *scores, queries, positives, negatives = (column.to_pylist() for column in table.columns)
     if len(table) != len(lines) or not finite or any("" in names for names in (queries, positives, negatives)):
         return None  # lengths differ where a carriage return is inside a line
-    documents = zip(positives, negatives, strict=True)
-    return list(map(Row, count(first), queries, documents, zip(*scores, strict=True)))
+    return list(map(Row, count(first), queries, zip(positives, negatives, strict=True), zip(*scores, strict=True)))
 
 
 def _groups(record: bytes | dict, layout: str) -> list[tuple]:
@@ -196,16 +190,12 @@ def _checked(line: int, query: Any, documents: Sequence, scores: Sequence, known
     return Row(line, names[0], names[1:], scores)
 
 
-def scores_of(
-    path: Path | str, queries: Sequence, documents: Sequence, *, tolerance: float = 1e-4, **options: Any
-) -> np.ndarray:
+def scores_of(path: Path | str, queries: Sequence, documents: Sequence, *, tolerance: float = 1e-4) -> np.ndarray:
     """The teacher's scores, (groups, docs) float32, of (groups,) query ids with (groups, docs) document ids in a file.
 
     A pair may be in many rows (in 2010.02666 a positive is with each of its negatives): its first score counts, and the
-    others may differ by `tolerance`, in the teacher's unit; half precision needs more. `options` are those of `read`.
-
-    Raises:
-        ScoreFileError: as in `read`; the file holds texts; a pair is missing or has different scores.
+    others may differ by `tolerance`, in the teacher's unit; half precision needs more. Raises ScoreFileError as `read`
+    does, or if the file holds texts, or lacks a pair.
     """
     shapes = np.shape(queries), np.shape(documents)
     if len(shapes[1]) != 2 or shapes[0] != shapes[1][:1]:
@@ -214,7 +204,7 @@ def scores_of(
         raise ScoreFileError(f"{path}: the layout {layout!r} holds texts; scores are looked up in files with ids")
     pairs = [(str(query), str(name)) for query, names in zip(queries, documents, strict=True) for name in names]
     looked_up, asked, scores = set(pairs), {query for query, _ in pairs}, {}
-    for row in read(path, **options):
+    for row in read(path):
         for document, score in zip(row.documents, row.scores, strict=True) if row.query in asked else ():
             pair = row.query, document
             if pair in looked_up and abs(score - scores.setdefault(pair, score)) > tolerance:
@@ -232,20 +222,15 @@ def write(path: Path | str, queries: Sequence, documents: Sequence, scores: Sequ
     """Write (groups,) queries, (groups, docs) documents and their scores; the file is whole or absent.
 
     The ending .gz compresses, .parquet gives parquet (not for `pairs` and `texts`, which have one line per negative).
-    Nine significant digits bring every float32 back exactly. Equal content gives equal bytes.
-
-    Raises:
-        ScoreFileError: a name is empty or cannot be written, or a score is not finite; names the group.
-        ValueError: the shapes differ, a group has no negative, or the layout is unknown.
+    Every float32 comes back exactly. Equal content gives equal bytes. Raises ScoreFileError for a name that cannot be
+    written or a score that is not finite, and ValueError for other shapes or an unknown layout.
     """
     path, scores = Path(path), np.asarray(scores, float)
     if layout not in LAYOUTS or (path.suffix == ".parquet" and layout in TABBED):
         raise ValueError(f"layout={layout!r} for {path.name}: give one of {', '.join(LAYOUTS)}; parquet holds no tabs")
     shapes = np.shape(queries), np.shape(documents), scores.shape
     if shapes != (scores.shape[:1], scores.shape, scores.shape) or not scores.size or scores.shape[1] < 2:
-        raise ValueError(
-            f"shapes {shapes}: expected (groups,), (groups, docs), (groups, docs) with at least 2 documents"
-        )
+        raise ValueError(f"shapes {shapes}: expected (groups,), (groups, docs), (groups, docs), of 2 documents or more")
 
     def fill(place: Path) -> None:
         records = []
@@ -265,15 +250,16 @@ def write(path: Path | str, queries: Sequence, documents: Sequence, scores: Sequ
 
 
 def _written(row: Row, layout: str) -> list[str] | list[dict]:
-    """A row as lines, or as named values; nine digits tell any two float32 apart."""
-    names, scores = [row.query, *row.documents], [float(f"{np.float32(score):.9g}") for score in row.scores]
+    """A row as lines, or as named values."""
+    names = [row.query, *row.documents]
+    scores = [float(f"{np.float32(score):.9g}") for score in row.scores]  # nine digits tell any two float32 apart
     if layout in TABBED:
         query, positive, *negatives = (re.sub(r"[\t\n\r]+", " ", name) for name in names)
         if layout == "pairs" and [query, positive, *negatives] != names:
             raise ScoreFileError("an id has a tab or a line end", "wrong type")
         pairs = zip(scores[1:], negatives, strict=True)
         return [f"{scores[0]:.9g}\t{score:.9g}\t{query}\t{positive}\t{negative}" for score, negative in pairs]
-    query, documents = names[0], names[1:]
+    query, documents = row.query, row.documents
     if layout == "lists":
         return [{"query_id": query, "document_ids": documents, "scores": scores}]
     if layout == "tuples":
@@ -295,6 +281,6 @@ def fingerprint(path: Path | str) -> str:
 
 
 def is_file_name(name: str) -> bool:
-    """Whether a teacher's name means a file of scores, present or not, and not a model's folder or name on the hub."""
+    """Whether a teacher's name means a file of scores, present or not, and no model's folder or name on the hub."""
     path = Path(name)
     return path.is_file() or (not path.is_dir() and not ENDINGS.isdisjoint(path.suffixes[-2:]))
