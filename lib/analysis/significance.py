@@ -104,10 +104,9 @@ def _rows(results: pd.DataFrame, measure: str, collection: str) -> pd.DataFrame:
     rows = rows[rows["measure"] == measures.named(measure, rows["measure"])]
     for ranker, count in rows.groupby("ranker")["configuration"].nunique().items():
         if count > 1:
-            raise ValueError(
-                f"ranker {ranker!r}: its runs differ in more than the seed ({count} configurations) and have no "
-                "common mean; take them from one call of tables.results, or give each a name in the column ranker"
-            )
+            what = f"its runs differ in more than the seed ({count} configurations) and have no common mean"
+            advice = "take them from one call of tables.results, or give each a name in the column ranker"
+            raise ValueError(f"ranker {ranker!r}: {what}; {advice}")
     return rows.drop_duplicates(["ranker", "run", "query"])
 
 

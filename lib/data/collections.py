@@ -94,17 +94,14 @@ def _place(name: str) -> tuple[Path, int]:
     if not folder.is_dir():
         choice = f"give one of {', '.join(pydocs.DOMAINS)}, hub:<dataset>, or a folder in BEIR layout"
         raise CollectionError(f"no collection {name!r}: {choice} (there is no folder {folder})")
-    if separator:
-        return folder, _relevant_grade(f'{{"relevant_grade": {grade}}}', name)
     card = folder / CARD
-    return folder, _relevant_grade(card.read_text("utf-8", "replace"), card) if card.exists() else 1
-
-
-def _relevant_grade(card: str, where: object) -> int:
-    grade = re.fullmatch(r'\s*\{\s*"relevant_grade"\s*:\s*([1-9]\d?)\s*\}\s*', card)
-    if not grade:
-        raise CollectionError(f'{where}: found {card[:80]!r}, expected {{"relevant_grade": 1}}, a number below 100')
-    return int(grade[1])
+    if not separator and not card.exists():
+        return folder, 1
+    where, text = (name, f'{{"relevant_grade": {grade}}}') if separator else (card, card.read_text("utf-8", "replace"))
+    found = re.fullmatch(r'\s*\{\s*"relevant_grade"\s*:\s*([1-9]\d?)\s*\}\s*', text)
+    if not found:
+        raise CollectionError(f'{where}: found {text[:80]!r}, expected {{"relevant_grade": 1}}, a number below 100')
+    return folder, int(found[1])
 
 
 def cropped(collection: Collection) -> Collection:

@@ -53,9 +53,7 @@ def build(
     `count` or fewer documents than `docs`.
     """
     if not 2 <= docs <= DEPTH:
-        raise ValueError(
-            f"docs={docs}: a group holds a positive and negatives from {DEPTH} candidates; give 2 to {DEPTH}"
-        )
+        raise ValueError(f"docs={docs}: a group is a positive and negatives from {DEPTH} candidates; give 2 to {DEPTH}")
     relevant, there = collection.relevant("train"), available(collection)
     if not 1 <= count <= there:
         raise ValueError(f"count={count}: {collection.name} has {there} groups in its train split; give 1 to {there}")
@@ -68,24 +66,15 @@ def build(
     documents = []
     for number, (query, positive) in enumerate(positives):
         draw = np.random.default_rng([number, docs])  # by position: the first groups do not depend on `count`
-        pool = _pool(collection, query, candidates.get(query, []), related[query], docs, draw)
+        found = dict.fromkeys(candidates.get(query, []))
+        pool = [one for one in found if one not in related[query] and one in collection.documents]
+        if (missing := docs - 1 - len(pool)) > 0:
+            others = [one for one in collection.documents if one not in related[query] and one not in pool]
+            if len(others) < missing:
+                what = f"{collection.name} has only {len(pool) + len(others)} documents that can be negatives of query"
+                raise ValueError(f"docs={docs}: {what} {query!r}; give fewer docs or a larger collection")
+            pool += draw.choice(others, missing, replace=False).tolist()
         documents.append([positive, *draw.choice(pool, docs - 1, replace=False)])
     labels = np.zeros((count, docs), np.float32)
     labels[:, 0] = 1.0
     return Groups(np.array([query for query, _ in positives]), np.array(documents), {LABELS: labels}, related)
-
-
-def _pool(
-    collection: Collection, query: str, candidates: list[str], related: Set[str], docs: int, draw: np.random.Generator
-) -> list[str]:
-    """What negatives are drawn from: the candidates that are not related, filled up with random documents."""
-    pool = [one for one in dict.fromkeys(candidates) if one not in related and one in collection.documents]
-    if (missing := docs - 1 - len(pool)) > 0:
-        others = [one for one in collection.documents if one not in related and one not in pool]
-        if len(others) < missing:
-            raise ValueError(
-                f"docs={docs}: {collection.name} has only {len(pool) + len(others)} documents that can be negatives of "
-                f"query {query!r}; give fewer docs or a larger collection"
-            )
-        pool += draw.choice(others, missing, replace=False).tolist()
-    return pool

@@ -11,7 +11,7 @@ from lib.machine import digest, store
 
 def identity(dataset: str) -> str:
     """The store's name for a dataset; it follows the content of one in a local folder."""
-    folders = [folder for folder in (Path(dataset), Path(f"{dataset}-qrels")) if folder.is_dir()]
+    folders = filter(Path.is_dir, (Path(dataset), Path(f"{dataset}-qrels")))
     content = [digest.of_files(folder, filter(Path.is_file, folder.rglob("*"))) for folder in folders]
     return f"hub-{store.key(dataset, content)}"
 
@@ -36,13 +36,9 @@ def copy(dataset: str, folder: Path) -> None:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise
         if isinstance(error, OSError) and not Path(dataset).is_dir():  # requests' errors are OSErrors
-            raise ConnectionError(
-                f"hub dataset {dataset!r} cannot be loaded: {error}. "
-                f"Check the name and the network, or give a local folder: {Path(dataset).absolute()} is none."
-            ) from error
-        raise beir.CollectionError(
-            f"hub dataset {dataset!r} is not in BEIR's layout (configurations corpus and queries, and {dataset}-qrels "
-            f"with query-id, corpus-id and score): {error}"
-        ) from error
+            advice = f"Check the name and the network, or give a local folder: {Path(dataset).absolute()} is none."
+            raise ConnectionError(f"hub dataset {dataset!r} cannot be loaded: {error}. {advice}") from error
+        layout = f"configurations corpus and queries, and {dataset}-qrels with query-id, corpus-id and score"
+        raise beir.CollectionError(f"hub dataset {dataset!r} is not in BEIR's layout ({layout}): {error}") from error
     beir.read(folder)  # a malformed copy is not kept
     shutil.rmtree(folder / "cache")

@@ -26,13 +26,9 @@ LAYOUT = 1  # noted beside the texts: raise it when the text that this file buil
 
 # domain -> distributions. The first is in-domain: only it has training and dev queries.
 DOMAINS = {
-    "pydocs": (
-        "numpy", "scipy", "pandas", "pyarrow", "scikit-learn", "torch", "datasets", "accelerate", "matplotlib",
-        "seaborn",
-    ),
-    "sympy": ("sympy",),
-    "networkx": ("networkx",),
-    "stdlib": ("python",),
+    "pydocs": ("numpy", "scipy", "pandas", "pyarrow", "scikit-learn", "torch", "datasets", "accelerate", "matplotlib",
+               "seaborn"),
+    "sympy": ("sympy",), "networkx": ("networkx",), "stdlib": ("python",),
     "web": ("tornado", "anyio", "httpx", "requests", "urllib3", "jupyter_server", "jupyter_client"),
 }  # fmt: skip
 IN_DOMAIN, *OUT_OF_DOMAIN = DOMAINS
@@ -56,10 +52,9 @@ def versions() -> dict[str, str]:
     try:
         installed = {name: importlib.metadata.version(name) for name in distributions}
     except importlib.metadata.PackageNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"PyDocs reads the docstrings of {error.name!r}, which is not installed; install the kit's packages: "
-            "pip install -c constraints.txt -e ."
-        ) from error
+        what = f"PyDocs reads the docstrings of {error.name!r}, which is not installed"
+        advice = "install the kit's packages: pip install -c constraints.txt -e ."
+        raise ModuleNotFoundError(f"{what}; {advice}") from error
     return {"python": platform.python_version(), **installed}
 
 
@@ -116,11 +111,10 @@ def _pairs_of_file(source: tuple[str, Path]) -> list[Pair]:
     if b'"""' not in text and b"'''" not in text:
         return []
     try:
-        tree = ast.parse(text)
+        documented = _documented(ast.parse(text))
     except (SyntaxError, ValueError):  # templates and deliberately broken samples lie in some packages
         return []
-    named = ((names, _pair(names, docstring)) for names, docstring in _documented(tree))
-    return [(f"{module}.{'.'.join(names)}", *pair) for names, pair in named if pair]
+    return [(".".join((module, *names)), *pair) for names, text in documented if (pair := _pair(names, text))]
 
 
 def _documented(node: ast.AST, owners: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:

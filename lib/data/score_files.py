@@ -22,13 +22,14 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Container, Iterator, Sequence
+from functools import partial
 from itertools import count, islice, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import csv, parquet
+from pyarrow import compute, csv, parquet
 
 from lib.machine import digest, progress, store
 
@@ -113,12 +114,11 @@ def _records(path: Path) -> Iterator[bytes | dict]:
     """The lines of a text file, or the rows of a parquet file."""
     try:
         with path.open("rb") as file:
-            magic = file.peek(4)
-            if magic.startswith(b"PAR1"):
+            if file.peek(4).startswith(b"PAR1"):
                 for batch in parquet.ParquetFile(file).iter_batches(BATCH, use_threads=False):
                     yield from batch.to_pylist()
                 return
-            text = gzip.GzipFile(fileobj=file) if magic.startswith(b"\x1f\x8b") else file
+            text = gzip.GzipFile(fileobj=file) if file.peek(2).startswith(b"\x1f\x8b") else file
             while line := text.readline(LONGEST):
                 if len(line) == LONGEST:
                     raise ScoreFileError(f"{path}: a line is longer than {LONGEST >> 20} MiB; is it a file of lines?")
@@ -137,7 +137,8 @@ def _parsed(lines: list, first: int) -> list[Row] | None:
         table = csv.read_csv(pa.BufferReader(b"".join(lines)), read, parse, convert)
     except pa.ArrowInvalid:
         return None
-    finite = (np.abs([column.to_numpy() for column in table.columns[:2]]) < OVERFLOW).all()
+    narrow = (column.cast(pa.float32(), safe=False) for column in table.columns[:2])
+    finite = all(compute.all(compute.is_finite(column)).as_py() for column in narrow)
     *scores, queries, positives, negatives = (column.to_pylist() for column in table.columns)
     if len(table) != len(lines) or not finite or any("" in names for names in (queries, positives, negatives)):
         return None  # lengths differ where a carriage return is inside a line
@@ -232,21 +233,19 @@ def write(path: Path | str, queries: Sequence, documents: Sequence, scores: Sequ
     if shapes != (scores.shape[:1], scores.shape, scores.shape) or not scores.size or scores.shape[1] < 2:
         raise ValueError(f"shapes {shapes}: expected (groups,), (groups, docs), (groups, docs), of 2 documents or more")
 
-    def fill(place: Path) -> None:
-        records = []
-        for number, (query, names, values) in enumerate(zip(queries, documents, scores.tolist(), strict=True)):
-            try:
-                records += _written(_checked(number, str(query), [str(name) for name in names], values), layout)
-            except ScoreFileError as fault:
-                raise ScoreFileError(f"{path}: group {number}: {fault.kind}: {fault}") from None
-        if place.suffix == ".parquet":
-            parquet.write_table(pa.Table.from_pylist(records), place)
-            return
-        lines = (text if isinstance(text, str) else json.dumps(text, ensure_ascii=False) for text in records)
-        content = "".join(f"{line}\n" for line in lines).encode()
-        place.write_bytes(gzip.compress(content, mtime=0) if place.suffix == ".gz" else content)
-
-    store.replace_file(path, fill)
+    records = []
+    for number, (query, names, values) in enumerate(zip(queries, documents, scores.tolist(), strict=True)):
+        try:
+            records += _written(_checked(number, str(query), [str(name) for name in names], values), layout)
+        except ScoreFileError as fault:
+            raise ScoreFileError(f"{path}: group {number}: {fault.kind}: {fault}") from None
+    if path.suffix == ".parquet":
+        store.replace_file(path, partial(parquet.write_table, pa.Table.from_pylist(records)))
+        return
+    lines = (text if isinstance(text, str) else json.dumps(text, ensure_ascii=False) for text in records)
+    content = "".join(f"{line}\n" for line in lines).encode()
+    content = gzip.compress(content, mtime=0) if path.suffix == ".gz" else content
+    store.replace_file(path, lambda place: place.write_bytes(content))
 
 
 def _written(row: Row, layout: str) -> list[str] | list[dict]:
