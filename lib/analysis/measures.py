@@ -16,12 +16,6 @@ from lib.data.collections import Collection
 MEASURES = ("nDCG@10", "RR@10", "R@10")  # of every evaluation, by ir_measures' names
 
 
-def measures(relevant_grade: int) -> list[ir_measures.Measure]:
-    """`MEASURES` of documents that are relevant from a grade on: RR(rel=2)@10 for 2; nDCG takes grades as they are."""
-    parsed = [ir_measures.parse_measure(name) for name in MEASURES]
-    return [one(rel=relevant_grade) if relevant_grade > 1 and "rel" in one.SUPPORTED_PARAMS else one for one in parsed]
-
-
 def named(measure: str, names: Iterable[str]) -> str:
     """Which measure a name means, which may leave out the grade that counts; raises ValueError if none, or several."""
     names = list(dict.fromkeys(names))
@@ -58,13 +52,14 @@ def measure(run: pd.DataFrame, collection: Collection, split: str, queries: list
     """Columns query, measure, value: every measure of every query in `queries`, in that order.
 
     `run` has the columns query, document, score; a query that it lacks counts as zero. nDCG has trec_eval's linear
-    gain.
+    gain; RR and R are named after the grade from which on a document is relevant, if it is above 1: RR(rel=2)@10.
     """
     fields = {"query": "query_id", "document": "doc_id", "grade": "relevance"}  # what ir_measures calls them
     ranked = rank(run).rename(columns=fields)
     judged = collection.judgements[split].rename(columns=fields)
     judged = judged[judged["query_id"].isin(set(queries))]
-    wanted = measures(collection.relevant_grade)
+    grade, parsed = collection.relevant_grade, map(ir_measures.parse_measure, MEASURES)
+    wanted = [one(rel=grade) if grade > 1 and "rel" in one.SUPPORTED_PARAMS else one for one in parsed]
     calculated = ir_measures.iter_calc(wanted, judged, ranked.assign(score=-ranked["rank"].astype(float)))
     values = {(value.query_id, str(value.measure)): value.value for value in calculated}
     rows = [(query, str(name), values.get((query, str(name)), 0.0)) for query in queries for name in wanted]

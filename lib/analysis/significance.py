@@ -114,10 +114,9 @@ def verdict(row: pd.Series, baseline: str) -> str:
     """One row of `compare` in words: better and worse only where the corrected p is below 0.05."""
     how = "not distinguishable from" if row["p"] >= 0.05 else "better than" if row["difference"] > 0 else "worse than"
     p = "p < 0.001" if row["p"] < 0.001 else f"p = {row['p']:.3f}"
-    return (
-        f"{row['ranker']} is {how} {baseline}: {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}], "
-        f"{p} (Holm), {row['wins']} queries won, {row['losses']} lost, {row['ties']} tied"
-    )
+    size = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}], {p} (Holm)"
+    queries = f"{row['wins']} queries won, {row['losses']} lost, {row['ties']} tied"
+    return f"{row['ranker']} is {how} {baseline}: {size}, {queries}"
 
 
 def stratified(parts: list[np.ndarray]) -> tuple[float, float, float]:

@@ -40,10 +40,7 @@ def style(name: str, number: int = 0) -> Style:
 
 
 def folder(profile: str, **parameters: object) -> Path:
-    """Where a profile's figures go; a parameter that is not its default has a folder of its own.
-
-    The README shows copies, made by `make figures`: no run of a notebook changes them.
-    """
+    """Where a profile's figures go; the README shows copies of them, made by `make figures`."""
     return store.data_folder() / "figures" / outputs.variant_folder(profile, **parameters)
 
 

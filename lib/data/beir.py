@@ -40,11 +40,9 @@ def read(folder: Path) -> tuple[dict[str, str], dict[str, str], dict[str, pd.Dat
         rows = [(query, document, grade) for (query, document), grade in grades.items()]
         judgements[path.stem] = pd.DataFrame(rows, columns=["query", "document", "grade"])
         if missing := sum(document not in documents for _, document in grades):
-            message = (
-                f"{path}: {missing} of {len(rows)} judgements name documents that corpus.jsonl lacks; the measures "
-                "count them as documents that no ranker finds, and they are never training positives"
-            )
-            warnings.warn(message, CollectionWarning, stacklevel=4)  # the caller of collections.load
+            what = f"{missing} of {len(rows)} judgements name documents that corpus.jsonl lacks"
+            why = "the measures count them as documents that no ranker finds, and they are never training positives"
+            warnings.warn(f"{path}: {what}; {why}", CollectionWarning, stacklevel=4)  # the caller of collections.load
     return documents, queries, judgements
 
 

@@ -29,36 +29,32 @@ def bm25(collection: Collection, queries: list[str], depth: int) -> pd.DataFrame
     Documents that share no word with the query are left out. Equal scores are ordered by document id. Raises
     CollectionError if the documents hold no word but stop words.
     """
-
-    def search(folder: Path) -> None:
-        index, documents, parts = _index(collection), np.array(list(collection.documents)), []
-        for query, words in zip(queries, _words([collection.queries[query] for query in queries]), strict=True):
-            scores = index.get_scores_from_ids(index.get_tokens_ids(words))  # `retrieve` leaves the order of ties open
-            matching = np.flatnonzero(scores > 0)
-            best = matching[np.lexsort((documents[matching], -scores[matching]))[:depth]]
-            columns = {"document": documents[best], "rank": np.arange(1, len(best) + 1), "score": scores[best]}
-            parts.append(pd.DataFrame({"query": query} | columns))
-        pd.concat(parts, ignore_index=True).to_parquet(folder / "run.parquet")
-
     name = store.key("bm25", collection.documents_digest, collection.queries_digest, queries, depth, identity())
-    return pd.read_parquet(store.keep("first_stage", name, search) / "run.parquet")
+    folder = store.keep("first_stage", name, lambda into: _search(collection, queries, depth, into))
+    return pd.read_parquet(folder / "run.parquet")
 
 
-def _index(collection: Collection) -> bm25s.BM25:
-    """The index of a collection's documents, which collections of the same documents share."""
+def _search(collection: Collection, queries: list[str], depth: int, folder: Path) -> None:
+    name = store.key(collection.documents_digest, identity())  # shared by collections of the same documents
+    place = store.keep("bm25", name, lambda into: _index(collection, into))
+    index = bm25s.BM25.load(place, mmap=True, show_progress=False)
+    documents, parts = np.array(list(collection.documents)), []
+    for query, words in zip(queries, _words([collection.queries[query] for query in queries]), strict=True):
+        scores = index.get_scores_from_ids(index.get_tokens_ids(words))  # `retrieve` leaves the order of ties open
+        matching = np.flatnonzero(scores > 0)
+        best = matching[np.lexsort((documents[matching], -scores[matching]))[:depth]]
+        part = {"query": query, "document": documents[best], "rank": np.arange(1, len(best) + 1), "score": scores[best]}
+        parts.append(pd.DataFrame(part))
+    pd.concat(parts, ignore_index=True).to_parquet(folder / "run.parquet")
 
-    def build(folder: Path) -> None:
-        words = _words(list(collection.documents.values()))
-        if not any(words):
-            raise CollectionError(
-                f"{collection.name}: its documents hold no word but stop words, so BM25 finds nothing"
-            )
-        index = bm25s.BM25(method=METHOD, k1=K1, b=B)
-        index.index(words, show_progress=False)
-        index.save(folder, show_progress=False)
 
-    place = store.keep("bm25", store.key(collection.documents_digest, identity()), build)
-    return bm25s.BM25.load(place, mmap=True, show_progress=False)
+def _index(collection: Collection, folder: Path) -> None:
+    words = _words(list(collection.documents.values()))
+    if not any(words):
+        raise CollectionError(f"{collection.name}: its documents hold no word but stop words, so BM25 finds nothing")
+    index = bm25s.BM25(method=METHOD, k1=K1, b=B)
+    index.index(words, show_progress=False)
+    index.save(folder, show_progress=False)
 
 
 def _words(texts: list[str]) -> list[list[str]]:

@@ -5,7 +5,7 @@ alone, not on a run's seed, so that strategies and seeds are compared on the sam
 """
 
 from collections.abc import Callable, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -24,8 +24,8 @@ class Groups:
 
     queries: np.ndarray  # (groups,)
     documents: np.ndarray  # (groups, docs)
-    targets: dict[str, np.ndarray] = field(default_factory=dict)  # source -> (groups, docs) float32
-    related: dict[str, Set[str]] = field(default_factory=dict)  # query id -> documents that are no negatives for it
+    targets: dict[str, np.ndarray]  # source -> (groups, docs) float32
+    related: dict[str, Set[str]]  # query id -> documents that are no negatives for it
 
     def __len__(self) -> int:
         return len(self.queries)

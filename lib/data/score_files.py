@@ -1,8 +1,8 @@
 """Files of teacher scores, published ones and the kit's own: read in a stream, looked up, written.
 
-Ids are strings: "007" stays "007", an integer in JSON becomes its digits. Document 0 is the positive, but `lists` do
-not tell which one is; each of several positives gives a row with the same negatives. Margins alone are not read. The
-layouts, of which the last four are JSON lines or parquet, whose other keys are ignored:
+Ids are strings; an integer in JSON becomes its digits. Document 0 is the positive, but `lists` do not tell which one
+is; each of several positives gives a row with the same negatives. The layouts, of which the last four are JSON lines or
+parquet, whose other keys are ignored:
 
 - `pairs`: pos_score, neg_score, query_id, pos_id, neg_id, tab-separated, no header: the teacher files of 2010.02666
   (https://zenodo.org/record/4068216, https://github.com/sebastian-hofstaetter/neural-ranking-kd).
@@ -232,7 +232,6 @@ def write(path: Path | str, queries: Sequence, documents: Sequence, scores: Sequ
     shapes = np.shape(queries), np.shape(documents), scores.shape
     if shapes != (scores.shape[:1], scores.shape, scores.shape) or not scores.size or scores.shape[1] < 2:
         raise ValueError(f"shapes {shapes}: expected (groups,), (groups, docs), (groups, docs), of 2 documents or more")
-
     records = []
     for number, (query, names, values) in enumerate(zip(queries, documents, scores.tolist(), strict=True)):
         try:
