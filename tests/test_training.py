@@ -22,7 +22,7 @@ def material(tiny_backbone, tiny_collection):
         "info_nce", backbone=tiny_backbone, collection=tiny_collection, group_count=8, max_length=48
     )
     collection = collections.load(tiny_collection)
-    made = groups.build(collection, count=8, docs=4, depth=10)
+    made = groups.build(collection, count=8, docs=4)
     draw = np.random.default_rng(0)  # a teacher that puts the positive first and the others in some order
     made.targets["teacher"] = np.array([[4, *draw.permutation([2, 0, -2])] for _ in range(8)], dtype=np.float32)
     return (
