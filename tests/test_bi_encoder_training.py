@@ -123,7 +123,7 @@ def test_a_scale_multiplies_scores_and_brings_a_teachers_margins_into_reach(expe
         for options in (COSINE, (*COSINE, ("scale", 20.0)))
     )
     collection = collections.load(experiment.data.collection)
-    made = groups.build(collection, count=8, docs=4, depth=10)
+    made = groups.build(collection, count=8, docs=4)
     read = kit.pair_tokens(experiment, collection)
     one, other = (scoring.score(ranker, read, made.queries[:, None], made.documents) for ranker in (plain, scaled))
     np.testing.assert_allclose(20 * one, other, atol=1e-4)

@@ -13,7 +13,8 @@ from lib.machine import store
 
 def by_hand(documents, queries):
     judged = pd.DataFrame([("q", next(iter(documents)), 1)], columns=["query", "document", "grade"])
-    return Collection("hand", "0", documents, queries, {"test": judged})
+    digests = (store.key(list(texts.items())) for texts in (documents, queries))
+    return Collection("hand", "0", documents, queries, {"test": judged}, 1, *digests)
 
 
 def whole(kind):

@@ -46,7 +46,7 @@ def test_a_document_found_twice_is_once_in_a_group(found):
 
 
 def test_available_counts_what_can_be_built(found):
-    assert groups.available(found) == 16 and groups.available(found, "test") == 8
+    assert groups.available(found) == 16
     assert len(groups.build(found, count=16, docs=4)) == 16
 
 

@@ -14,7 +14,7 @@ from lib.data.collections import Collection
 def collection(grades: dict[str, dict[str, int]]) -> Collection:
     rows = [(query, document, grade) for query, some in grades.items() for document, grade in some.items()]
     judged = pd.DataFrame(rows, columns=["query", "document", "grade"])
-    return Collection("hand", "0", {}, dict.fromkeys(grades, ""), {"test": judged})
+    return Collection("hand", "0", {}, dict.fromkeys(grades, ""), {"test": judged}, 1, "", "")
 
 
 def values(ranking, grades):

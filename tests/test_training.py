@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lib import losses, models
-from lib.data import collections, groups
+from lib.data import collections, first_stage, groups
 from lib.machine import hardware
 from lib.training import batches, loop, scoring, strategies
 from lib.training.settings import Training
@@ -22,7 +22,8 @@ def material(tiny_backbone, tiny_collection):
         "info_nce", backbone=tiny_backbone, collection=tiny_collection, group_count=8, max_length=48
     )
     collection = collections.load(tiny_collection)
-    made = groups.build(collection, count=8, docs=4, depth=10)
+    of_ten = lambda collection, queries, _: first_stage.bm25(collection, queries, 10)  # noqa: E731
+    made = groups.build(collection, count=8, docs=4, find=of_ten)
     draw = np.random.default_rng(0)  # a teacher that puts the positive first and the others in some order
     made.targets["teacher"] = np.array([[4, *draw.permutation([2, 0, -2])] for _ in range(8)], dtype=np.float32)
     return (

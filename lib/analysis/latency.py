@@ -12,12 +12,11 @@ from lib.training import scoring
 
 def seconds_per_query(
     ranker: Ranker, tokens: PairTokens | SeparateTokens, queries: np.ndarray, documents: np.ndarray, *,
-    stored: VectorStore | None = None, repeats: int = 3,
+    stored: VectorStore | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """Median seconds to re-rank one query's documents: `alone` (a query at a time) and `batched` (all queries at once).
 
-    Query ids (queries,) and document ids (queries, depth). With `stored`, only the queries are encoded. One untimed
-    call comes first.
+    Query ids (queries,) and document ids (queries, depth). With `stored`, only the queries are encoded.
     """
 
     def seconds(rows: slice) -> float:
@@ -28,7 +27,7 @@ def seconds_per_query(
             scoring.score_stored(ranker, tokens, stored, queries[rows], documents[rows])
         return time.perf_counter() - start  # scores are on the processor: nothing is still being computed
 
-    seconds(slice(1))
+    seconds(slice(1))  # to warm up
     alone = [seconds(slice(row, row + 1)) for row in range(len(queries))]
-    batched = [seconds(slice(None)) / len(queries) for _ in range(repeats)]
+    batched = [seconds(slice(None)) / len(queries) for _ in range(3)]
     return {"alone": float(np.median(alone)), "batched": float(np.median(batched))}

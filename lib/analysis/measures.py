@@ -16,26 +16,12 @@ from lib.data.collections import Collection
 MEASURES = ("nDCG@10", "RR@10", "R@10")  # of every evaluation, by ir_measures' names
 
 
-def measures(relevant_grade: int) -> list[ir_measures.Measure]:
-    """`MEASURES` for collections in which documents count as relevant from `relevant_grade` on.
-
-    The grade is part of a measure's name: RR@10 counts grades of 1 and more, RR(rel=2)@10 of 2 and more. nDCG takes the
-    grades as they are.
-    """
-    parsed = [ir_measures.parse_measure(name) for name in MEASURES]
-    return [one(rel=relevant_grade) if relevant_grade > 1 and "rel" in one.SUPPORTED_PARAMS else one for one in parsed]
-
-
 def named(measure: str, names: Iterable[str]) -> str:
-    """Which of the measures in a table is meant by a name, which may leave out the grade that counts.
-
-    Raises:
-        ValueError: none of them, or several.
-    """
+    """Which measure a name means, which may leave out the grade that counts; raises ValueError if none, or several."""
     names = list(dict.fromkeys(names))
-    matches = [name for name in names if measure in (name, re.sub(r"\(rel=\d+\)", "", name))]
-    if measure in matches:
+    if measure in names:
         return measure
+    matches = [name for name in names if measure == re.sub(r"\(rel=\d+\)", "", name)]
     if len(matches) != 1:
         raise ValueError(f"measure {measure!r}: {'ambiguous' if matches else 'unknown'}; there are {', '.join(names)}")
     return matches[0]
@@ -44,8 +30,7 @@ def named(measure: str, names: Iterable[str]) -> str:
 def rank(run: pd.DataFrame) -> pd.DataFrame:
     """Add the column rank (from 1) to a run with the columns query, document, score.
 
-    Raises:
-        ValueError: a score is not finite, or a document appears twice for a query.
+    Raises ValueError if a score is not finite or a query has a document twice.
     """
     for row in run[~np.isfinite(run["score"].to_numpy(dtype=float))].itertuples():
         raise ValueError(f"query {row.query!r}, document {row.document!r}: score {row.score} is not finite")
@@ -66,14 +51,15 @@ def as_run(queries: list[str], names: list[str], rows: np.ndarray, scores: np.nd
 def measure(run: pd.DataFrame, collection: Collection, split: str, queries: list[str]) -> pd.DataFrame:
     """Columns query, measure, value: every measure of every query in `queries`, in that order.
 
-    `run` has the columns query, document, score. A query that the run lacks counts as zero. nDCG has linear gain
-    (trec_eval's); RR and R count the grades that the collection counts as relevant (`measures`).
+    `run` has the columns query, document, score; a query that it lacks counts as zero. nDCG has trec_eval's linear
+    gain; RR and R are named after the grade from which on a document is relevant, if it is above 1: RR(rel=2)@10.
     """
     fields = {"query": "query_id", "document": "doc_id", "grade": "relevance"}  # what ir_measures calls them
     ranked = rank(run).rename(columns=fields)
     judged = collection.judgements[split].rename(columns=fields)
     judged = judged[judged["query_id"].isin(set(queries))]
-    wanted = measures(collection.relevant_grade)
+    grade, parsed = collection.relevant_grade, map(ir_measures.parse_measure, MEASURES)
+    wanted = [one(rel=grade) if grade > 1 and "rel" in one.SUPPORTED_PARAMS else one for one in parsed]
     calculated = ir_measures.iter_calc(wanted, judged, ranked.assign(score=-ranked["rank"].astype(float)))
     values = {(value.query_id, str(value.measure)): value.value for value in calculated}
     rows = [(query, str(name), values.get((query, str(name)), 0.0)) for query in queries for name in wanted]

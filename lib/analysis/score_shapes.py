@@ -6,14 +6,10 @@ from scipy import optimize, special, stats
 
 
 def margins(table: pd.DataFrame) -> np.ndarray:
-    """Raw score of each relevant document minus that of each other document of its query, (pairs,).
-
-    Pairs come in the table's order, so two rankers' margins over the same table belong together.
-    """
+    """Raw score of each relevant document minus that of each other document of its query, (pairs,) in table order."""
     parts = [np.empty(0)]
     for _, part in table.groupby("query", sort=False):
-        relevant = part["grade"].to_numpy() > 0
-        scores = part["score"].to_numpy(dtype=float)
+        relevant, scores = part["grade"].to_numpy() > 0, part["score"].to_numpy(dtype=float)
         parts.append(np.subtract.outer(scores[relevant], scores[~relevant]).ravel())
     return np.concatenate(parts)
 
@@ -21,14 +17,13 @@ def margins(table: pd.DataFrame) -> np.ndarray:
 def summary(table: pd.DataFrame) -> dict[str, float]:
     """Numbers that describe a ranker's raw scores.
 
-    positive, negative: mean score of relevant and of other documents. margin: median margin. correct: share of
-    margins above 0, ties counted half, which is the AUC within queries. spread: mean over queries of the standard
-    deviation of the scores. ties: share of scores that another document of the query has too. offset: standard
-    deviation over queries of their mean score, which no ranking loss sees.
+    positive, negative: mean score of relevant and of other documents. margin: median. correct: share of margins above
+    0, ties counted half (AUC within queries). spread: mean over queries of the scores' standard deviation. ties: share
+    of scores that occur again in their query. offset: standard deviation over queries of their mean score, which no
+    ranking loss sees.
     """
-    differences = pd.Series(margins(table))
+    differences, by_query = pd.Series(margins(table)), table.groupby("query")["score"]
     relevant = table["grade"] > 0
-    by_query = table.groupby("query")["score"]
     return {
         "positive": table.loc[relevant, "score"].mean(), "negative": table.loc[~relevant, "score"].mean(),
         "margin": differences.median(), "correct": (differences > 0).mean() + (differences == 0).mean() / 2,
@@ -38,10 +33,7 @@ def summary(table: pd.DataFrame) -> dict[str, float]:
 
 
 def auc(table: pd.DataFrame) -> float:
-    """Chance that a relevant document, of any query, scores above another one of any query; ties count half.
-
-    Below the share of correct margins (see `summary`) by as much as queries differ in their level.
-    """
+    """Chance that a relevant document of any query scores above another document of any query; ties count half."""
     relevant, scores = table["grade"] > 0, table["score"]
     if relevant.all() or not relevant.any():
         return float("nan")
@@ -50,13 +42,8 @@ def auc(table: pd.DataFrame) -> float:
 
 
 def faults(table: pd.DataFrame) -> list[str]:
-    """What is wrong with a ranker's raw scores, in plain words; empty where nothing is.
-
-    Collapse: a query's scores hardly differ. Ties: over 1 % of the scores appear twice in a query. Saturation: scores
-    lie within [0, 1] and over half of them within 0.001 of an end. Underflow: over 1 % are zero.
-    """
-    scores = table["score"].to_numpy(dtype=float)
-    found = []
+    """What is wrong with a ranker's raw scores, in plain words; empty where nothing is."""
+    found, scores = [], table["score"].to_numpy(dtype=float)
     spread = table.groupby("query")["score"].std().median()
     if spread < 1e-3 * max(np.abs(scores).mean(), 1e-12):
         found.append(f"collapsed: within a query scores differ by {spread:.2g} around {scores.mean():.3g}")
@@ -70,16 +57,12 @@ def faults(table: pd.DataFrame) -> list[str]:
 
 
 def suggested_temperature(scores: np.ndarray) -> float:
-    """The temperature at which a teacher's softmax over a group is half way between certain and indifferent.
+    """The temperature at which the mean entropy of a teacher's softmax over scores (groups, docs) is log(docs) / 2.
 
-    scores: (groups, docs), before any training. The mean entropy there is half of log(docs). A rule of thumb, no
-    paper's: a colder teacher says little more than a label, a hotter one hardly tells documents apart.
-
-    Raises:
-        ValueError: all scores of every group are equal.
+    A rule of thumb, no paper's: a colder teacher says little more than a label, a hotter one hardly tells documents
+    apart. Raises ValueError if the scores of every group are equal.
     """
-    scores = np.asarray(scores, dtype=float)
-    scores = scores - scores.max(axis=1, keepdims=True)
+    scores = scores.astype(float) - scores.max(axis=1, keepdims=True)
     if not scores.any():
         raise ValueError("every group's scores are equal: no temperature tells its documents apart")
 

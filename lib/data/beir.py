@@ -18,12 +18,11 @@ class CollectionWarning(UserWarning):
 
 
 def files(folder: Path) -> list[Path]:
-    """The files that a collection consists of: corpus, queries, and a file of judgements for each split."""
-    texts = [folder / "corpus.jsonl", folder / "queries.jsonl"]
+    """The files of a collection: corpus, queries, and judgements for each split."""
+    texts, judgements = [folder / "corpus.jsonl", folder / "queries.jsonl"], sorted((folder / "qrels").glob("*.tsv"))
     for path in texts:
         if not path.is_file():
             raise CollectionError(f"{path}: missing; a BEIR folder holds corpus.jsonl, queries.jsonl and qrels/")
-    judgements = sorted((folder / "qrels").glob("*.tsv"))
     if not judgements:
         raise CollectionError(f"{folder / 'qrels'}: no judgements; a BEIR folder holds qrels/<split>.tsv")
     return texts + judgements
@@ -32,29 +31,23 @@ def files(folder: Path) -> list[Path]:
 def read(folder: Path) -> tuple[dict[str, str], dict[str, str], dict[str, pd.DataFrame]]:
     """Documents and queries (id -> text), and judgements (split -> columns query, document, grade).
 
-    Judged documents that the corpus lacks are counted in a CollectionWarning.
-
-    Raises:
-        CollectionError: a file is missing or malformed.
+    Raises CollectionError if a file is missing or malformed; warns of judged documents that the corpus lacks.
     """
     corpus, topics, *splits = files(folder)
     documents, queries, judgements = _entries(corpus, _text), _entries(topics, _text), {}
     for path in splits:
         grades = _entries(path, lambda line: _grade(line, queries))
-        frame = pd.DataFrame([(*pair, grade) for pair, grade in grades.items()], columns=["query", "document", "grade"])
-        judgements[path.stem] = frame
-        if missing := int((~frame["document"].isin(documents.keys())).sum()):
-            warnings.warn(
-                f"{path}: {missing} of {len(frame)} judgements name documents that corpus.jsonl lacks; the measures "
-                "count them as documents that no ranker finds, and they are never training positives",
-                CollectionWarning,
-                stacklevel=4,  # the caller of collections.load
-            )
+        rows = [(query, document, grade) for (query, document), grade in grades.items()]
+        judgements[path.stem] = pd.DataFrame(rows, columns=["query", "document", "grade"])
+        if missing := sum(document not in documents for _, document in grades):
+            what = f"{missing} of {len(rows)} judgements name documents that corpus.jsonl lacks"
+            why = "the measures count them as documents that no ranker finds, and they are never training positives"
+            warnings.warn(f"{path}: {what}; {why}", CollectionWarning, stacklevel=4)  # the caller of collections.load
     return documents, queries, judgements
 
 
 def _entries(path: Path, parse: Callable[[str], tuple]) -> dict:
-    """Key -> value, as `parse` gives them for each line; blank lines, a byte order mark and Windows line ends pass."""
+    """Key -> value, by `parse` from each line; blank lines, a byte order mark and Windows line ends pass."""
     entries = {}
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
@@ -66,12 +59,9 @@ def _entries(path: Path, parse: Callable[[str], tuple]) -> dict:
                 if key in entries:
                     raise ValueError(f"{key!r} appears twice")
                 entries[key] = value
-            except UnicodeError as error:
-                raise CollectionError(
-                    f"{path}, line {number}: {error}; repair it or convert the file to UTF-8"
-                ) from None
             except ValueError as error:
-                raise CollectionError(f"{path}, line {number}: {error}") from None
+                advice = "; repair it or convert the file to UTF-8" if isinstance(error, UnicodeError) else ""
+                raise CollectionError(f"{path}, line {number}: {error}{advice}") from None
     if not entries:
         raise CollectionError(f"{path}: empty")
     return entries
@@ -85,8 +75,8 @@ def _text(line: str) -> tuple[str, str]:
         row = None
     if not isinstance(row, dict) or not {"_id", "text"} <= set(row):
         raise ValueError('expected {"_id": ..., "text": ...}')
-    name, title = row["_id"], row.get("title") or ""
-    name = str(name) if type(name) is int else name
+    title = row.get("title") or ""
+    name = str(row["_id"]) if type(row["_id"]) is int else row["_id"]
     if not isinstance(name, str) or not re.fullmatch(r"\S([^\t\r\n]*\S)?", name):
         raise ValueError(f"_id {name!r} must be a text without tabs, line breaks and outer spaces")
     for field, value in (("text", row["text"]), ("title", title)):

@@ -1,7 +1,7 @@
 """Collection: documents, queries, judgements and splits, whatever their source.
 
-Every source ends in the BEIR layout, which one reader loads. What a collection is, is decided by the content of these
-files and by nothing that a file says about them.
+Every source ends in the BEIR layout, which one reader loads. The content of these files alone decides what a
+collection is.
 """
 
 import hashlib
@@ -31,14 +31,9 @@ class Collection:
     documents: dict[str, str]  # id -> title and text
     queries: dict[str, str]  # id -> text
     judgements: dict[str, pd.DataFrame]  # split -> columns query, document, grade
-    relevant_grade: int = 1  # the lowest grade that counts as relevant; 2 in TREC Deep Learning
-    documents_digest: str = ""  # of the documents alone: what their tokens and their BM25 index depend on
-    queries_digest: str = ""
-
-    def __post_init__(self) -> None:
-        for name, texts in (("documents_digest", self.documents), ("queries_digest", self.queries)):
-            if not getattr(self, name):  # a collection that is not read from files
-                object.__setattr__(self, name, store.key(list(texts.items())))
+    relevant_grade: int  # the lowest grade that counts as relevant: 1, or 2 in TREC Deep Learning
+    documents_digest: str  # of the documents alone: what their tokens and their BM25 index depend on
+    queries_digest: str
 
     def split(self, name: str, limit: int | None = None) -> list[str]:
         """Judged query ids of a split in file order, the first `limit` of them; raises CollectionError."""
@@ -60,19 +55,16 @@ class Collection:
 def load(name: str) -> Collection:
     """A collection by name: a PyDocs domain, `hub:<dataset>` (BEIR layout on the hub), or a folder's path.
 
-    `cropped:<name>` is that collection with queries cropped from its own documents (see `cropped`). A folder says in
-    `collection.json`, or its name in an ending such as `?relevant_grade=2`, from which grade on a document is relevant.
-    It is read once for as long as its files stay as they are.
-
-    Raises:
-        CollectionError: there is no such collection, or a file of it is malformed.
-        ConnectionError: hub data was asked for and the hub cannot be reached.
+    `cropped:<name>` is that collection with queries cropped from its own documents (see `cropped`). A folder's
+    `collection.json`, or an ending of its name such as `?relevant_grade=2`, says from which grade on a document is
+    relevant. Files are read again only if they change. Raises CollectionError if there is no such collection or a file
+    is malformed, and ConnectionError if the hub cannot be reached.
     """
     return _loaded(name, fingerprint(name))
 
 
 def fingerprint(name: str) -> str:
-    """The fingerprint of a collection by name, from its files' bytes; nothing is parsed. Raises as `load` does."""
+    """The fingerprint of a collection by name, from its files' bytes. Raises as `load` does, but parses nothing."""
     if name.startswith("cropped:"):
         return _cropped_key(fingerprint(name.removeprefix("cropped:")))
     folder, grade = _place(name)
@@ -100,38 +92,29 @@ def _place(name: str) -> tuple[Path, int]:
     path, separator, grade = name.partition(GRADE)
     folder = Path(path).absolute()
     if not folder.is_dir():
-        raise CollectionError(
-            f"no collection {name!r}: give one of {', '.join(pydocs.DOMAINS)}, hub:<dataset>, or a folder in BEIR "
-            f"layout (there is no folder {folder})"
-        )
-    if separator:
-        return folder, _relevant_grade(f'{{"relevant_grade": {grade}}}', name)
+        choice = f"give one of {', '.join(pydocs.DOMAINS)}, hub:<dataset>, or a folder in BEIR layout"
+        raise CollectionError(f"no collection {name!r}: {choice} (there is no folder {folder})")
     card = folder / CARD
-    return folder, _relevant_grade(card.read_text("utf-8", "replace"), card) if card.exists() else 1
-
-
-def _relevant_grade(card: str, where: object) -> int:
-    grade = re.fullmatch(r'\s*\{\s*"relevant_grade"\s*:\s*([1-9]\d?)\s*\}\s*', card)
-    if not grade:
-        raise CollectionError(
-            f'{where}: found {card[:80]!r}, expected {{"relevant_grade": 1}}, with a number below 100'
-        )
-    return int(grade[1])
+    if not separator and not card.exists():
+        return folder, 1
+    where, text = (name, f'{{"relevant_grade": {grade}}}') if separator else (card, card.read_text("utf-8", "replace"))
+    found = re.fullmatch(r'\s*\{\s*"relevant_grade"\s*:\s*([1-9]\d?)\s*\}\s*', text)
+    if not found:
+        raise CollectionError(f'{where}: found {text[:80]!r}, expected {{"relevant_grade": 1}}, a number below 100')
+    return folder, int(found[1])
 
 
 def cropped(collection: Collection) -> Collection:
     """The same documents, with one query per document: a few of its own words, in their order; no judgement is used.
 
-    Finding the document that holds all of a query's words teaches a cross-encoder to compare tokens across the two
-    texts before it sees a label. After the inverse cloze task (Lee et al. 2019, https://arxiv.org/abs/1906.00300).
+    It teaches a cross-encoder to compare tokens across the two texts before it sees a label. After the inverse cloze
+    task (Lee et al. 2019, https://arxiv.org/abs/1906.00300).
     """
     queries, rows = {}, []
     few, many = CROPPED_WORDS
-    for number, name in enumerate(
-        sorted(collection.documents, key=lambda name: hashlib.sha256(name.encode()).digest())
-    ):
-        draw = np.random.default_rng(number)
-        words = collection.documents[name].split()
+    shuffled = sorted(collection.documents, key=lambda name: hashlib.sha256(name.encode()).digest())
+    for number, name in enumerate(shuffled):
+        draw, words = np.random.default_rng(number), collection.documents[name].split()
         if len(words) >= few:
             count = min(int(draw.integers(few, many + 1)), len(words))
             places = np.sort(draw.choice(len(words), count, replace=False))

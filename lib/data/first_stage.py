@@ -16,7 +16,7 @@ METHOD, STOP_WORDS, STEMMER = "lucene", "en", "english"
 
 
 def identity() -> dict[str, object]:
-    """What decides BM25's results beside the texts: parameters, stop words, stemmer, and the libraries' versions."""
+    """What decides BM25's results beside the texts."""
     return {
         "bm25s": bm25s.__version__, "method": METHOD, "k1": K1, "b": B, "stop_words": STOP_WORDS,
         "stemmer": STEMMER, "PyStemmer": importlib.metadata.version("PyStemmer"),
@@ -26,10 +26,8 @@ def identity() -> dict[str, object]:
 def bm25(collection: Collection, queries: list[str], depth: int) -> pd.DataFrame:
     """Columns query, document, rank (from 1), score: the `depth` best documents of each query id.
 
-    Fewer rows where fewer documents share a word with the query. Equal scores are ordered by document id.
-
-    Raises:
-        CollectionError: the documents hold no word but stop words.
+    Documents that share no word with the query are left out. Equal scores are ordered by document id. Raises
+    CollectionError if the documents hold no word but stop words.
     """
     name = store.key("bm25", collection.documents_digest, collection.queries_digest, queries, depth, identity())
     folder = store.keep("first_stage", name, lambda into: _search(collection, queries, depth, into))
@@ -40,18 +38,14 @@ def _search(collection: Collection, queries: list[str], depth: int, folder: Path
     name = store.key(collection.documents_digest, identity())  # shared by collections of the same documents
     place = store.keep("bm25", name, lambda into: _index(collection, into))
     index = bm25s.BM25.load(place, mmap=True, show_progress=False)
-    documents = np.array(list(collection.documents))
-    parts = []
+    documents, parts = np.array(list(collection.documents)), []
     for query, words in zip(queries, _words([collection.queries[query] for query in queries]), strict=True):
         scores = index.get_scores_from_ids(index.get_tokens_ids(words))  # `retrieve` leaves the order of ties open
         matching = np.flatnonzero(scores > 0)
         best = matching[np.lexsort((documents[matching], -scores[matching]))[:depth]]
-        if len(best):
-            ranks = np.arange(1, len(best) + 1)
-            part = {"query": query, "document": documents[best], "rank": ranks, "score": scores[best]}
-            parts.append(pd.DataFrame(part))
-    nothing = pd.DataFrame(columns=["query", "document", "rank", "score"])
-    pd.concat(parts or [nothing], ignore_index=True).to_parquet(folder / "run.parquet")
+        part = {"query": query, "document": documents[best], "rank": np.arange(1, len(best) + 1), "score": scores[best]}
+        parts.append(pd.DataFrame(part))
+    pd.concat(parts, ignore_index=True).to_parquet(folder / "run.parquet")
 
 
 def _index(collection: Collection, folder: Path) -> None:

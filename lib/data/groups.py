@@ -5,7 +5,7 @@ alone, not on a run's seed, so that strategies and seeds are compared on the sam
 """
 
 from collections.abc import Callable, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -22,10 +22,10 @@ DEPTH = 50  # candidates that hard negatives are drawn from: deeper ones are eas
 class Groups:
     """Ids and targets; axis 0 is the query, axis 1 the document."""
 
-    queries: np.ndarray  # (groups,) query ids
-    documents: np.ndarray  # (groups, docs) document ids
-    targets: dict[str, np.ndarray] = field(default_factory=dict)  # source -> (groups, docs) float32
-    related: dict[str, Set[str]] = field(default_factory=dict)  # query id -> documents that are no negatives for it
+    queries: np.ndarray  # (groups,)
+    documents: np.ndarray  # (groups, docs)
+    targets: dict[str, np.ndarray]  # source -> (groups, docs) float32
+    related: dict[str, Set[str]]  # query id -> documents that are no negatives for it
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -36,62 +36,45 @@ class Groups:
         return store.key(self.queries.tolist(), self.documents.tolist())
 
 
-def available(collection: Collection, split: str = "train") -> int:
-    """How many groups a split has: one for each relevant document of a query that the corpus holds."""
-    return sum(map(len, collection.relevant(split).values()))
+def available(collection: Collection) -> int:
+    """How many groups the training split has: one for each relevant document of a query that the corpus holds."""
+    return sum(map(len, collection.relevant("train").values()))
 
 
 def build(
-    collection: Collection, *, count: int, docs: int, depth: int = DEPTH, split: str = "train",
+    collection: Collection, *, count: int, docs: int,
     find: Callable[[Collection, list[str], int], pd.DataFrame] = first_stage.bm25,
 ) -> Groups:  # fmt: skip
-    """`count` groups of `docs` documents: one relevant, the others drawn from the top `depth` that `find` gives.
+    """`count` groups of `docs` documents: one relevant, the others drawn from the top `DEPTH` that `find` gives.
 
-    `find(collection, query ids, depth)` is BM25, or any search that gives columns query and document.
-    Documents judged with a grade above 0 are never negatives, and judged documents that the corpus lacks are left out.
-    A query with several positives gives as many groups, so `count` counts groups, not queries. A query with too few
-    candidates is filled up with random documents.
-
-    Raises:
-        ValueError: `count` is below 1 or above what is `available`, `docs` is below 2 or above `depth`, or a query has
-            fewer other documents than a group needs.
+    `find(collection, query ids, depth)` gives columns query and document. A query has a group for each of its
+    positives. Documents judged with a grade above 0 are never negatives, and judged documents that the corpus lacks are
+    left out. Where candidates are too few, random documents are added. Raises ValueError if there are fewer groups than
+    `count` or fewer documents than `docs`.
     """
-    if not 2 <= docs <= depth:
-        raise ValueError(
-            f"docs={docs}: a group holds a positive and negatives from {depth} candidates; give 2 to {depth}"
-        )
-    relevant = collection.relevant(split)
-    positives = [(query, document) for query in relevant for document in sorted(relevant[query])]
-    there = len(positives)
+    if not 2 <= docs <= DEPTH:
+        raise ValueError(f"docs={docs}: a group is a positive and negatives from {DEPTH} candidates; give 2 to {DEPTH}")
+    relevant, there = collection.relevant("train"), available(collection)
     if not 1 <= count <= there:
-        raise ValueError(f"count={count}: {collection.name} has {there} groups in its {split} split; give 1 to {there}")
-    positives = positives[:count]
+        raise ValueError(f"count={count}: {collection.name} has {there} groups in its train split; give 1 to {there}")
+    positives = [(query, document) for query in relevant for document in sorted(relevant[query])][:count]
     queries = list(dict.fromkeys(query for query, _ in positives))
-    judged = collection.judgements[split]
+    judged = collection.judgements["train"]
     judged = judged[(judged["grade"] > 0) & judged["query"].isin(queries)]
     related = judged.groupby("query", sort=False)["document"].agg(set).to_dict()
-    candidates = find(collection, queries, depth).groupby("query", sort=False)["document"].agg(list).to_dict()
+    candidates = find(collection, queries, DEPTH).groupby("query", sort=False)["document"].agg(list).to_dict()
     documents = []
     for number, (query, positive) in enumerate(positives):
         draw = np.random.default_rng([number, docs])  # by position: the first groups do not depend on `count`
-        pool = _pool(collection, query, candidates.get(query, []), related[query], docs, draw)
+        found = dict.fromkeys(candidates.get(query, []))
+        pool = [one for one in found if one not in related[query] and one in collection.documents]
+        if (missing := docs - 1 - len(pool)) > 0:
+            others = [one for one in collection.documents if one not in related[query] and one not in pool]
+            if len(others) < missing:
+                what = f"{collection.name} has only {len(pool) + len(others)} documents that can be negatives of query"
+                raise ValueError(f"docs={docs}: {what} {query!r}; give fewer docs or a larger collection")
+            pool += draw.choice(others, missing, replace=False).tolist()
         documents.append([positive, *draw.choice(pool, docs - 1, replace=False)])
     labels = np.zeros((count, docs), np.float32)
     labels[:, 0] = 1.0
     return Groups(np.array([query for query, _ in positives]), np.array(documents), {LABELS: labels}, related)
-
-
-def _pool(
-    collection: Collection, query: str, candidates: list[str], related: Set[str], docs: int, draw: np.random.Generator
-) -> list[str]:
-    """What negatives are drawn from: the candidates that are not related, filled up with random documents."""
-    pool = [one for one in dict.fromkeys(candidates) if one not in related and one in collection.documents]
-    if (missing := docs - 1 - len(pool)) > 0:
-        others = [one for one in collection.documents if one not in related and one not in pool]
-        if len(others) < missing:
-            raise ValueError(
-                f"docs={docs}: {collection.name} has only {len(pool) + len(others)} documents that can be negatives of "
-                f"query {query!r}; give fewer docs or a larger collection"
-            )
-        pool += draw.choice(others, missing, replace=False).tolist()
-    return pool

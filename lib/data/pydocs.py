@@ -1,8 +1,8 @@
 """PyDocs: a retrieval collection built in seconds from the docstrings of installed packages.
 
 A query is a docstring's summary line; its relevant passage is the readable name of the function or class and what
-follows the summary. It behaves like MS MARCO: one or few relevant passages a query, and a lexical first stage that
-does fairly. Sources are parsed with `ast`, never imported. Each domain becomes a folder in the BEIR layout.
+follows the summary. Like in MS MARCO, a query has one or few relevant passages, and a lexical first stage does fairly.
+Sources are parsed with `ast`, never imported. Each domain becomes a folder in the BEIR layout.
 """
 
 import ast
@@ -18,20 +18,17 @@ import sysconfig
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from functools import lru_cache
+from functools import cache
+from itertools import chain
 from pathlib import Path
 
 LAYOUT = 1  # noted beside the texts: raise it when the text that this file builds changes
 
 # domain -> distributions. The first is in-domain: only it has training and dev queries.
-DOMAINS: dict[str, tuple[str, ...]] = {
-    "pydocs": (
-        "numpy", "scipy", "pandas", "pyarrow", "scikit-learn", "torch", "datasets", "accelerate", "matplotlib",
-        "seaborn",
-    ),
-    "sympy": ("sympy",),
-    "networkx": ("networkx",),
-    "stdlib": ("python",),
+DOMAINS = {
+    "pydocs": ("numpy", "scipy", "pandas", "pyarrow", "scikit-learn", "torch", "datasets", "accelerate", "matplotlib",
+               "seaborn"),
+    "sympy": ("sympy",), "networkx": ("networkx",), "stdlib": ("python",),
     "web": ("tornado", "anyio", "httpx", "requests", "urllib3", "jupyter_server", "jupyter_client"),
 }  # fmt: skip
 IN_DOMAIN, *OUT_OF_DOMAIN = DOMAINS
@@ -42,71 +39,69 @@ NEAR_DUPLICATE = 0.8  # Jaccard overlap of word 4-grams from which two passages 
 SHARES = {"train": 80, "dev": 5, "test": 15}  # per cent of the in-domain queries
 
 _SKIPPED_FOLDERS = {"tests", "test", "testing", "_vendor", "vendor", "site-packages", "idlelib", "lib2to3", "_pytest"}
-_MODULES = {"scikit-learn": "sklearn"}  # of distributions whose module has another name
-_WORD = re.compile(r"[a-z0-9]+")
 # Doctests, directives and underlines, which say nothing about what a function does.
 _NOT_PROSE = re.compile(r"^\s*>>>.*(?:\n.*\S.*)*|^\s*\.\..*|^[-=~^*#+_ ]+$", re.MULTILINE)
 
 Pair = tuple[str, str, str]  # document id, query, passage
 
 
-@lru_cache(maxsize=1)
+@cache
 def versions() -> dict[str, str]:
-    """Distribution -> version of every source package; the parse is repeated when one changes."""
+    """Distribution -> version of every source package."""
     distributions = {name for names in DOMAINS.values() for name in names} - {"python"}
     try:
         installed = {name: importlib.metadata.version(name) for name in distributions}
     except importlib.metadata.PackageNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"PyDocs reads the docstrings of {error.name!r}, which is not installed; "
-            f"install the kit's packages: pip install -c constraints.txt -e ."
-        ) from error
+        what = f"PyDocs reads the docstrings of {error.name!r}, which is not installed"
+        advice = "install the kit's packages: pip install -c constraints.txt -e ."
+        raise ModuleNotFoundError(f"{what}; {advice}") from error
     return {"python": platform.python_version(), **installed}
 
 
 def build(folder: Path) -> None:
     """Write one BEIR folder per domain (corpus.jsonl, queries.jsonl, qrels/*.tsv), and what it was built from."""
     for domain, pairs in _parsed().items():
-        _write(folder / domain, domain, pairs)
+        place = folder / domain
+        (place / "qrels").mkdir(parents=True)
+        passages, queries, judgements = _merge(pairs)
+        corpus = [json.dumps({"_id": name, "title": "", "text": text}) + "\n" for name, text in passages.items()]
+        topics = [json.dumps({"_id": name, "text": text}) + "\n" for name, text in queries.items()]
+        (place / "corpus.jsonl").write_text("".join(corpus))
+        (place / "queries.jsonl").write_text("".join(topics))
+        splits = _split(judgements) if domain == IN_DOMAIN else {"test": sorted(queries)}
+        for split, members in splits.items():
+            rows = [f"{query}\t{document}\t1\n" for query in members for document in sorted(judgements[query])]
+            (place / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(rows))
+        packages = {name: versions()[name] for name in sorted(DOMAINS[domain])}
+        built_from = {"packages": packages, "layout": LAYOUT, "docstrings": len(pairs)}
+        (place / "built_from.json").write_text(json.dumps(built_from, indent=1))
 
 
 def _parsed() -> dict[str, list[Pair]]:
     """The pairs of each domain, parsed by a process that runs this file.
 
-    It needs the standard library alone and has neither the caller's folder nor this one on its module path (-P): a
-    `lib/` or a `json.py` that lies there is not imported. It has no threads, so it may fork one process per core; the
-    caller may not (torch and notebooks have threads).
+    It has neither the caller's folder nor this one on its module path (-P): a `json.py` that lies there is not
+    imported. It may fork one process per core, unlike the caller, which has threads (torch's and Jupyter's).
     """
     command = [sys.executable, "-P", "-W", "ignore", str(Path(__file__).absolute())]
     parser = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False)
     if parser.returncode:
         why = parser.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it wrote no error"]
         raise RuntimeError(f"parsing the installed packages failed (status {parser.returncode}): {why[0]}")
-    return {domain: [tuple(pair) for pair in pairs] for domain, pairs in json.loads(parser.stdout).items()}
+    return json.loads(parser.stdout)
 
 
-def _parse() -> dict[str, list[Pair]]:
-    pairs = {}
-    with ProcessPoolExecutor() as pool:
-        for domain, distributions in DOMAINS.items():
-            sources = [source for distribution in distributions for source in _sources(distribution)]
-            pairs[domain] = [pair for some in pool.map(_pairs_of_file, sources, chunksize=8) for pair in some]
-    return pairs
-
-
-def _sources(distribution: str) -> list[tuple[str, Path]]:
+def _sources(distribution: str) -> Iterator[tuple[str, Path]]:
     """(dotted module name, file) of every source file, tests left out."""
     if distribution == "python":
         root, prefix = Path(sysconfig.get_paths()["stdlib"]), ()
     else:
-        module = _MODULES.get(distribution, distribution)
+        module = "sklearn" if distribution == "scikit-learn" else distribution
         root, prefix = Path(importlib.util.find_spec(module).origin).parent, (module,)
-    sources = []
     for path in root.rglob("*.py"):
         parts = path.relative_to(root).with_suffix("").parts
         if not _SKIPPED_FOLDERS.intersection(parts[:-1]) and not parts[-1].startswith("test_"):
-            sources.append((".".join((*prefix, *(part for part in parts if part != "__init__"))), path))
-    return sources
+            yield ".".join((*prefix, *(part for part in parts if part != "__init__"))), path
 
 
 def _pairs_of_file(source: tuple[str, Path]) -> list[Pair]:
@@ -116,11 +111,10 @@ def _pairs_of_file(source: tuple[str, Path]) -> list[Pair]:
     if b'"""' not in text and b"'''" not in text:
         return []
     try:
-        tree = ast.parse(text)
+        documented = _documented(ast.parse(text))
     except (SyntaxError, ValueError):  # templates and deliberately broken samples lie in some packages
         return []
-    named = ((names, _pair(names, docstring)) for names, docstring in _documented(tree))
-    return [(f"{module}.{'.'.join(names)}", *pair) for names, pair in named if pair]
+    return [(".".join((module, *names)), *pair) for names, text in documented if (pair := _pair(names, text))]
 
 
 def _documented(node: ast.AST, owners: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -137,15 +131,14 @@ def _documented(node: ast.AST, owners: tuple[str, ...] = ()) -> Iterator[tuple[t
 
 def _pair(names: tuple[str, ...], docstring: str) -> tuple[str, str] | None:
     """(query, passage) of a docstring, or None where it has no summary, little else, or repeats its summary."""
+    (few, many), (least, most) = QUERY_WORDS, PASSAGE_WORDS
     summary, _, rest = docstring.partition("\n\n")
-    query = _plain(summary)
-    if len(query.split()) > QUERY_WORDS[1]:
+    query, body = _plain(summary), _plain(_NOT_PROSE.sub("", rest)).split()
+    if len(query.split()) > many:
         query = re.split(r"\. (?=[A-Z])", query)[0]
     query = query.rstrip(". :")
-    body = _plain(_NOT_PROSE.sub("", rest)).split()
-    few, many = QUERY_WORDS
-    passage = f"{readable_name(names)}: {' '.join(body[: PASSAGE_WORDS[1]])}"
-    usable = few <= len(query.split()) <= many and len(body) >= PASSAGE_WORDS[0] and query.isascii()
+    passage = f"{readable_name(names)}: {' '.join(body[:most])}"
+    usable = few <= len(query.split()) <= many and len(body) >= least and query.isascii()
     return (query, passage) if usable and words(query) not in words(passage) else None
 
 
@@ -157,7 +150,7 @@ def readable_name(names: tuple[str, ...]) -> str:
 
 def words(text: str) -> str:
     """Lower-case words with single spaces and a space at each end: `words(a) in words(b)` is 'b contains a'."""
-    return f" {' '.join(_WORD.findall(text.lower()))} "
+    return f" {' '.join(re.findall(r'[a-z0-9]+', text.lower()))} "
 
 
 def _plain(text: str) -> str:
@@ -166,33 +159,14 @@ def _plain(text: str) -> str:
     return " ".join(re.sub(r"[`*|]+|\\\w+", " ", text).split())
 
 
-def _write(folder: Path, domain: str, pairs: list[Pair]) -> None:
-    """Merge duplicates, judge, split and write one domain."""
-    passages, queries, judgements = _merge(pairs)
-    (folder / "qrels").mkdir(parents=True)
-    corpus = "".join(json.dumps({"_id": name, "title": "", "text": text}) + "\n" for name, text in passages.items())
-    topics = "".join(json.dumps({"_id": name, "text": text}) + "\n" for name, text in queries.items())
-    (folder / "corpus.jsonl").write_text(corpus)
-    (folder / "queries.jsonl").write_text(topics)
-    splits = _split(judgements) if domain == IN_DOMAIN else {"test": sorted(queries)}
-    for split, members in splits.items():
-        rows = "".join(f"{query}\t{document}\t1\n" for query in members for document in sorted(judgements[query]))
-        (folder / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\n" + rows)
-    packages = {name: versions()[name] for name in sorted(DOMAINS[domain])}
-    card = {"packages": packages, "layout": LAYOUT, "docstrings": len(pairs)}
-    (folder / "built_from.json").write_text(json.dumps(card, indent=1))
-
-
 def _merge(pairs: list[Pair]) -> tuple[dict[str, str], dict[str, str], dict[str, set[str]]]:
     """Passages, queries and judgements in which each text appears once.
 
-    Equal or near-equal passages (inherited and copied docstrings) become one document, the first by name. Equal
-    summaries become one query, to which every one of their passages is relevant.
+    Near-equal passages (inherited and copied docstrings) become one document, the first by name. Equal summaries become
+    one query, to which all their passages are relevant.
     """
-    pairs = sorted(set(pairs))
-    passages: dict[str, str] = {}
-    query_texts: dict[str, str] = {}
-    relevant: dict[str, set[str]] = defaultdict(set)
+    pairs = sorted(set(map(tuple, pairs)))
+    passages, query_texts, relevant = {}, {}, defaultdict(set)
     for (_, query, _), first in zip(pairs, _near_duplicates([passage for _, _, passage in pairs]), strict=True):
         document, _, passages[document] = pairs[first]
         query_texts.setdefault(words(query), query)
@@ -209,15 +183,14 @@ def _merge(pairs: list[Pair]) -> tuple[dict[str, str], dict[str, str], dict[str,
 def _near_duplicates(passages: list[str]) -> list[int]:
     """For every passage the index of the first one that it nearly equals (itself if none).
 
-    Passages are compared on the 4-grams of their bodies, without the name, so that an inherited method is found.
-    Only pairs that share one of their eight rarest 4-grams are compared.
+    4-grams of bodies, without the name, are compared, so that an inherited method is found; and only of passages that
+    share one of their eight rarest.
     """
     grams = []
     for passage in passages:
         tokens = words(passage.partition(": ")[2]).split()
         grams.append({tuple(tokens[i : i + 4]) for i in range(max(1, len(tokens) - 3))})
-    counts = Counter(gram for own in grams for gram in own)
-    holders: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    counts, holders = Counter(chain.from_iterable(grams)), defaultdict(list)
     first = list(range(len(passages)))
     for index, own in enumerate(grams):
         rarest = sorted(own, key=lambda gram: (counts[gram], gram))[:8]
@@ -237,7 +210,7 @@ def _split(judgements: dict[str, set[str]]) -> dict[str, list[str]]:
     """
     order = sorted(judgements)  # names are hashes of the text
     groups = {query: [query] for query in order}  # queries that belong together share a list
-    first_with: dict[str, str] = {}
+    first_with = {}
     for query in order:
         for document in sorted(judgements[query]):
             group, earlier = groups[query], groups[first_with.setdefault(document, query)]
@@ -245,12 +218,17 @@ def _split(judgements: dict[str, set[str]]) -> dict[str, list[str]]:
                 earlier += group
                 groups |= dict.fromkeys(group, earlier)
     split_of_percent = [split for split, share in SHARES.items() for _ in range(share)]
-    splits: dict[str, list[str]] = {split: [] for split in SHARES}
+    splits = {split: [] for split in SHARES}
     for query in order:
         percent = int(hashlib.sha256(groups[query][0].encode()).hexdigest(), 16) % 100
         splits[split_of_percent[percent]].append(query)
     return splits
 
 
-if __name__ == "__main__":
-    print(json.dumps(_parse()))
+if __name__ == "__main__":  # the process of `_parsed`
+    pairs = {}
+    with ProcessPoolExecutor() as pool:
+        for domain, distributions in DOMAINS.items():
+            sources = chain.from_iterable(map(_sources, distributions))
+            pairs[domain] = list(chain.from_iterable(pool.map(_pairs_of_file, sources, chunksize=8)))
+    print(json.dumps(pairs))

@@ -1,8 +1,8 @@
 """Files of teacher scores, published ones and the kit's own: read in a stream, looked up, written.
 
-Ids are strings: "007" stays "007", an integer in JSON becomes its digits. Document 0 is the positive, but `lists` do
-not tell which one is; each of several positives gives a row with the same negatives. Margins alone are not read. The
-layouts, of which the last four are JSON lines or parquet, whose other keys are ignored:
+Ids are strings; an integer in JSON becomes its digits. Document 0 is the positive, but `lists` do not tell which one
+is; each of several positives gives a row with the same negatives. The layouts, of which the last four are JSON lines or
+parquet, whose other keys are ignored:
 
 - `pairs`: pos_score, neg_score, query_id, pos_id, neg_id, tab-separated, no header: the teacher files of 2010.02666
   (https://zenodo.org/record/4068216, https://github.com/sebastian-hofstaetter/neural-ranking-kd).
@@ -22,6 +22,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Container, Iterator, Sequence
+from functools import partial
 from itertools import count, islice, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,7 +57,7 @@ class Row(NamedTuple):
 
 
 class ScoreFileError(ValueError):
-    """A score file is missing, malformed or contradicts itself; `kind` of fault and `line` where a line is at fault."""
+    """A score file is missing, malformed or contradicts itself; `kind` of fault and `line` if a line is at fault."""
 
     def __init__(self, message: str, kind: str | None = None, line: int | None = None):
         super().__init__(message)
@@ -68,13 +69,9 @@ def read(
 ) -> Iterator[Row]:
     """The rows of a score file, plain or gzip, in a stream: memory depends on `BATCH`, not on the number of rows.
 
-    Args:
-        known: sets (or mappings) of ids; another id is a fault.
-        skip_malformed: leave out malformed lines; else the first one raises.
-        report: counts the "rows" and, by kind of fault, the lines that are left out.
-
-    Raises:
-        ScoreFileError: the file is missing, empty, damaged or of no known layout, or a line (or each) is malformed.
+    An id that is not `known` is a fault. A malformed line raises ScoreFileError or, with `skip_malformed`, is left out;
+    `report` counts the "rows" and, by kind of fault, the lines left out. A file that is missing, empty, damaged or of
+    no known layout raises ScoreFileError, too.
     """
     path, layout, report = Path(path), layout_of(path), Counter() if report is None else report
     records, first = _records(path), 1
@@ -88,9 +85,9 @@ def read(
                 except (ValueError, KeyError, TypeError, RecursionError) as error:
                     kind = getattr(error, "kind", FAULTS.get(type(error), "not JSON"))
                     if not skip_malformed:
-                        place = f"{path}, {'line' if isinstance(record, bytes) else 'row'} {line}"
-                        advice = "Fix or remove it, or write the file again"
-                        raise ScoreFileError(f"{place}: {kind}: {error}. {advice}", kind, line) from None
+                        what = f"{'line' if isinstance(record, bytes) else 'row'} {line}: {kind}: {error}"
+                        message = f"{path}, {what}. Fix or remove it, or write the file again"
+                        raise ScoreFileError(message, kind, line) from None
                     report[kind] += 1
         report["rows"] += len(rows)
         yield from rows
@@ -117,12 +114,11 @@ def _records(path: Path) -> Iterator[bytes | dict]:
     """The lines of a text file, or the rows of a parquet file."""
     try:
         with path.open("rb") as file:
-            magic = file.peek(4)
-            if magic.startswith(b"PAR1"):
+            if file.peek(4).startswith(b"PAR1"):
                 for batch in parquet.ParquetFile(file).iter_batches(BATCH, use_threads=False):
                     yield from batch.to_pylist()
                 return
-            text = gzip.GzipFile(fileobj=file) if magic.startswith(b"\x1f\x8b") else file
+            text = gzip.GzipFile(fileobj=file) if file.peek(2).startswith(b"\x1f\x8b") else file
             while line := text.readline(LONGEST):
                 if len(line) == LONGEST:
                     raise ScoreFileError(f"{path}: a line is longer than {LONGEST >> 20} MiB; is it a file of lines?")
@@ -146,8 +142,7 @@ def _parsed(lines: list, first: int) -> list[Row] | None:
     *scores, queries, positives, negatives = (column.to_pylist() for column in table.columns)
     if len(table) != len(lines) or not finite or any("" in names for names in (queries, positives, negatives)):
         return None  # lengths differ where a carriage return is inside a line
-    documents = zip(positives, negatives, strict=True)
-    return list(map(Row, count(first), queries, documents, zip(*scores, strict=True)))
+    return list(map(Row, count(first), queries, zip(positives, negatives, strict=True), zip(*scores, strict=True)))
 
 
 def _groups(record: bytes | dict, layout: str) -> list[tuple]:
@@ -196,16 +191,12 @@ def _checked(line: int, query: Any, documents: Sequence, scores: Sequence, known
     return Row(line, names[0], names[1:], scores)
 
 
-def scores_of(
-    path: Path | str, queries: Sequence, documents: Sequence, *, tolerance: float = 1e-4, **options: Any
-) -> np.ndarray:
+def scores_of(path: Path | str, queries: Sequence, documents: Sequence, *, tolerance: float = 1e-4) -> np.ndarray:
     """The teacher's scores, (groups, docs) float32, of (groups,) query ids with (groups, docs) document ids in a file.
 
     A pair may be in many rows (in 2010.02666 a positive is with each of its negatives): its first score counts, and the
-    others may differ by `tolerance`, in the teacher's unit; half precision needs more. `options` are those of `read`.
-
-    Raises:
-        ScoreFileError: as in `read`; the file holds texts; a pair is missing or has different scores.
+    others may differ by `tolerance`, in the teacher's unit; half precision needs more. Raises ScoreFileError as `read`
+    does, or if the file holds texts, or lacks a pair.
     """
     shapes = np.shape(queries), np.shape(documents)
     if len(shapes[1]) != 2 or shapes[0] != shapes[1][:1]:
@@ -214,7 +205,7 @@ def scores_of(
         raise ScoreFileError(f"{path}: the layout {layout!r} holds texts; scores are looked up in files with ids")
     pairs = [(str(query), str(name)) for query, names in zip(queries, documents, strict=True) for name in names]
     looked_up, asked, scores = set(pairs), {query for query, _ in pairs}, {}
-    for row in read(path, **options):
+    for row in read(path):
         for document, score in zip(row.documents, row.scores, strict=True) if row.query in asked else ():
             pair = row.query, document
             if pair in looked_up and abs(score - scores.setdefault(pair, score)) > tolerance:
@@ -232,48 +223,41 @@ def write(path: Path | str, queries: Sequence, documents: Sequence, scores: Sequ
     """Write (groups,) queries, (groups, docs) documents and their scores; the file is whole or absent.
 
     The ending .gz compresses, .parquet gives parquet (not for `pairs` and `texts`, which have one line per negative).
-    Nine significant digits bring every float32 back exactly. Equal content gives equal bytes.
-
-    Raises:
-        ScoreFileError: a name is empty or cannot be written, or a score is not finite; names the group.
-        ValueError: the shapes differ, a group has no negative, or the layout is unknown.
+    Every float32 comes back exactly. Equal content gives equal bytes. Raises ScoreFileError for a name that cannot be
+    written or a score that is not finite, and ValueError for other shapes or an unknown layout.
     """
     path, scores = Path(path), np.asarray(scores, float)
     if layout not in LAYOUTS or (path.suffix == ".parquet" and layout in TABBED):
         raise ValueError(f"layout={layout!r} for {path.name}: give one of {', '.join(LAYOUTS)}; parquet holds no tabs")
     shapes = np.shape(queries), np.shape(documents), scores.shape
     if shapes != (scores.shape[:1], scores.shape, scores.shape) or not scores.size or scores.shape[1] < 2:
-        raise ValueError(
-            f"shapes {shapes}: expected (groups,), (groups, docs), (groups, docs) with at least 2 documents"
-        )
-
-    def fill(place: Path) -> None:
-        records = []
-        for number, (query, names, values) in enumerate(zip(queries, documents, scores.tolist(), strict=True)):
-            try:
-                records += _written(_checked(number, str(query), [str(name) for name in names], values), layout)
-            except ScoreFileError as fault:
-                raise ScoreFileError(f"{path}: group {number}: {fault.kind}: {fault}") from None
-        if place.suffix == ".parquet":
-            parquet.write_table(pa.Table.from_pylist(records), place)
-            return
-        lines = (text if isinstance(text, str) else json.dumps(text, ensure_ascii=False) for text in records)
-        content = "".join(f"{line}\n" for line in lines).encode()
-        place.write_bytes(gzip.compress(content, mtime=0) if place.suffix == ".gz" else content)
-
-    store.replace_file(path, fill)
+        raise ValueError(f"shapes {shapes}: expected (groups,), (groups, docs), (groups, docs), of 2 documents or more")
+    records = []
+    for number, (query, names, values) in enumerate(zip(queries, documents, scores.tolist(), strict=True)):
+        try:
+            records += _written(_checked(number, str(query), [str(name) for name in names], values), layout)
+        except ScoreFileError as fault:
+            raise ScoreFileError(f"{path}: group {number}: {fault.kind}: {fault}") from None
+    if path.suffix == ".parquet":
+        store.replace_file(path, partial(parquet.write_table, pa.Table.from_pylist(records)))
+        return
+    lines = (text if isinstance(text, str) else json.dumps(text, ensure_ascii=False) for text in records)
+    content = "".join(f"{line}\n" for line in lines).encode()
+    content = gzip.compress(content, mtime=0) if path.suffix == ".gz" else content
+    store.replace_file(path, lambda place: place.write_bytes(content))
 
 
 def _written(row: Row, layout: str) -> list[str] | list[dict]:
-    """A row as lines, or as named values; nine digits tell any two float32 apart."""
-    names, scores = [row.query, *row.documents], [float(f"{np.float32(score):.9g}") for score in row.scores]
+    """A row as lines, or as named values."""
+    names = [row.query, *row.documents]
+    scores = [float(f"{np.float32(score):.9g}") for score in row.scores]  # nine digits tell any two float32 apart
     if layout in TABBED:
         query, positive, *negatives = (re.sub(r"[\t\n\r]+", " ", name) for name in names)
         if layout == "pairs" and [query, positive, *negatives] != names:
             raise ScoreFileError("an id has a tab or a line end", "wrong type")
         pairs = zip(scores[1:], negatives, strict=True)
         return [f"{scores[0]:.9g}\t{score:.9g}\t{query}\t{positive}\t{negative}" for score, negative in pairs]
-    query, documents = names[0], names[1:]
+    query, documents = row.query, row.documents
     if layout == "lists":
         return [{"query_id": query, "document_ids": documents, "scores": scores}]
     if layout == "tuples":
@@ -295,6 +279,6 @@ def fingerprint(path: Path | str) -> str:
 
 
 def is_file_name(name: str) -> bool:
-    """Whether a teacher's name means a file of scores, present or not, and not a model's folder or name on the hub."""
+    """Whether a teacher's name means a file of scores, present or not, and no model's folder or name on the hub."""
     path = Path(name)
     return path.is_file() or (not path.is_dir() and not ENDINGS.isdisjoint(path.suffixes[-2:]))

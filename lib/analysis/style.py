@@ -1,14 +1,14 @@
 """What figures share: palette, panels, points with intervals, saving.
 
-Colours, markers and dashes are the same for the same strategy everywhere. A marker and a dash together tell the
-strategies of a paradigm apart, so figures can be read in grey; every colour has a contrast of 3:1 or more on white.
+A strategy looks the same everywhere. Marker and dash together tell the strategies of a paradigm apart, so figures can
+be read in grey; every colour has a contrast of 3:1 or more on white.
 """
 
 import re
+from collections import namedtuple
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -30,38 +30,22 @@ PALETTE: dict[str, tuple[str, str, str]] = {
 # for what has no entry above, such as variants of one run
 PLAIN = (("#111111", "o", "-"), ("#1b7f79", "s", "--"), ("#777777", "^", "-."), ("#bf812d", "D", ":"),
          ("#6a51a3", "v", (0, (6, 1, 1, 1, 1, 1))))  # fmt: skip
-
-
-class Style(NamedTuple):
-    """How a name is drawn in every figure."""
-
-    colour: str
-    marker: str
-    dash: str | tuple
+Style = namedtuple("Style", ("colour", "marker", "dash"))
 
 
 def style(name: str, number: int = 0) -> Style:
-    """The style of a strategy, a ranker or an architecture, which the name's first word decides.
-
-    A name without an entry in the palette gets one of five by its number among the names of the figure.
-    """
+    """The style of a strategy, ranker or architecture by the first word of its name, or else by its number."""
     first = re.split(r"[(\[, ]", name)[0].lower()
     return Style(*PALETTE.get(first, PLAIN[number % len(PLAIN)]))
 
 
 def folder(profile: str, **parameters: object) -> Path:
-    """Where a profile's figures go, in the data folder; a parameter that is not its default has a folder of its own.
-
-    The figures that the README shows are copies, made by `make figures`: no run of a notebook changes them.
-    """
+    """Where a profile's figures go; the README shows copies of them, made by `make figures`."""
     return store.data_folder() / "figures" / outputs.variant_folder(profile, **parameters)
 
 
 def save(figure: Figure, name: str, profile: str, **parameters: object) -> Figure:
-    """Write a figure as `<name>.png` into its folder and return it to be shown.
-
-    `parameters`: those of the notebook's that the figure depends on, so that exploring overwrites nothing.
-    """
+    """Write `<name>.png` and return the figure; `parameters` are those of the notebook that it depends on."""
     write = partial(figure.savefig, dpi=110, bbox_inches="tight", metadata={"Software": None})
     store.replace_file(folder(profile, **parameters) / f"{name}.png", write)
     plt.close(figure)  # the notebook shows the returned figure once
@@ -74,7 +58,7 @@ def panels(
     """A figure of one panel per title, at most `columns` in a row; width and height in inches per panel."""
     titles = list(titles)
     columns = min(columns, len(titles))
-    rows = -(-len(titles) // columns)
+    rows = -(-len(titles) // columns)  # rounded up
     shared |= {"figsize": (width * columns, height * rows), "squeeze": False, "layout": "constrained"}
     with plt.rc_context({"axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False}):
         figure, places = plt.subplots(rows, columns, **shared)
@@ -86,7 +70,7 @@ def panels(
 
 
 def finish(figure: Figure, title: str, *, x: str, y: str) -> Figure:
-    """Add the title, the labels of the axes, and one legend to the right of all panels, where no data are."""
+    """Add the title, the labels of the axes, and one legend to the right of all panels."""
     handles = {}
     for axes in figure.axes:
         axes.set_xlabel(x, visible=True)
@@ -103,7 +87,7 @@ def finish(figure: Figure, title: str, *, x: str, y: str) -> Figure:
 
 
 def line(axes: plt.Axes, values: pd.Series, name: str, number: int) -> None:
-    """Values over their index, with a few markers, at other places for each number, so that they do not overlap."""
+    """Values over their index, with a few markers, whose places depend on the number so that they do not overlap."""
     colour, marker, dash = style(name, number)
     every = max(1, len(values) // 8)
     marks = {"marker": marker, "markersize": 5, "markevery": (number * 7 % every, every)}
@@ -111,11 +95,8 @@ def line(axes: plt.Axes, values: pd.Series, name: str, number: int) -> None:
 
 
 def points(axes: plt.Axes, table: pd.DataFrame, names: str, **more: object) -> None:
-    """Means with intervals, in the styles of the names in a column (`seaborn.pointplot`).
-
-    Seaborn computes an interval from samples; of a table that has low, mean and high, these three are the samples.
-    """
-    if "low" in table:
+    """Means with intervals, in the styles of the names in a column (`seaborn.pointplot`)."""
+    if "low" in table:  # seaborn takes samples: these three, from the lowest to the highest
         table = table.melt(table.columns.drop(["low", "mean", "high"]), ["low", "mean", "high"])
         more |= {"estimator": "median", "errorbar": ("pi", 100)}
     styles = {name: style(name) for name in table[names].unique()}
