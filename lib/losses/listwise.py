@@ -19,10 +19,8 @@ def info_nce(scores: Scores, targets: Scores, *, temperature: float = 1.0) -> Pe
     (`margins.contrast`) it is sentence-transformers' MultipleNegativesRankingLoss. Several positives share the mass.
     Shift invariant.
     """
-    scores = scores / temperature
-    positive = targets > 0
-    lowest = torch.finfo(scores.dtype).min
-    mass = torch.logsumexp(scores.masked_fill(~positive, lowest), -1)
+    scores, positive = scores / temperature, targets > 0
+    mass = torch.logsumexp(scores.masked_fill(~positive, torch.finfo(scores.dtype).min), -1)
     return torch.where(positive.any(-1), torch.logsumexp(scores, -1) - mass, 0)
 
 
@@ -94,8 +92,7 @@ def smooth_mrr(scores: Scores, targets: Scores, *, temperature: float = 1.0) -> 
     Ranks as in `approx_ndcg` (Qin et al. 2010, https://doi.org/10.1007/s10791-009-9124-x). Shift invariant.
     lightning-ir's ApproxMRR is the same.
     """
-    reciprocal = 1 / approximate_ranks(scores, temperature)
-    return 1 - reciprocal.masked_fill(targets <= 0, 0).amax(-1)
+    return 1 - (1 / approximate_ranks(scores, temperature)).masked_fill(targets <= 0, 0).amax(-1)
 
 
 @ranking_loss

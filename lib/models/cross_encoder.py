@@ -13,18 +13,15 @@ from torch import nn
 
 from lib.models import backbone, weights
 from lib.models.ragged import Ragged
-from lib.models.ranker import Ranker, check_length, drawn_from
+from lib.models.ranker import Ranker, Tokenizer, check_length, drawn_from
 from lib.models.tokens import PairTokens, Pattern
 
 
 class Float32Linear(nn.Linear):
-    """A linear layer that stays in float32 under autocast.
-
-    bfloat16 has 8 bits of mantissa: scores near 20 would be multiples of 1/8, and documents would tie.
-    """
+    """A linear layer in float32 under autocast: in bfloat16 scores near 20 would be multiples of 1/8, and tie."""
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """hidden: (..., dim) of any type -> (..., out) in float32."""
+        """(..., dim) of any type -> (..., out) in float32."""
         with torch.autocast(hidden.device.type, enabled=False):
             return super().forward(hidden.float())
 
@@ -52,9 +49,8 @@ class CrossEncoder(Ranker):
         return self.transformer(**tokens).logits.float().view(-1, docs)
 
     def layout(
-        self, queries: Ragged, documents: Ragged, tokenizer: transformers.PreTrainedTokenizerFast, max_length: int,
-        max_query: int | None = 64,
-    ) -> PairTokens:  # fmt: skip
+        self, queries: Ragged, documents: Ragged, tokenizer: Tokenizer, max_length: int, max_query: int | None = 64
+    ) -> PairTokens:
         """One sequence per pair; `max_query` counts a query's own tokens, as `PairTokens` has it."""
         check_length(self.transformer.config, max_length)
         return PairTokens(queries, documents, Pattern.of(tokenizer), max_length, max_query)

@@ -23,11 +23,7 @@ class Bound:
 
 
 def bind(function: Callable, **values: object) -> Callable:
-    """The function with other values for some of its keyword parameters.
-
-    Raises:
-        ValueError: it has no such parameter, or a value is of another type or impossible.
-    """
+    """The function with other values for some of its keyword parameters; ValueError if one cannot be."""
     inner = inner_function(function)
     for name, value in values.items():
         _check_value(inner, name, value)
@@ -43,10 +39,7 @@ def parameters(function: Callable) -> dict[str, object]:
 
 
 def inner_function(function: Callable) -> FunctionType:
-    """A function without its bound values.
-
-    Other callables are refused (ValueError): the kit could not compare their content.
-    """
+    """A function without its bound values; ValueError for other callables, whose content could not be compared."""
     inner = function.function if isinstance(function, Bound) else function
     if not isinstance(inner, FunctionType):
         raise ValueError(
@@ -55,14 +48,13 @@ def inner_function(function: Callable) -> FunctionType:
     return inner
 
 
+_POSITIVE = (lambda value: value > 0, "a finite number above 0")
 _LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
-    **dict.fromkeys(
-        ("temperature", "target_temperature", "sigma"), (lambda value: value > 0, "a finite number above 0")
-    ),
+    "temperature": _POSITIVE, "target_temperature": _POSITIVE, "sigma": _POSITIVE,
     "mu": (lambda value: value >= 0, "a finite number of at least 0"),
     "cutoff": (lambda value: value >= 1, "a whole number of at least 1"),
     "threshold": (lambda value: -1 <= value <= 1, "a cosine, -1 to 1"),
-}
+}  # fmt: skip
 
 
 def _check_value(function: FunctionType, name: str, value: object) -> None:
@@ -76,10 +68,10 @@ def _check_value(function: FunctionType, name: str, value: object) -> None:
     fits = type(value) in types or (type(value) is int and float in types)
     checkable = annotation is not inspect.Parameter.empty and all(type(one) is type for one in types)
     if (checkable and not fits) or not (is_literal(value) or isinstance(value, FunctionType | Bound)):
-        names = (
-            " or ".join(one.__name__ for one in types) if checkable else "a number, a text, None or a tuple of these"
+        wanted = (
+            " or ".join(one.__name__ for one in types) if checkable else "a number, a text, None or a tuple of them"
         )
-        raise ValueError(f"{function.__name__}: {name}={value!r} has the wrong type; give {names}")
+        raise ValueError(f"{function.__name__}: {name}={value!r} has the wrong type; give {wanted}")
     possible, description = _LIMITS.get(name, (lambda _: True, "a finite number"))
     if type(value) in (int, float) and not (math.isfinite(value) and possible(value)):
         raise ValueError(f"{function.__name__}: {name}={value!r} is impossible; give {description}")
