@@ -3,8 +3,8 @@
 Gienapp et al. 2024 (adaptive relevance margins), https://arxiv.org/abs/2407.21515. A positive should be ahead of a
 negative by T = (1 + cos(positive, negative)) / 2: no teacher, no margin to tune, and the more alike the two documents
 are, the further apart their scores should be. `fixed`, `adaptive` and `distributed` return (scores, targets) with the
-positive in column 0, where target_0 - target_j is the target margin. So self-distillation is
-`margin_error(*adaptive(similarities))`, and with error "l2" it is Margin-MSE with targets from the model itself.
+positive in column 0 and target_0 - target_j the target margin, so self-distillation is
+`margin_error(*adaptive(similarities))`.
 
 The formulas were compared with the authors' code only (webis-de/adaptive-relevance-margin-loss, src/loss.py, commit
 76fc0d9), not with the body of the paper. Where a batch is compared with itself there are two readings:

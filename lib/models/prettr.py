@@ -77,15 +77,11 @@ class PreTTR(LateRanker):
             weights.fill(ranker.compression, folder / COMPRESSION)
         return ranker
 
-    @property
-    def _layers(self) -> nn.ModuleList:
-        base = self.transformer.base_model
-        return (getattr(base, "encoder", None) or base.transformer).layer
-
-    def _run(self, hidden: Tensor, mask: Tensor, layers: nn.ModuleList) -> Tensor:
+    def _run(self, hidden: Tensor, mask: Tensor, layers: slice) -> Tensor:
         """Hidden states (texts, width, dim) through some layers; mask (texts, width)."""
-        wide = create_bidirectional_mask(self.transformer.config, hidden, mask)
-        for layer in layers:
+        base = self.transformer.base_model
+        wide = create_bidirectional_mask(base.config, hidden, mask)
+        for layer in (getattr(base, "encoder", None) or base.transformer).layer[layers]:
             hidden = layer(hidden, wide)
             hidden = hidden[0] if isinstance(hidden, tuple) else hidden
         return hidden
@@ -101,7 +97,7 @@ class PreTTR(LateRanker):
         hidden = base.embeddings(input_ids=ids, **places)
         if hasattr(base, "embeddings_project"):  # ELECTRA
             hidden = base.embeddings_project(hidden)
-        return Vectors(self._run(hidden, mask, self._layers[: self.options["split"]]), mask)
+        return Vectors(self._run(hidden, mask, slice(self.options["split"])), mask)
 
     def encode_queries(self, tokens: Tokens) -> Vectors:
         """[CLS] query [SEP] up to the split."""
@@ -121,7 +117,7 @@ class PreTTR(LateRanker):
         sides = (queries.map(lambda part: part.unsqueeze(1)), documents)
         sides = [side.map(lambda part: part.expand(batch, docs, *part.shape[2:])) for side in sides]
         hidden, mask = (torch.cat(parts, dim=2).flatten(0, 1) for parts in zip(*sides, strict=True))
-        hidden = self._run(hidden, mask, self._layers[self.options["split"] :])
+        hidden = self._run(hidden, mask, slice(self.options["split"], None))
         return float32(self._head(hidden))[0].view(batch, docs)
 
     def _head(self, hidden: Tensor) -> Tensor:

@@ -141,8 +141,7 @@ def _means(loss: torch.Tensor, matrix: Matrix, targets: torch.Tensor, norm: torc
     negatives = matrix.scores[:, 1:]
     negative = negatives.masked_fill(negatives.isneginf(), torch.nan).nanmean()  # without those that are left out
     target = (targets[:, :1] - targets[:, 1:]).mean()
-    means = [loss, matrix.scores[:, 0].mean(), negative, target, matrix.similarity, norm]
-    return torch.stack(means).detach()
+    return torch.stack([loss, matrix.scores[:, 0].mean(), negative, target, matrix.similarity, norm]).detach()
 
 
 MEANS = ["loss", "positive", "negative", "target_margin", "similarity", "gradient_norm"]
@@ -177,9 +176,8 @@ class _History:
         means = self._accelerator.reduce(torch.stack(self._unread).float(), "mean").cpu()
         self._unread = []
         for step, row in enumerate(means, len(self._rates) - len(means) + 1):
-            for name, value in zip(MEANS, row, strict=True):
-                if name in MUST_BE_FINITE:
-                    _check_finite(value, self._name, f"{MUST_BE_FINITE[name]} is not finite at step {step}")
+            for name, what in MUST_BE_FINITE.items():
+                _check_finite(row[MEANS.index(name)], self._name, f"{what} is not finite at step {step}")
         self._rows.append(means.numpy())
 
 
