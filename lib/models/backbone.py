@@ -151,12 +151,10 @@ def _keep_layers(model: transformers.PreTrainedModel, layers: tuple[int, ...]) -
 
 
 def encoder(
-    folder: Path, layers: tuple[int, ...] | None = None, *, dropout: float | None = None, embeddings: bool = True,
-    whole: bool = False,
-) -> transformers.PreTrainedModel:  # fmt: skip
-    """The plain encoder of a folder in the hub's layout, in float32; see `pretrained` and `prepare`."""
-    model = pretrained(transformers.AutoModel, folder, whole=whole)
-    return prepare(model, layers, dropout=dropout, embeddings=embeddings)
+    folder: Path, layers: tuple[int, ...] | None = None, *, whole: bool = False, **changes: object
+) -> transformers.PreTrainedModel:
+    """The plain encoder of a folder in the hub's layout, in float32; `whole` as in `pretrained`, see `prepare`."""
+    return prepare(pretrained(transformers.AutoModel, folder, whole=whole), layers, **changes)
 
 
 def prepare(

@@ -60,13 +60,13 @@ class CrossEncoder(Ranker):
 
 
 def classifier(
-    folder: Path, layers: tuple[int, ...] | None, seed: int, *, dropout: float | None, embeddings: bool, whole: bool
-) -> transformers.PreTrainedModel:  # fmt: skip
+    folder: Path, layers: tuple[int, ...] | None, seed: int, *, whole: bool, **changes: object
+) -> transformers.PreTrainedModel:
     """transformers' classifier with one label, in float32; a new head is drawn from `seed`, with `whole` refused."""
     with drawn_from(seed):
         auto = transformers.AutoModelForSequenceClassification
         transformer = weights.pretrained(auto, folder, whole=whole, num_labels=1)
-    return backbone.prepare(transformer, layers, dropout=dropout, embeddings=embeddings)
+    return backbone.prepare(transformer, layers, **changes)
 
 
 def keep_float32(transformer: transformers.PreTrainedModel) -> None:

@@ -2,9 +2,8 @@
 
 MacAvaney et al. 2020, https://arxiv.org/abs/2004.14255; in 2010.02666 it is PreTT (DistilBERT, separate in layers 0 to
 2, joined before layer 3, no compression). The sequence is the cross-encoder's, [CLS] query [SEP] document [SEP], with
-the same head. It differs from the cross-encoder in two things: below `split` no token sees the other side, and a
-document's positions begin at `offset`, wherever its query ends, since a stored document cannot know. With `split=0` and
-a query of `offset` tokens the scores are the cross-encoder's.
+the same head. Two things differ: below `split` no token sees the other side, and a document's positions begin at
+`offset`, wherever its query ends. With `split=0` and a query of `offset` tokens the scores are the cross-encoder's.
 """
 
 from pathlib import Path

@@ -78,9 +78,8 @@ class Ranker(nn.Module, ABC):
 
     def set_attention(self, implementation: str) -> None:
         """Choose one of transformers' attention implementations ("eager", "sdpa")."""
-        for module in self.children():
-            if isinstance(module, transformers.PreTrainedModel):
-                module.set_attn_implementation(implementation)
+        if hasattr(self, "transformer"):
+            self.transformer.set_attn_implementation(implementation)
 
 
 class LateRanker(Ranker):
@@ -146,16 +145,12 @@ class InBatch(nn.Module):
 
 
 def check_length(config: transformers.PretrainedConfig, length: int, said: str | None = None) -> None:
-    """Raise ValueError if a sequence is longer than a transformer's positions.
-
-    `said`: the parameters that made it so long (None: `max_length`).
-    """
+    """Raise ValueError if a sequence is longer than a transformer's positions; `said`: what made it so long."""
     most = backbone.limit(config)
     if most is not None and length > most:
-        raise ValueError(
-            f"{said or f'max_length={length}'}: a sequence of {length} tokens, but {config.model_type} has {most}"
-            f" positions; give a smaller one, so that the sequence is {most} tokens or fewer"
-        )
+        fix = f"give a smaller one, so that the sequence is {most} tokens or fewer"
+        fault = f"a sequence of {length} tokens, but {config.model_type} has {most} positions; {fix}"
+        raise ValueError(f"{said or f'max_length={length}'}: {fault}")
 
 
 def float32(*tensors: Tensor) -> tuple[Tensor, ...]:

@@ -59,8 +59,8 @@ _LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
 
 def _check_value(function: FunctionType, name: str, value: object) -> None:
     signature = inspect.signature(function).parameters
-    if name not in parameters(function):
-        known = ", ".join(sorted(parameters(function))) or "none"
+    if name not in (own := parameters(function)):
+        known = ", ".join(sorted(own)) or "none"
         place = "; write it after a * in the definition" if name in signature else ""
         raise ValueError(f"{function.__name__}: no keyword-only parameter {name!r}; it has {known}{place}")
     annotation = signature[name].annotation
@@ -68,9 +68,7 @@ def _check_value(function: FunctionType, name: str, value: object) -> None:
     fits = type(value) in types or (type(value) is int and float in types)
     checkable = annotation is not inspect.Parameter.empty and all(type(one) is type for one in types)
     if (checkable and not fits) or not (is_literal(value) or isinstance(value, FunctionType | Bound)):
-        wanted = (
-            " or ".join(one.__name__ for one in types) if checkable else "a number, a text, None or a tuple of them"
-        )
+        wanted = " or ".join(one.__name__ for one in types if checkable) or "a number, a text, None or a tuple of these"
         raise ValueError(f"{function.__name__}: {name}={value!r} has the wrong type; give {wanted}")
     possible, description = _LIMITS.get(name, (lambda _: True, "a finite number"))
     if type(value) in (int, float) and not (math.isfinite(value) and possible(value)):

@@ -17,13 +17,12 @@ def cached_backward(
 
     Gao et al. 2021 (GradCache), https://arxiv.org/abs/2101.06983. In-batch negatives need all vectors at once, not all
     activations: (1) encode every part without a graph, (2) take the loss and its gradient at the vectors, (3) encode
-    every part again and send its share of that gradient back. One more forward pass buys memory for one part only. The
-    gradients are those of the uncached step, dropout too: each part sees the same random numbers twice.
+    every part again and send its share of that gradient back. The gradients are those of the uncached step, dropout
+    too: each part sees the same random numbers twice.
 
     `encode` turns a part into tensors (rows, ...), each joined over the parts along its first axis; `loss` takes them
-    in that order and returns a scalar. `backward` is called once a part, so a pass that scales its gradient
-    (Accelerate's `accelerator.backward`) scales it once. Parameters of `loss` itself get no gradient, and what a module
-    counts as it runs (a batch norm's statistics, `lib.models.momentum`) counts twice: keep both out.
+    in that order and returns a scalar. `backward` is called once a part. Parameters of `loss` itself get no gradient,
+    and what a module counts as it runs (a batch norm's statistics, `lib.models.momentum`) counts twice.
     """
     states, encoded = [], []
     with torch.no_grad():

@@ -142,7 +142,7 @@ def named(name: str, **values: object) -> Strategy:
         raise ValueError(f"strategy={name!r}: give one of {', '.join(STRATEGIES)}")
     base = STRATEGIES[name]
     functions = [term.loss for term in base.terms] + ([base.columns] if base.columns else [])
-    known = {parameter: value for function in functions for parameter, value in parameters(function).items()}
+    known = {parameter for function in functions for parameter in parameters(function)}
     if unknown := [parameter for parameter in values if parameter not in known]:
         raise ValueError(f"strategy {name}: no parameter {unknown[0]!r}; it has {', '.join(sorted(known)) or 'none'}")
     if not values:
