@@ -100,8 +100,7 @@ def adr_mse(scores: Scores, targets: Scores, *, temperature: float = 1.0) -> Per
     """ADR-MSE: squared difference of smoothed and true rank over log2(1 + true rank), mean over documents.
 
     Schlatt et al. 2024 (Rank-DistiLLM), https://arxiv.org/abs/2405.07920. Shift invariant; only the targets' order is
-    used, and ties share their mean rank, as in sentence-transformers. It tends to zero in the right order as score
-    differences outgrow the temperature.
+    used, and ties share their mean rank. In the right order it tends to 0 as score differences outgrow the temperature.
     """
     ranks = _ranks(targets)
     return ((ranks - approximate_ranks(scores, temperature)).square() / torch.log2(1 + ranks)).mean(-1)

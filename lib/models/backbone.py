@@ -48,9 +48,8 @@ def folder(name: str) -> Path:
     try:
         huggingface_hub.utils.validate_repo_id(name)
     except ValueError as error:
-        raise WeightsError(
-            f"backbone {name!r}: there is no folder {place}; give one, or a hub model as 'name' or 'owner/name'"
-        ) from error
+        fix = "give one, or a hub model as 'name' or 'owner/name'"
+        raise WeightsError(f"backbone {name!r}: there is no folder {place}; {fix}") from error
     return _downloaded(name)
 
 
@@ -60,10 +59,8 @@ def _downloaded(name: str) -> Path:
         wanted = ["*.json", "*.txt", "*.model", "*.safetensors"]
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted))
     except (OSError, ValueError) as error:  # the hub's errors are OSErrors
-        raise ConnectionError(
-            f"hub model {name!r} cannot be loaded: {error}. Check the name and the network, or give a local folder: "
-            f"there is none at {Path(name).resolve()}."
-        ) from error
+        fix = f"Check the name and the network, or give a local folder: there is none at {Path(name).resolve()}."
+        raise ConnectionError(f"hub model {name!r} cannot be loaded: {error}. {fix}") from error
 
 
 def _packaged() -> Path:

@@ -78,7 +78,7 @@ def keep_float32(transformer: transformers.PreTrainedModel) -> None:
 
 def save_classifier(transformer: transformers.PreTrainedModel, folder: Path) -> None:
     """Write weights and configuration in the hub's layout."""
-    # sentence-transformers would put a sigmoid over the score; this says that the score is the logit.
+    # Else sentence-transformers would put a sigmoid over the score.
     transformer.config.sentence_transformers = {"activation_fn": "torch.nn.modules.linear.Identity"}
     with weights.quiet():
         transformer.save_pretrained(folder)

@@ -42,9 +42,8 @@ def inner_function(function: Callable) -> FunctionType:
     """A function without its bound values; ValueError for other callables, whose content could not be compared."""
     inner = function.function if isinstance(function, Bound) else function
     if not isinstance(inner, FunctionType):
-        raise ValueError(
-            f"{inner!r} is a {type(inner).__name__}: give a function, written with def, or bind(function, name=value)"
-        )
+        fix = "give a function, written with def, or bind(function, name=value)"
+        raise ValueError(f"{inner!r} is a {type(inner).__name__}: {fix}")
     return inner
 
 

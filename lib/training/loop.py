@@ -154,12 +154,11 @@ class _History:
     def __init__(self, accelerator: accelerate.Accelerator, name: str):
         self._accelerator, self._name = accelerator, name
         self._every = 1 if accelerator.device.type == "cpu" else READ_EVERY
-        self._rates, self._documents, self._unread, self._rows = [], [], [], []
+        self._known, self._unread, self._rows = [], [], []
 
     def add(self, means: torch.Tensor, rate: float, documents: int) -> None:
         """Keep a step; a value that is not finite stops the training within `READ_EVERY` steps."""
-        self._rates.append(rate)
-        self._documents.append(documents * self._accelerator.num_processes)
+        self._known.append({"learning_rate": rate, "documents": documents * self._accelerator.num_processes})
         self._unread.append(means)
         if len(self._unread) == self._every:
             self._read()
@@ -170,12 +169,12 @@ class _History:
             self._read()
         table = pd.DataFrame(np.concatenate(self._rows), columns=MEANS)
         table.insert(0, "step", np.arange(1, len(table) + 1))
-        return table.assign(learning_rate=self._rates, documents=self._documents)
+        return table.join(pd.DataFrame(self._known))
 
     def _read(self) -> None:
         means = self._accelerator.reduce(torch.stack(self._unread).float(), "mean").cpu()
         self._unread = []
-        for step, row in enumerate(means, len(self._rates) - len(means) + 1):
+        for step, row in enumerate(means, len(self._known) - len(means) + 1):
             for name, what in MUST_BE_FINITE.items():
                 _check_finite(row[MEANS.index(name)], self._name, f"{what} is not finite at step {step}")
         self._rows.append(means.numpy())

@@ -77,10 +77,9 @@ class Strategy:
         except ValueError as error:
             raise ValueError(f"strategy={self.name!r}: {error}") from error
         except Exception as error:
-            raise ValueError(
-                f"strategy={self.name!r}: {type(error).__name__} on an example of two queries: {error}; a loss takes "
-                "scores and targets, and must be one finite value per query"
-            ) from error
+            fault = f"{type(error).__name__} on an example of two queries: {error}"
+            fix = "a loss takes scores and targets, and must be one finite value per query"
+            raise ValueError(f"strategy={self.name!r}: {fault}; {fix}") from error
 
     def _try(self) -> None:
         """Compute every term on an example of two queries."""
