@@ -34,8 +34,8 @@ def reverse_kl(
 ) -> PerQuery:
     """KL(student || teacher), with temperatures and factor as in `kl`; shift invariant on both sides.
 
-    Gu et al. 2024 (MiniLLM), https://arxiv.org/abs/2306.08543. It is mode-seeking: the student may drop what
-    the teacher likes a little, and must not like what the teacher does not.
+    Gu et al. 2024 (MiniLLM), https://arxiv.org/abs/2306.08543. It is mode-seeking: the student may drop what the
+    teacher likes a little, and must not like what the teacher does not.
     """
     student, teacher = _log_softmaxes(scores, targets, temperature, target_temperature)
     return (student.exp() * (student - teacher)).sum(-1) * temperature**2
@@ -67,9 +67,6 @@ def pearson(scores: Scores, targets: Scores) -> PerQuery:
     return 1 - F.cosine_similarity(student, teacher, dim=-1)
 
 
-def _log_softmaxes(
-    scores: Scores, targets: Scores, temperature: float, target_temperature: float | None
-) -> tuple[Scores, Scores]:
-    student = F.log_softmax(scores / temperature, -1)
-    teacher = F.log_softmax(targets / (temperature if target_temperature is None else target_temperature), -1)
-    return student, teacher
+def _log_softmaxes(scores: Scores, targets: Scores, own: float, teachers: float | None) -> tuple[Scores, Scores]:
+    """Student and teacher, each at its temperature."""
+    return F.log_softmax(scores / own, -1), F.log_softmax(targets / (own if teachers is None else teachers), -1)

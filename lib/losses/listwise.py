@@ -19,10 +19,8 @@ def info_nce(scores: Scores, targets: Scores, *, temperature: float = 1.0) -> Pe
     (`margins.contrast`) it is sentence-transformers' MultipleNegativesRankingLoss. Several positives share the mass.
     Shift invariant.
     """
-    scores = scores / temperature
-    positive = targets > 0
-    lowest = torch.finfo(scores.dtype).min
-    mass = torch.logsumexp(scores.masked_fill(~positive, lowest), -1)
+    scores, positive = scores / temperature, targets > 0
+    mass = torch.logsumexp(scores.masked_fill(~positive, torch.finfo(scores.dtype).min), -1)
     return torch.where(positive.any(-1), torch.logsumexp(scores, -1) - mass, 0)
 
 
@@ -94,8 +92,7 @@ def smooth_mrr(scores: Scores, targets: Scores, *, temperature: float = 1.0) -> 
     Ranks as in `approx_ndcg` (Qin et al. 2010, https://doi.org/10.1007/s10791-009-9124-x). Shift invariant.
     lightning-ir's ApproxMRR is the same.
     """
-    reciprocal = 1 / approximate_ranks(scores, temperature)
-    return 1 - reciprocal.masked_fill(targets <= 0, 0).amax(-1)
+    return 1 - (1 / approximate_ranks(scores, temperature)).masked_fill(targets <= 0, 0).amax(-1)
 
 
 @ranking_loss
@@ -103,8 +100,7 @@ def adr_mse(scores: Scores, targets: Scores, *, temperature: float = 1.0) -> Per
     """ADR-MSE: squared difference of smoothed and true rank over log2(1 + true rank), mean over documents.
 
     Schlatt et al. 2024 (Rank-DistiLLM), https://arxiv.org/abs/2405.07920. Shift invariant; only the targets' order is
-    used, and ties share their mean rank, as in sentence-transformers. It tends to zero in the right order as score
-    differences outgrow the temperature.
+    used, and ties share their mean rank. In the right order it tends to 0 as score differences outgrow the temperature.
     """
     ranks = _ranks(targets)
     return ((ranks - approximate_ranks(scores, temperature)).square() / torch.log2(1 + ranks)).mean(-1)

@@ -3,8 +3,8 @@
 Gienapp et al. 2024 (adaptive relevance margins), https://arxiv.org/abs/2407.21515. A positive should be ahead of a
 negative by T = (1 + cos(positive, negative)) / 2: no teacher, no margin to tune, and the more alike the two documents
 are, the further apart their scores should be. `fixed`, `adaptive` and `distributed` return (scores, targets) with the
-positive in column 0, where target_0 - target_j is the target margin. So self-distillation is
-`margin_error(*adaptive(similarities))`, and with error "l2" it is Margin-MSE with targets from the model itself.
+positive in column 0 and target_0 - target_j the target margin, so self-distillation is
+`margin_error(*adaptive(similarities))`.
 
 The formulas were compared with the authors' code only (webis-de/adaptive-relevance-margin-loss, src/loss.py, commit
 76fc0d9), not with the body of the paper. Where a batch is compared with itself there are two readings:
@@ -15,8 +15,7 @@ The formulas were compared with the authors' code only (webis-de/adaptive-releva
   over columns, so that a_j replaces a_i, and the margin of query j meets T_ij for all i. It is the row reading of both
   matrices with their first two axes swapped.
 
-That code has one negative per query; with more, each keeps its place k in the group. Every function raises ValueError
-for similarities that are not (batch, batch, docs) and for an unknown reading or scale.
+That code has one negative per query; with more, each keeps its place k in the group.
 """
 
 from typing import NamedTuple
@@ -33,8 +32,7 @@ READINGS = ("row", "literal")
 class Similarities(NamedTuple):
     """What a batch of groups says about itself; document k = 0 of a group is its positive.
 
-    A document of another group may be relevant to query i too: the same passage, another one that was judged relevant,
-    or a group of the same query. `relevant` marks these, so that none of them is a negative; None: there are none.
+    A document of another group may be relevant to query i too: `relevant` marks these, so that none is a negative.
     """
 
     scores: Float[Tensor, "batch batch docs"]  # query i with document k of group j
@@ -43,7 +41,7 @@ class Similarities(NamedTuple):
 
 
 def own(matrix: Shaped[Tensor, "batch batch docs"]) -> Shaped[Tensor, "batch docs"]:
-    """Each query with its own group, the matrix of every other loss."""
+    """Each query with its own group."""
     return matrix.diagonal().T
 
 
@@ -66,10 +64,7 @@ def fixed(
     similarities: Similarities, *, margin: float, in_batch: bool = False, reading: str = "row",
     threshold: float | None = None,
 ) -> tuple[Scores, Scores]:  # fmt: skip
-    """One target margin for every pair: the baseline of 2407.21515, whose margin has to be tuned.
-
-    Shapes, relevant documents and `threshold` as in `adaptive`.
-    """
+    """One target margin for every pair: the baseline of 2407.21515, to be tuned; for the rest see `adaptive`."""
     scores, documents, relevant = (_columns(matrix, in_batch) for matrix in _read(similarities, reading))
     return _with_targets(scores, documents, relevant, torch.full_like(documents, margin), threshold)
 
@@ -86,8 +81,7 @@ def adaptive(
 
     A document that is relevant to the query is no negative, and one more similar to the positive than `threshold` may
     well be relevant. Both are taken out by putting the positive in their place: margin and target margin are zero,
-    which costs nothing (error "soft": the constant ln 2) and moves nothing. The mean still counts them, so shapes stay
-    and the other pairs keep their weight.
+    which costs nothing (error "soft": the constant ln 2) and moves nothing; the other pairs keep their weight.
     """
     scores, documents, relevant = (_columns(matrix, in_batch) for matrix in _read(similarities, reading))
     return _with_targets(scores, documents, relevant, _scaled(documents, scale, detach), threshold)

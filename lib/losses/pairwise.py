@@ -64,8 +64,7 @@ def margin_error(scores: Scores, targets: Scores, *, error: str = "l2") -> PerQu
 
     Gienapp et al. 2024 (adaptive relevance margins), https://arxiv.org/abs/2407.21515. With
     z = (s_0 - s_j) - (t_0 - t_j) the error is "l2" (z^2: `margin_mse`), "l1" (|z|) or "soft" (log(1 + exp(-z)): RankNet
-    around the target margin, which goes on falling above it, where the others rise). Shift invariant on both sides. An
-    unknown error is a ValueError.
+    around the target margin, which goes on falling above it, where the others rise). Shift invariant on both sides.
     """
     if error not in _ERRORS:
         raise ValueError(f"error={error!r}: give one of {', '.join(_ERRORS)}")
@@ -87,8 +86,7 @@ def lambda_loss(
     invariant, and smooth only between ties. Schemes: "ranknet" (weight 1), "ndcg_loss_1" (gain of i over its discount,
     all pairs), "ndcg_loss_2" (difference in rank), "lambda_rank" (both discounts), "ndcg_loss_2pp" (mu times
     ndcg_loss_2, plus lambda_rank). `cutoff` keeps the pairs of which either rank is within it (equation 18); allRank's
-    `lambdaLoss` wants both. sentence-transformers' LambdaLoss is this one divided by the number of pairs. An unknown
-    scheme is a ValueError.
+    `lambdaLoss` wants both. sentence-transformers' LambdaLoss is this one divided by the number of pairs.
     """
     order = scores.detach().argsort(dim=-1, descending=True, stable=True)
     scores, grades = scores.gather(-1, order), targets.gather(-1, order)  # by rank

@@ -1,4 +1,4 @@
-"""What every loss shares: the shapes of its matrices and their check, and float32 at least."""
+"""What every loss shares: the shapes of its matrices, and their check."""
 
 import functools
 from collections.abc import Callable
@@ -13,10 +13,7 @@ Loss = Callable[[Scores, Scores], PerQuery]
 
 
 def ranking_loss(loss: Loss) -> Loss:
-    """Make `loss` refuse matrices of other shapes (ValueError), and widen half precision and the targets' type first.
-
-    So the result in half precision drifts only by what rounding the inputs costs.
-    """
+    """Make `loss` refuse matrices of other shapes (ValueError) and compute in float32 at least."""
 
     @functools.wraps(loss)
     def checked(scores: Tensor, targets: Tensor, **parameters: object) -> PerQuery:

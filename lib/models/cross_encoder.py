@@ -13,18 +13,15 @@ from torch import nn
 
 from lib.models import backbone, weights
 from lib.models.ragged import Ragged
-from lib.models.ranker import Ranker, check_length, drawn_from
+from lib.models.ranker import Ranker, Tokenizer, check_length, drawn_from
 from lib.models.tokens import PairTokens, Pattern
 
 
 class Float32Linear(nn.Linear):
-    """A linear layer that stays in float32 under autocast.
-
-    bfloat16 has 8 bits of mantissa: scores near 20 would be multiples of 1/8, and documents would tie.
-    """
+    """A linear layer in float32 under autocast: in bfloat16 scores near 20 would be multiples of 1/8, and tie."""
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """hidden: (..., dim) of any type -> (..., out) in float32."""
+        """(..., dim) of any type -> (..., out) in float32."""
         with torch.autocast(hidden.device.type, enabled=False):
             return super().forward(hidden.float())
 
@@ -52,9 +49,8 @@ class CrossEncoder(Ranker):
         return self.transformer(**tokens).logits.float().view(-1, docs)
 
     def layout(
-        self, queries: Ragged, documents: Ragged, tokenizer: transformers.PreTrainedTokenizerFast, max_length: int,
-        max_query: int | None = 64,
-    ) -> PairTokens:  # fmt: skip
+        self, queries: Ragged, documents: Ragged, tokenizer: Tokenizer, max_length: int, max_query: int | None = 64
+    ) -> PairTokens:
         """One sequence per pair; `max_query` counts a query's own tokens, as `PairTokens` has it."""
         check_length(self.transformer.config, max_length)
         return PairTokens(queries, documents, Pattern.of(tokenizer), max_length, max_query)
@@ -64,13 +60,13 @@ class CrossEncoder(Ranker):
 
 
 def classifier(
-    folder: Path, layers: tuple[int, ...] | None, seed: int, *, dropout: float | None, embeddings: bool, whole: bool
-) -> transformers.PreTrainedModel:  # fmt: skip
+    folder: Path, layers: tuple[int, ...] | None, seed: int, *, whole: bool, **changes: object
+) -> transformers.PreTrainedModel:
     """transformers' classifier with one label, in float32; a new head is drawn from `seed`, with `whole` refused."""
     with drawn_from(seed):
         auto = transformers.AutoModelForSequenceClassification
         transformer = weights.pretrained(auto, folder, whole=whole, num_labels=1)
-    return backbone.prepare(transformer, layers, dropout=dropout, embeddings=embeddings)
+    return backbone.prepare(transformer, layers, **changes)
 
 
 def keep_float32(transformer: transformers.PreTrainedModel) -> None:
@@ -82,7 +78,7 @@ def keep_float32(transformer: transformers.PreTrainedModel) -> None:
 
 def save_classifier(transformer: transformers.PreTrainedModel, folder: Path) -> None:
     """Write weights and configuration in the hub's layout."""
-    # sentence-transformers would put a sigmoid over the score; this says that the score is the logit.
+    # Else sentence-transformers would put a sigmoid over the score.
     transformer.config.sentence_transformers = {"activation_fn": "torch.nn.modules.linear.Identity"}
     with weights.quiet():
         transformer.save_pretrained(folder)

@@ -2,9 +2,8 @@
 
 MacAvaney et al. 2020, https://arxiv.org/abs/2004.14255; in 2010.02666 it is PreTT (DistilBERT, separate in layers 0 to
 2, joined before layer 3, no compression). The sequence is the cross-encoder's, [CLS] query [SEP] document [SEP], with
-the same head. It differs from the cross-encoder in two things: below `split` no token sees the other side, and a
-document's positions begin at `offset`, wherever its query ends, since a stored document cannot know. With `split=0` and
-a query of `offset` tokens the scores are the cross-encoder's.
+the same head. Two things differ: below `split` no token sees the other side, and a document's positions begin at
+`offset`, wherever its query ends. With `split=0` and a query of `offset` tokens the scores are the cross-encoder's.
 """
 
 from pathlib import Path
@@ -19,7 +18,7 @@ from transformers.masking_utils import create_bidirectional_mask
 from lib.models import backbone, weights
 from lib.models.cross_encoder import classifier, keep_float32, save_classifier
 from lib.models.ragged import Ragged
-from lib.models.ranker import LateRanker, Tokens, check_length, drawn_from, float32
+from lib.models.ranker import LateRanker, Tokenizer, Tokens, check_length, drawn_from, float32
 from lib.models.tokens import Pattern, SeparateTokens, Side, check_room
 from lib.models.vectors import Vectors
 
@@ -39,15 +38,14 @@ class PreTTR(LateRanker):
     architecture = "prettr"
 
     def __init__(
-        self, transformer: transformers.PreTrainedModel, tokenizer: transformers.PreTrainedTokenizerFast, *,
-        split: int, offset: int = 32, compression: int | None = None,
+        self, transformer: transformers.PreTrainedModel, tokenizer: Tokenizer, *, split: int, offset: int = 32,
+        compression: int | None = None,
     ):  # fmt: skip
         super().__init__({"split": split, "offset": offset, "compression": compression})
         config = transformer.config
         if config.model_type not in FAMILIES or getattr(config, "is_decoder", False):
-            raise ValueError(
-                f"PreTTR cannot run a {config.model_type} backbone layer by layer: give one of {', '.join(FAMILIES)}"
-            )
+            fix = f"give one of {', '.join(FAMILIES)}"
+            raise ValueError(f"PreTTR cannot run a {config.model_type} backbone layer by layer: {fix}")
         self.transformer = transformer
         keep_float32(transformer)
         count, most = config.num_hidden_layers, backbone.limit(config)
@@ -78,15 +76,11 @@ class PreTTR(LateRanker):
             weights.fill(ranker.compression, folder / COMPRESSION)
         return ranker
 
-    @property
-    def _layers(self) -> nn.ModuleList:
-        base = self.transformer.base_model
-        return (getattr(base, "encoder", None) or base.transformer).layer
-
-    def _run(self, hidden: Tensor, mask: Tensor, layers: nn.ModuleList) -> Tensor:
+    def _run(self, hidden: Tensor, mask: Tensor, layers: slice) -> Tensor:
         """Hidden states (texts, width, dim) through some layers; mask (texts, width)."""
-        wide = create_bidirectional_mask(self.transformer.config, hidden, mask)
-        for layer in layers:
+        base = self.transformer.base_model
+        wide = create_bidirectional_mask(base.config, hidden, mask)
+        for layer in (getattr(base, "encoder", None) or base.transformer).layer[layers]:
             hidden = layer(hidden, wide)
             hidden = hidden[0] if isinstance(hidden, tuple) else hidden
         return hidden
@@ -102,7 +96,7 @@ class PreTTR(LateRanker):
         hidden = base.embeddings(input_ids=ids, **places)
         if hasattr(base, "embeddings_project"):  # ELECTRA
             hidden = base.embeddings_project(hidden)
-        return Vectors(self._run(hidden, mask, self._layers[: self.options["split"]]), mask)
+        return Vectors(self._run(hidden, mask, slice(self.options["split"])), mask)
 
     def encode_queries(self, tokens: Tokens) -> Vectors:
         """[CLS] query [SEP] up to the split."""
@@ -119,10 +113,10 @@ class PreTTR(LateRanker):
         if self.compression is not None:
             documents = Vectors(self.compression[2:](documents.values), documents.mask)
         queries = Vectors(queries.values.to(documents.values.dtype), queries.mask)
-        pairs = (queries.map(lambda part: part.unsqueeze(1)), documents)
-        pairs = [side.map(lambda part: part.expand(batch, docs, *part.shape[2:])) for side in pairs]
-        hidden, mask = (torch.cat(parts, dim=2).flatten(0, 1) for parts in zip(*pairs, strict=True))
-        hidden = self._run(hidden, mask, self._layers[self.options["split"] :])
+        sides = (queries.map(lambda part: part.unsqueeze(1)), documents)
+        sides = [side.map(lambda part: part.expand(batch, docs, *part.shape[2:])) for side in sides]
+        hidden, mask = (torch.cat(parts, dim=2).flatten(0, 1) for parts in zip(*sides, strict=True))
+        hidden = self._run(hidden, mask, slice(self.options["split"], None))
         return float32(self._head(hidden))[0].view(batch, docs)
 
     def _head(self, hidden: Tensor) -> Tensor:
@@ -136,25 +130,21 @@ class PreTTR(LateRanker):
         return model.classifier(hidden)  # RoBERTa, ELECTRA: the head takes the first token itself
 
     def layout(
-        self, queries: Ragged, documents: Ragged, tokenizer: transformers.PreTrainedTokenizerFast, max_length: int,
-        max_query: int | None = 64,
-    ) -> SeparateTokens:  # fmt: skip
+        self, queries: Ragged, documents: Ragged, tokenizer: Tokenizer, max_length: int, max_query: int | None = 64
+    ) -> SeparateTokens:
         """[CLS] query [SEP], and document [SEP] without a [CLS] of its own.
 
         A query has at most `offset` tokens, special tokens included, and `max_query` of its own (None: no such limit).
         """
-        pair, offset = Pattern.of(tokenizer), self.options["offset"]
+        pair, limit = Pattern.of(tokenizer), self.options["offset"]
         special = len(pair.before) + len(pair.between)
-        check_room("offset", offset, special)
-        limit = offset
+        check_room("offset", limit, special)
+        check_length(self.transformer.config, limit + max_length, f"offset={limit} and max_length={max_length}")
         if max_query is not None:
             check_room("max_query", max_query, 0)
-            limit = min(offset, max_query + special)
-        check_length(self.transformer.config, offset + max_length, f"offset={offset} and max_length={max_length}")
-        return SeparateTokens(
-            Side(queries, pair.before, pair.between, pair.pad, limit),
-            Side(documents, (), pair.after, pair.pad, max_length),
-        )
+            limit = min(limit, max_query + special)
+        asked = Side(queries, pair.before, pair.between, pair.pad, limit)
+        return SeparateTokens(asked, Side(documents, (), pair.after, pair.pad, max_length))
 
     def _save_weights(self, folder: Path, max_length: int) -> None:
         save_classifier(self.transformer, folder)

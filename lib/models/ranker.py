@@ -24,23 +24,20 @@ from lib.models.tokens import PairTokens, Pattern, SeparateTokens, Side, check_r
 from lib.models.vectors import Vectors
 
 Tokens = dict[str, Int[Tensor, "texts width"]]  # by the names of a transformer's parameters
+Tokenizer = transformers.PreTrainedTokenizerFast
 SETTINGS = "ranker.json"  # architecture, options and whether there is a prefix, beside the weights
 ADAPTER = "adapter"  # a folder, for what `lib.models.adapters` keeps beside the weights
 
 
 class Ranker(nn.Module, ABC):
-    """A model that scores (query, document) pairs.
+    """A model that scores (query, document) pairs."""
 
-    `architecture` names it in experiments; `options` are the literals with which it was built; `adapter` is None or
-    what `lib.models.adapters.attach` put in.
-    """
-
-    architecture: str
+    architecture: str  # its name in experiments
 
     def __init__(self, options: dict[str, object]):
         super().__init__()
-        self.options = options
-        self.adapter = None
+        self.options = options  # the literals with which it was built
+        self.adapter = None  # or what `lib.models.adapters.attach` put in
 
     @classmethod
     @abstractmethod
@@ -48,10 +45,7 @@ class Ranker(nn.Module, ABC):
         cls, folder: Path, layers: tuple[int, ...] | None, seed: int, *, trained: bool, dropout: float | None,
         embeddings: bool, **options: object,
     ) -> "Ranker":  # fmt: skip
-        """The ranker of a folder in the hub's layout: a backbone, or what `save` wrote where it is `trained`.
-
-        See `lib.models.build` and `lib.models.load`.
-        """
+        """The ranker of a folder in the hub's layout: a backbone, or what `save` wrote where it is `trained`."""
 
     @abstractmethod
     def forward(self, tokens: dict, docs: int = 1) -> Tensor:
@@ -59,20 +53,16 @@ class Ranker(nn.Module, ABC):
 
     @abstractmethod
     def layout(
-        self, queries: Ragged, documents: Ragged, tokenizer: transformers.PreTrainedTokenizerFast, max_length: int,
-        max_query: int | None = 64,
-    ) -> PairTokens | SeparateTokens:  # fmt: skip
+        self, queries: Ragged, documents: Ragged, tokenizer: Tokenizer, max_length: int, max_query: int | None = 64
+    ) -> PairTokens | SeparateTokens:
         """How this architecture reads texts: one sequence per pair, or one per text.
 
         `max_length`: tokens of a pair, or of a text that is encoded by itself. `max_query`: tokens of a query; None is
-        sentence-transformers' cut of a pair, and `max_length` for a query that is encoded by itself.
-
-        Raises:
-            ValueError: a length is too short for the special tokens and a token of each text, or longer than the
-                model's positions.
+        sentence-transformers' cut of a pair, and `max_length` for a query that is encoded by itself. Raises ValueError
+        if a length leaves no room for each text beside the special tokens, or the model has too few positions.
         """
 
-    def save(self, folder: Path, tokenizer: transformers.PreTrainedTokenizerFast, max_length: int) -> None:
+    def save(self, folder: Path, tokenizer: Tokenizer, max_length: int) -> None:
         """Write weights (safetensors), options and tokenizer; `lib.models.load` opens the folder."""
         folder.mkdir(parents=True, exist_ok=True)
         if self.adapter is not None:
@@ -88,9 +78,8 @@ class Ranker(nn.Module, ABC):
 
     def set_attention(self, implementation: str) -> None:
         """Choose one of transformers' attention implementations ("eager", "sdpa")."""
-        for module in self.children():
-            if isinstance(module, transformers.PreTrainedModel):
-                module.set_attn_implementation(implementation)
+        if hasattr(self, "transformer"):
+            self.transformer.set_attn_implementation(implementation)
 
 
 class LateRanker(Ranker):
@@ -98,11 +87,11 @@ class LateRanker(Ranker):
 
     @abstractmethod
     def encode_queries(self, tokens: Tokens) -> Vectors:
-        """input_ids and attention_mask -> (batch, vectors, dim)."""
+        """(texts, width) -> (texts, vectors, dim)."""
 
     @abstractmethod
     def encode_documents(self, tokens: Tokens) -> Vectors:
-        """input_ids and attention_mask -> (batch, vectors, dim)."""
+        """(texts, width) -> (texts, vectors, dim)."""
 
     @abstractmethod
     def late(self, queries: Vectors, documents: Vectors) -> Float[Tensor, "batch docs"]:
@@ -118,24 +107,20 @@ class LateRanker(Ranker):
         return queries, documents.map(lambda part: part.unflatten(0, (-1, docs)))
 
     def similarities(self, queries: Vectors, documents: Vectors) -> Similarities:
-        """Queries (batch, vectors, dim) and documents (batch, docs, vectors, dim) -> all against all."""
+        """All queries (batch, vectors, dim) against all documents (batch, docs, vectors, dim)."""
         batch, docs = documents.mask.shape[:2]
         everything = documents.map(lambda part: part.flatten(0, 1).unsqueeze(0))  # (1, batch * docs, ...)
         positives = documents.map(lambda part: part[:, 0])
         return Similarities(*(self.late(one, everything).view(batch, batch, docs) for one in (queries, positives)))
 
-    def expansion(self, tokenizer: transformers.PreTrainedTokenizerFast) -> tuple[int, ...]:
+    def expansion(self, tokenizer: Tokenizer) -> tuple[int, ...]:
         """Tokens that this architecture puts after a query and its special tokens."""
         return ()
 
     def layout(
-        self, queries: Ragged, documents: Ragged, tokenizer: transformers.PreTrainedTokenizerFast,
-        max_length: int, max_query: int | None = 64,
-    ) -> SeparateTokens:  # fmt: skip
-        """[CLS] query [SEP] and [CLS] document [SEP], or what the tokenizer puts around a text.
-
-        Both lengths count the special tokens; what `expansion` adds comes on top.
-        """
+        self, queries: Ragged, documents: Ragged, tokenizer: Tokenizer, max_length: int, max_query: int | None = 64
+    ) -> SeparateTokens:
+        """[CLS] text [SEP], or what the tokenizer puts around it, within both lengths; `expansion` comes on top."""
         alone, added = Pattern.of_single(tokenizer), self.expansion(tokenizer)
         name, limit = ("max_length", max_length) if max_query is None else ("max_query", max_query)
         check_room(name, limit, alone.size)
@@ -160,17 +145,12 @@ class InBatch(nn.Module):
 
 
 def check_length(config: transformers.PretrainedConfig, length: int, said: str | None = None) -> None:
-    """Refuse a sequence longer than a transformer's positions; `said` is how the caller's parameters made it so long.
-
-    Raises:
-        ValueError: it names the parameters and the longest that will do.
-    """
+    """Raise ValueError if a sequence is longer than a transformer's positions; `said`: what made it so long."""
     most = backbone.limit(config)
     if most is not None and length > most:
-        raise ValueError(
-            f"{said or f'max_length={length}'}: a sequence of {length} tokens, but {config.model_type} has {most}"
-            f" positions; give a smaller one, so that the sequence is {most} tokens or fewer"
-        )
+        fix = f"give a smaller one, so that the sequence is {most} tokens or fewer"
+        fault = f"a sequence of {length} tokens, but {config.model_type} has {most} positions; {fix}"
+        raise ValueError(f"{said or f'max_length={length}'}: {fault}")
 
 
 def float32(*tensors: Tensor) -> tuple[Tensor, ...]:

@@ -6,7 +6,7 @@ transformers draws at random what a folder lacks and says so in a log; here what
 import contextlib
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import safetensors
@@ -29,29 +29,20 @@ class WeightsError(RuntimeError):
 
 
 def config(folder: Path) -> transformers.PreTrainedConfig:
-    """The configuration of a model's folder.
-
-    Raises:
-        WeightsError: config.json is missing, is no JSON, or is of a model that transformers does not have.
-    """
+    """The configuration of a model's folder; WeightsError if transformers cannot read it or has no such model."""
     try:
         with quiet():
             return transformers.AutoConfig.from_pretrained(folder, **LOCAL)
     except Exception as error:
-        raise WeightsError(
-            f"{folder / 'config.json'} cannot be read: {first_line(error)} Give a folder in the hub's layout, of a "
-            "model that transformers has itself."
-        ) from error
+        fix = "Give a folder in the hub's layout, of a model that transformers has itself."
+        raise WeightsError(f"{folder / 'config.json'} cannot be read: {first_line(error)} {fix}") from error
 
 
 def pretrained(auto: type, folder: Path, *, whole: bool, **settings: object) -> transformers.PreTrainedModel:
-    """A folder's model, in float32, by one of transformers' Auto classes; its weights are checked.
+    """A folder's model, in float32, by one of transformers' Auto classes; WeightsError if its weights do not fit.
 
     `whole`: it is to score, and the folder must hold its weights and no others. Else it is to be trained: a head (and
     pooler) that the folder lacks or has in another shape is drawn anew, and what pre-training had beyond is ignored.
-
-    Raises:
-        WeightsError: a file is missing or damaged, or weights are missing, of other shapes, or more than expected.
     """
     config(folder)
     for path in _weight_files(folder):
@@ -88,19 +79,14 @@ def _differences(model: transformers.PreTrainedModel, report: dict, whole: bool)
 
 
 def fill(module: nn.Module, path: Path, called: dict[str, str] | None = None) -> None:
-    """Load a module's weights from a safetensors file that holds these and no others.
+    """Load a module's weights from a safetensors file that holds these and no others (else WeightsError).
 
     `called`: the module's names -> the file's, where these differ.
-
-    Raises:
-        WeightsError: the file is missing or damaged, or other weights are in it.
     """
     wanted = {(called or {}).get(name, name): value for name, value in module.state_dict().items()}
     found = tensors(path)
-    shapes = [
-        (name, found[name].shape, wanted[name].shape) for name in wanted.keys() & found.keys()
-        if found[name].shape != wanted[name].shape
-    ]  # fmt: skip
+    both = [(name, found[name].shape, wanted[name].shape) for name in wanted.keys() & found.keys()]
+    shapes = [one for one in both if one[1] != one[2]]
     _refuse(path, wanted.keys() - found.keys(), found.keys() - wanted.keys(), shapes, AGAIN)
     with torch.no_grad():
         for name, value in wanted.items():
@@ -108,40 +94,30 @@ def fill(module: nn.Module, path: Path, called: dict[str, str] | None = None) ->
 
 
 def tensors(path: Path, *needed: str) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, `needed` among them.
-
-    Raises:
-        WeightsError: the file is missing or damaged, or lacks what is needed.
-    """
+    """The tensors of a safetensors file; WeightsError if it is missing or damaged, or lacks one of `needed`."""
     _check_whole(path)
     found = safetensors.torch.load_file(path)
     _refuse(path, set(needed) - found.keys(), (), (), AGAIN)
     return found
 
 
-def _refuse(
-    place: Path, missing: Collection[str], unexpected: Collection[str], shapes: Collection[tuple], fix: str
-) -> None:
-    """Raise if any of these holds a weight's name."""
+def _refuse(place: Path, missing: Iterable[str], unexpected: Iterable[str], shapes: Iterable[tuple], fix: str) -> None:
     other = [f"{name}: {tuple(found)} instead of {tuple(wanted)}" for name, found, wanted in shapes]
-    parts = (("missing", missing), ("unexpected", unexpected), ("of another shape", other))
-    faults = [
-        f"{len(names)} {'weight is' if len(names) == 1 else 'weights are'} {what} "
-        f"({', '.join(sorted(names)[:3])}{', ...' if len(names) > 3 else ''})"
-        for what, names in parts if names
-    ]  # fmt: skip
+    faults = []
+    for what, found in (("missing", missing), ("unexpected", unexpected), ("of another shape", other)):
+        if names := sorted(found):
+            verb = "weight is" if len(names) == 1 else "weights are"
+            faults.append(f"{len(names)} {verb} {what} ({', '.join(names[:3])}{', ...' * (len(names) > 3)})")
     if faults:
         raise WeightsError(f"{place}: {'; '.join(faults)}. {fix}")
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that transformers reads."""
     if (folder / WEIGHTS).exists():
         return [folder / WEIGHTS]
     if not (folder / INDEX).exists():
-        raise WeightsError(
-            f"{folder} has no {WEIGHTS}: save the model as safetensors (save_pretrained does) or download it"
-        )
+        fix = "save the model as safetensors (save_pretrained does) or download it"
+        raise WeightsError(f"{folder} has no {WEIGHTS}: {fix}")
     try:
         return [folder / name for name in sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -160,7 +136,7 @@ def _check_whole(path: Path) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what a library says."""
+    """The first line of an error's message."""
     return (str(error).strip() or repr(error)).splitlines()[0]
 
 

@@ -28,13 +28,11 @@ def batches(
     groups: Groups, tokens: PairTokens | SeparateTokens, *, batch_size: int, epochs: int, seed: int,
     share: tuple[int, int] = (0, 1), in_batch: bool = False, queue: int = 0,
 ) -> Iterator[Batch]:  # fmt: skip
-    """Batches of `batch_size` groups.
+    """Batches of `batch_size` groups; in each epoch those that do not fill a batch are left out, different ones.
 
     Groups are shuffled, sorted by length within windows of `WINDOW` batches, and the batches are shuffled again: little
-    padding, and another order in each epoch. Groups that do not fill a batch are left out, different ones in each
-    epoch. `share` is (number of this process, number of processes), which divide each batch. With `in_batch` a batch
-    says which of its documents are relevant to which of its queries; with a `queue` (its size) which places of the
-    queue are negatives.
+    padding, and another order in each epoch. `share` is (number of this process, number of processes), which divide
+    each batch. With `in_batch` a batch has `relevant`, with a `queue` (its size) `queued`.
     """
     queries = tokens.queries.rows(groups.queries)  # (groups,)
     documents = tokens.documents.rows(groups.documents.ravel()).reshape(groups.documents.shape)
@@ -42,10 +40,9 @@ def batches(
     relevant = _relevant(groups, documents) if in_batch or queue else None
     queued: deque[int] = deque(maxlen=queue)
     draw = np.random.default_rng(seed)
-    process, processes = share
     for _ in range(epochs):
         for chosen in _order(longest, batch_size, draw):
-            own = chosen[process::processes]
+            own = chosen[share[0] :: share[1]]
             targets = {name: torch.from_numpy(values[own]) for name, values in groups.targets.items()}
             in_the_batch = _among(relevant, own, documents[own]) if in_batch else None
             places = momentum.negatives(_among(relevant, own, np.array(queued, dtype=np.int64))) if queued else None
@@ -60,9 +57,8 @@ def _order(longest: np.ndarray, batch_size: int, draw: np.random.Generator) -> I
     window = WINDOW * batch_size
     for start in range(0, len(order), window):
         part = order[start : start + window]
-        order[start : start + window] = part[np.argsort(longest[part], kind="stable")]
-    for index in draw.permutation(count):
-        yield order[index * batch_size : (index + 1) * batch_size]
+        part[:] = part[np.argsort(longest[part], kind="stable")]
+    yield from order.reshape(count, batch_size)[draw.permutation(count)]
 
 
 def _relevant(groups: Groups, documents: np.ndarray) -> list[np.ndarray]:

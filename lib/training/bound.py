@@ -23,11 +23,7 @@ class Bound:
 
 
 def bind(function: Callable, **values: object) -> Callable:
-    """The function with other values for some of its keyword parameters.
-
-    Raises:
-        ValueError: it has no such parameter, or a value is of another type or impossible.
-    """
+    """The function with other values for some of its keyword parameters; ValueError if one cannot be."""
     inner = inner_function(function)
     for name, value in values.items():
         _check_value(inner, name, value)
@@ -43,32 +39,27 @@ def parameters(function: Callable) -> dict[str, object]:
 
 
 def inner_function(function: Callable) -> FunctionType:
-    """A function without its bound values.
-
-    Other callables are refused (ValueError): the kit could not compare their content.
-    """
+    """A function without its bound values; ValueError for other callables, whose content could not be compared."""
     inner = function.function if isinstance(function, Bound) else function
     if not isinstance(inner, FunctionType):
-        raise ValueError(
-            f"{inner!r} is a {type(inner).__name__}: give a function, written with def, or bind(function, name=value)"
-        )
+        fix = "give a function, written with def, or bind(function, name=value)"
+        raise ValueError(f"{inner!r} is a {type(inner).__name__}: {fix}")
     return inner
 
 
+_POSITIVE = (lambda value: value > 0, "a finite number above 0")
 _LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
-    **dict.fromkeys(
-        ("temperature", "target_temperature", "sigma"), (lambda value: value > 0, "a finite number above 0")
-    ),
+    "temperature": _POSITIVE, "target_temperature": _POSITIVE, "sigma": _POSITIVE,
     "mu": (lambda value: value >= 0, "a finite number of at least 0"),
     "cutoff": (lambda value: value >= 1, "a whole number of at least 1"),
     "threshold": (lambda value: -1 <= value <= 1, "a cosine, -1 to 1"),
-}
+}  # fmt: skip
 
 
 def _check_value(function: FunctionType, name: str, value: object) -> None:
     signature = inspect.signature(function).parameters
-    if name not in parameters(function):
-        known = ", ".join(sorted(parameters(function))) or "none"
+    if name not in (own := parameters(function)):
+        known = ", ".join(sorted(own)) or "none"
         place = "; write it after a * in the definition" if name in signature else ""
         raise ValueError(f"{function.__name__}: no keyword-only parameter {name!r}; it has {known}{place}")
     annotation = signature[name].annotation
@@ -76,10 +67,8 @@ def _check_value(function: FunctionType, name: str, value: object) -> None:
     fits = type(value) in types or (type(value) is int and float in types)
     checkable = annotation is not inspect.Parameter.empty and all(type(one) is type for one in types)
     if (checkable and not fits) or not (is_literal(value) or isinstance(value, FunctionType | Bound)):
-        names = (
-            " or ".join(one.__name__ for one in types) if checkable else "a number, a text, None or a tuple of these"
-        )
-        raise ValueError(f"{function.__name__}: {name}={value!r} has the wrong type; give {names}")
+        wanted = " or ".join(one.__name__ for one in types if checkable) or "a number, a text, None or a tuple of these"
+        raise ValueError(f"{function.__name__}: {name}={value!r} has the wrong type; give {wanted}")
     possible, description = _LIMITS.get(name, (lambda _: True, "a finite number"))
     if type(value) in (int, float) and not (math.isfinite(value) and possible(value)):
         raise ValueError(f"{function.__name__}: {name}={value!r} is impossible; give {description}")

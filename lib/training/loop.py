@@ -33,19 +33,14 @@ def train(
     gradient_norm, learning_rate, documents. Equal arguments on one machine in one process give an equal history.
 
     Under several processes (`accelerate launch`, on processors `python -m torch.distributed.run`) each takes its share
-    of every batch and compares a batch's documents within it; the history is that of all.
-
-    Raises:
-        FloatingPointError: a loss, a gradient or a weight is not finite.
-        ValueError: there are fewer groups than one batch holds, targets are missing or not finite, or a setting needs
-            one process.
+    of every batch and compares a batch's documents within it; the history is that of all. Raises FloatingPointError if
+    a loss, a gradient or a weight is not finite, ValueError if groups or settings cannot be trained with.
     """
     _check_targets(groups, strategy)
     steps = len(groups) // settings.batch_size * settings.epochs
     if not steps:
-        raise ValueError(
-            f"batch_size={settings.batch_size}: only {len(groups)} groups, not one batch; give {len(groups)} or less"
-        )
+        fix = f"give {len(groups)} or less"
+        raise ValueError(f"batch_size={settings.batch_size}: only {len(groups)} groups, not one batch; {fix}")
     accelerator = _accelerator(settings)
     hardware.keep_memory()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -67,14 +62,18 @@ def train(
         torch.manual_seed(seed + accelerator.process_index)  # dropout, of its own in every process
         for batch in progress.steps(data, what, steps):
             batch = accelerate.utils.send_to_device(vars(batch), accelerator.device, non_blocking=True)
-            loss, matrix = _backward(wrapped, model, strategy, batch, settings.chunk, accelerator)
+            if settings.chunk is None:
+                matrix = strategy.matrix(wrapped, **batch)
+                loss = strategy.loss(*matrix[:2]).mean()
+                accelerator.backward(loss)
+            else:
+                with accelerator.autocast():
+                    loss, matrix = _in_chunks(model, strategy, batch, settings.chunk, accelerator.backward)
             norm = accelerator.clip_grad_norm_(trained, settings.clip)
             optimizer.step()
             optimizer.zero_grad()
-            targets = matrix.targets[strategy.terms[0].source]
-            history.add(
-                _means(loss, matrix, targets, norm), schedule.get_last_lr()[0], batch["targets"][LABELS].numel()
-            )
+            means = _means(loss, matrix, matrix.targets[strategy.terms[0].source], norm)
+            history.add(means, schedule.get_last_lr()[0], batch["targets"][LABELS].numel())
             schedule.step()
     accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)  # the caller's model computes in its own precision again
     table = history.table()
@@ -87,14 +86,11 @@ def _check_targets(groups: Groups, strategy: Strategy) -> None:
     """Refuse targets that are missing, of another shape than the documents, or not finite."""
     for source in {term.source for term in strategy.terms} - {OWN}:
         if source not in groups.targets:
-            raise ValueError(
-                f"strategy {strategy.name}: the groups have no targets {source!r}; add them to groups.targets"
-            )
+            fix = "add them to groups.targets"
+            raise ValueError(f"strategy {strategy.name}: the groups have no targets {source!r}; {fix}")
     for source, values in groups.targets.items():
-        if values.shape != groups.documents.shape:
-            raise ValueError(
-                f"targets {source!r}: shape {values.shape}; give one per document, {groups.documents.shape}"
-            )
+        if values.shape != (wanted := groups.documents.shape):
+            raise ValueError(f"targets {source!r}: shape {values.shape}; give one per document, {wanted}")
         if len(places := np.argwhere(~np.isfinite(values))):
             row, column = places[0]
             raise ValueError(
@@ -114,24 +110,9 @@ def _accelerator(settings: Training) -> accelerate.Accelerator:
     if settings.batching is not None and processes > 1:
         raise ValueError(f"batching={settings.batching}: it is not gathered over {processes} processes; start one")
     if settings.batch_size % processes:
-        raise ValueError(
-            f"batch_size={settings.batch_size}: give a multiple of the {processes} processes, which share a batch"
-        )
+        fix = f"give a multiple of the {processes} processes, which share a batch"
+        raise ValueError(f"batch_size={settings.batch_size}: {fix}")
     return accelerator
-
-
-def _backward(
-    wrapped: nn.Module, model: nn.Module, strategy: Strategy, batch: dict, chunk: int | None,
-    accelerator: accelerate.Accelerator,
-) -> tuple[torch.Tensor, Matrix]:  # fmt: skip
-    """The forward and backward pass of a step; loss and score matrix."""
-    if chunk is not None:
-        with accelerator.autocast():
-            return _in_chunks(model, strategy, batch, chunk, accelerator.backward)
-    matrix = strategy.matrix(wrapped, **batch)
-    loss = strategy.loss(*matrix[:2]).mean()
-    accelerator.backward(loss)
-    return loss, matrix
 
 
 def _in_chunks(
@@ -139,31 +120,28 @@ def _in_chunks(
 ) -> tuple[torch.Tensor, Matrix]:
     """The backward pass of a batch, `chunk` groups at a time; loss and score matrix."""
     count, docs = batch["targets"][LABELS].shape
-    parts = [_part(batch["tokens"], start, min(start + chunk, count), docs) for start in range(0, count, chunk)]
-    compare = model.scores_of if strategy.columns is None else model.similarities_of
     matrices = []
 
-    def loss(queries: torch.Tensor, documents: torch.Tensor) -> torch.Tensor:
-        matrices.append(strategy.matrix(lambda *_: compare(queries, documents), **batch))
-        with torch.autocast(queries.device.type, enabled=False):  # as without chunks: a loss is no part of the model
+    def part(first: int) -> dict:
+        rows = {"queries": slice(first, first + chunk), "documents": slice(first * docs, (first + chunk) * docs)}
+        return {side: {name: values[rows[side]] for name, values in batch["tokens"][side].items()} for side in rows}
+
+    def loss(*vectors: torch.Tensor) -> torch.Tensor:
+        compared = model.compared(vectors, whole_batch=strategy.columns is not None)
+        matrices.append(strategy.matrix(lambda *_: compared, **batch))
+        with torch.autocast(vectors[0].device.type, enabled=False):  # as without chunks: a loss is no part of the model
             return strategy.loss(*matrices[0][:2]).mean()
 
-    return cached_backward(lambda part: model.vectors(part, docs), parts, loss, backward), matrices[0]
-
-
-def _part(tokens: dict, first: int, end: int, docs: int) -> dict:
-    """The tokens of groups `first` to `end`."""
-    rows = {"queries": slice(first, end), "documents": slice(first * docs, end * docs)}
-    return {side: {name: values[rows[side]] for name, values in tokens[side].items()} for side in rows}
+    parts = [part(first) for first in range(0, count, chunk)]
+    return cached_backward(lambda one: model.vectors(one, docs), parts, loss, backward), matrices[0]
 
 
 def _means(loss: torch.Tensor, matrix: Matrix, targets: torch.Tensor, norm: torch.Tensor) -> torch.Tensor:
-    """What the history says of a step, in the order of `MEANS`; it stays on the device."""
+    """What the history says of a step, in the order of `MEANS`, on the device."""
     negatives = matrix.scores[:, 1:]
     negative = negatives.masked_fill(negatives.isneginf(), torch.nan).nanmean()  # without those that are left out
     target = (targets[:, :1] - targets[:, 1:]).mean()
-    means = [loss, matrix.scores[:, 0].mean(), negative, target, matrix.similarity, norm]
-    return torch.stack(means).detach()
+    return torch.stack([loss, matrix.scores[:, 0].mean(), negative, target, matrix.similarity, norm]).detach()
 
 
 MEANS = ["loss", "positive", "negative", "target_margin", "similarity", "gradient_norm"]
@@ -176,12 +154,11 @@ class _History:
     def __init__(self, accelerator: accelerate.Accelerator, name: str):
         self._accelerator, self._name = accelerator, name
         self._every = 1 if accelerator.device.type == "cpu" else READ_EVERY
-        self._rates, self._documents, self._unread, self._rows = [], [], [], []
+        self._known, self._unread, self._rows = [], [], []
 
     def add(self, means: torch.Tensor, rate: float, documents: int) -> None:
         """Keep a step; a value that is not finite stops the training within `READ_EVERY` steps."""
-        self._rates.append(rate)
-        self._documents.append(documents * self._accelerator.num_processes)
+        self._known.append({"learning_rate": rate, "documents": documents * self._accelerator.num_processes})
         self._unread.append(means)
         if len(self._unread) == self._every:
             self._read()
@@ -192,15 +169,14 @@ class _History:
             self._read()
         table = pd.DataFrame(np.concatenate(self._rows), columns=MEANS)
         table.insert(0, "step", np.arange(1, len(table) + 1))
-        return table.assign(learning_rate=self._rates, documents=self._documents)
+        return table.join(pd.DataFrame(self._known))
 
     def _read(self) -> None:
         means = self._accelerator.reduce(torch.stack(self._unread).float(), "mean").cpu()
         self._unread = []
-        for step, row in enumerate(means, len(self._rates) - len(means) + 1):
-            for name, value in zip(MEANS, row, strict=True):
-                if name in MUST_BE_FINITE:
-                    _check_finite(value, self._name, f"{MUST_BE_FINITE[name]} is not finite at step {step}")
+        for step, row in enumerate(means, len(self._known) - len(means) + 1):
+            for name, what in MUST_BE_FINITE.items():
+                _check_finite(row[MEANS.index(name)], self._name, f"{what} is not finite at step {step}")
         self._rows.append(means.numpy())
 
 

@@ -43,11 +43,7 @@ class Queue:
 
 @dataclass(frozen=True)
 class Training:
-    """AdamW; the learning rate rises linearly over the share `warm_up` of the steps and falls linearly to zero.
-
-    Raises:
-        ValueError: a value is impossible; it names the field.
-    """
+    """AdamW; the learning rate rises linearly over the share `warm_up` of the steps and falls linearly to zero."""
 
     batch_size: int = 8  # groups per step
     epochs: int = 1
@@ -67,9 +63,8 @@ class Training:
         check_number(self, "weight_decay")
         if type(self.embeddings) is not bool:
             raise ValueError(f"embeddings={self.embeddings!r}: give True or False")
-        for name, kinds in (("adapter", Adapter), ("batching", GradCache | Queue)):
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, kinds):
+        for name, kinds in (("adapter", Adapter | None), ("batching", GradCache | Queue | None)):
+            if not isinstance(value := getattr(self, name), kinds):
                 raise ValueError(f"{name}={value!r}: give None or one of lib.training.settings")
 
     @property

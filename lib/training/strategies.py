@@ -51,12 +51,7 @@ class Matrix(NamedTuple):
 
 @dataclass(frozen=True)
 class Strategy:
-    """What a run minimises: the weighted sum of its terms.
-
-    Raises:
-        ValueError: it has no terms, its targets would not be read, or on a small example a loss fails, gives no finite
-            value per query, gives no gradient, or changes what it is given.
-    """
+    """What a run minimises: the weighted sum of its terms, which are tried on a small example (ValueError)."""
 
     name: str
     paradigm: str  # contrastive, distillation or self-distillation
@@ -69,9 +64,8 @@ class Strategy:
     def __post_init__(self) -> None:
         check_name(self, "name", "paradigm")
         if type(self.terms) is not tuple or not self.terms or not all(isinstance(one, Term) for one in self.terms):
-            raise ValueError(
-                f"strategy={self.name!r}: terms={self.terms!r}: give a tuple of Terms, such as (Term(...),)"
-            )
+            fix = "give a tuple of Terms, such as (Term(...),)"
+            raise ValueError(f"strategy={self.name!r}: terms={self.terms!r}: {fix}")
         sources = {term.source for term in self.terms}
         if self.columns is None and OWN in sources:
             raise ValueError(f"strategy={self.name!r}: the targets {OWN!r} come from columns: give columns=...")
@@ -83,10 +77,9 @@ class Strategy:
         except ValueError as error:
             raise ValueError(f"strategy={self.name!r}: {error}") from error
         except Exception as error:
-            raise ValueError(
-                f"strategy={self.name!r}: {type(error).__name__} on an example of two queries: {error}; a loss takes "
-                "scores and targets, and must be one finite value per query"
-            ) from error
+            fault = f"{type(error).__name__} on an example of two queries: {error}"
+            fix = "a loss takes scores and targets, and must be one finite value per query"
+            raise ValueError(f"strategy={self.name!r}: {fault}; {fix}") from error
 
     def _try(self) -> None:
         """Compute every term on an example of two queries."""
@@ -127,8 +120,7 @@ class Strategy:
         docs = targets[LABELS].shape[1]
         if self.columns is None:
             scores = model(tokens, docs) if queued is None else model(tokens, docs, queued)
-            more = scores.shape[1] - docs
-            targets = {name: F.pad(values, (0, more)) for name, values in targets.items()} if more else targets
+            targets = {name: F.pad(values, (0, scores.shape[1] - docs)) for name, values in targets.items()}
             return Matrix(scores, targets, scores.new_full((), torch.nan))
         similarities = model(tokens, docs)._replace(relevant=relevant)
         scores, margin_targets = self.columns(similarities)
@@ -143,14 +135,13 @@ class Strategy:
 def named(name: str, **values: object) -> Strategy:
     """The strategy of a name, with other values for parameters of its losses or margins: `named("kl", temperature=2)`.
 
-    Raises:
-        ValueError: no strategy has that name, or see `bind`.
+    Raises ValueError if no strategy has that name, or its functions no such parameter or value.
     """
     if not isinstance(name, str) or name not in STRATEGIES:
         raise ValueError(f"strategy={name!r}: give one of {', '.join(STRATEGIES)}")
     base = STRATEGIES[name]
     functions = [term.loss for term in base.terms] + ([base.columns] if base.columns else [])
-    known = {parameter: value for function in functions for parameter, value in parameters(function).items()}
+    known = {parameter for function in functions for parameter in parameters(function)}
     if unknown := [parameter for parameter in values if parameter not in known]:
         raise ValueError(f"strategy {name}: no parameter {unknown[0]!r}; it has {', '.join(sorted(known)) or 'none'}")
     if not values:
