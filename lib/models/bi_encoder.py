@@ -13,7 +13,6 @@ import transformers
 from jaxtyping import Float
 from torch import Tensor
 
-from lib.losses.margins import Similarities
 from lib.models import backbone, weights
 from lib.models.ranker import LateRanker, Tokens, float32
 from lib.models.vectors import Vectors
@@ -81,11 +80,12 @@ class BiEncoder(LateRanker):
         queries, documents = self.encode(tokens, docs)
         return queries.values.squeeze(1), documents.values.squeeze(2)
 
-    def compared(self, vectors: tuple[Tensor, Tensor], *, whole_batch: bool) -> Tensor | Similarities:
-        """The scores of a step's `vectors`, or with `whole_batch` all similarities."""
-        queries, documents = vectors
-        sides = _counted(queries.unsqueeze(1)), _counted(documents.unsqueeze(2))
-        return self.similarities(*sides) if whole_batch else self.late(*sides)
+    @staticmethod
+    def sides(
+        queries: Float[Tensor, "batch dim"], documents: Float[Tensor, "batch docs dim"]
+    ) -> tuple[Vectors, Vectors]:
+        """What `late` and `similarities` take, from the `vectors` of a step."""
+        return _counted(queries.unsqueeze(1)), _counted(documents.unsqueeze(2))
 
     def _save_weights(self, folder: Path, max_length: int) -> None:
         with weights.quiet():

@@ -127,8 +127,8 @@ def _in_chunks(
         return {side: {name: values[rows[side]] for name, values in batch["tokens"][side].items()} for side in rows}
 
     def loss(*vectors: torch.Tensor) -> torch.Tensor:
-        compared = model.compared(vectors, whole_batch=strategy.columns is not None)
-        matrices.append(strategy.matrix(lambda *_: compared, **batch))
+        compare = model.late if strategy.columns is None else model.similarities
+        matrices.append(strategy.matrix(lambda *_: compare(*model.sides(*vectors)), **batch))
         with torch.autocast(vectors[0].device.type, enabled=False):  # as without chunks: a loss is no part of the model
             return strategy.loss(*matrices[0][:2]).mean()
 
