@@ -76,7 +76,9 @@ def read(
     path, layout, report = Path(path), layout_of(path), Counter() if report is None else report
     records, first = _records(path), 1
     while batch := list(islice(records, BATCH)):
-        rows = _parsed(batch, first) if layout in TABBED and known == (None, None) else None
+        rows = _parsed(batch, first) if layout in TABBED else None
+        if rows is not None and not _all_known(rows, *known):
+            rows = None
         if rows is None:
             rows = []
             for line, record in enumerate(batch, first):
@@ -143,6 +145,12 @@ def _parsed(lines: list, first: int) -> list[Row] | None:
     if len(table) != len(lines) or not finite or any("" in names for names in (queries, positives, negatives)):
         return None  # lengths differ where a carriage return is inside a line
     return list(map(Row, count(first), queries, zip(positives, negatives, strict=True), zip(*scores, strict=True)))
+
+
+def _all_known(rows: list[Row], queries: Container[str] | None, documents: Container[str] | None) -> bool:
+    return (queries is None or all(row.query in queries for row in rows)) and (
+        documents is None or all(name in documents for row in rows for name in row.documents)
+    )
 
 
 def _groups(record: bytes | dict, layout: str) -> list[tuple]:
