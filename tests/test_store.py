@@ -58,6 +58,16 @@ def test_a_folder_without_its_manifest_does_not_count(content, data_folder):
     assert (place / "file.txt").read_text() == "whole" and store.is_whole(place)
 
 
+def test_finding_builds_nothing_and_checks_what_is_there(data_folder):
+    assert store.find("runs", "a") is None and not data_folder.exists()
+    place = store.keep("runs", "a", write("text"))
+    assert store.find("runs", "a") == place
+    (place / "file.txt").write_text("txet")
+    store._verify.cache_clear()  # as in another process
+    with pytest.raises(store.StoreError, match=r"file\.txt is altered"):
+        store.find("runs", "a")
+
+
 def test_a_flipped_bit_is_noticed(data_folder, monkeypatch):
     place = store.keep("runs", "a", lambda folder: (folder / "scores.npy").write_bytes(bytes(1000)))
     store._verify.cache_clear()  # as in another process

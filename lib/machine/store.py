@@ -88,8 +88,13 @@ def keep(
         _build(place, build, sorted(of), together)
     elif together:
         processes.from_main(True)
-    _verify(place, (place / MANIFEST).stat().st_mtime_ns)
-    return place
+    return _checked(place)
+
+
+def find(kind: str, name: str) -> Path | None:
+    """`data/<kind>/<name>`, None where it is missing: nothing is built. Raises StoreError if a file is damaged."""
+    place = data_folder() / kind / name
+    return _checked(place) if is_whole(place) else None
 
 
 def is_whole(place: Path) -> bool:
@@ -117,6 +122,11 @@ def damage(place: Path, *, up_to: float = float("inf")) -> list[str]:
         elif size <= up_to and digest.read(path) != expected:
             lines.append(f"{path} is altered: its SHA-256 is not the one in {MANIFEST}")
     return lines
+
+
+def _checked(place: Path) -> Path:
+    _verify(place, (place / MANIFEST).stat().st_mtime_ns)
+    return place
 
 
 @functools.cache

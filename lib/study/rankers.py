@@ -23,10 +23,10 @@ def folder(run: Experiment) -> Path:
     """The folder of a trained run; raises NotTrained if it is not in the store, or is an untrained model."""
     if isinstance(run, Untrained):
         raise NotTrained(f"{describe(run)}: it has no training, so no history and no costs of one; give an Experiment")
-    place = store.data_folder() / "runs" / run.key
-    if not store.is_whole(place):
+    place = store.find("runs", run.key)
+    if place is None:
         raise NotTrained(f"{describe(run)} is not trained yet: call lib.study.runs.complete([run]) first")
-    return store.keep("runs", run.key, lambda _: None)
+    return place
 
 
 def made_from(run: Run | str) -> list[str]:

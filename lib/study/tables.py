@@ -27,7 +27,8 @@ def complete(grid: Iterable[Run], tests: Iterable[TestSet] = ()) -> None:
     """Train every run of a grid that is missing, then score the tests that are missing; raises as `runs.complete`."""
     grid, tests = runs.distinct(grid), list(dict.fromkeys(tests))
     runs.complete(grid, tests)
-    missing = [(run, test) for run in grid for test in tests if not store.is_whole(_place(run, test))]
+    folder = store.data_folder() / "evaluations"
+    missing = [(run, test) for run in grid for test in tests if not store.is_whole(folder / _name(run, test))]
     runs.one_by_one(
         missing, "scoring", lambda pair: f"{pair[1].collection} with {describe(pair[0])}",
         lambda pair: (pair[1].queries or 1000) * pair[1].depth * pair[0].model.layer_count, lambda pair: _keep(*pair),
@@ -172,11 +173,11 @@ def _ranked_by(column: str, tests: Iterable[TestSet], *, strategy: str, paradigm
     return _joined(tables)
 
 
-def _place(run: Run, test: TestSet) -> Path:
-    return store.data_folder() / "evaluations" / store.key(identity.of_evaluation(run, test))
+def _name(run: Run, test: TestSet) -> str:
+    return store.key(identity.of_evaluation(run, test))
 
 
-def _keep(run: Run, test: TestSet) -> Path:
+def _keep(run: Run, test: TestSet) -> None:
     def evaluate(folder: Path) -> None:
         collection, queries, ranking = test.candidates()
         ranker = rankers.ranker(run)
@@ -189,14 +190,15 @@ def _keep(run: Run, test: TestSet) -> Path:
         quality = measures.measure(ranking, collection, test.split, queries)
         runs.with_conditions(cost, quality).to_parquet(folder / "values.parquet")
 
-    return store.keep("evaluations", _place(run, test).name, evaluate, of=rankers.made_from(run))
+    store.keep("evaluations", _name(run, test), evaluate, of=rankers.made_from(run))
 
 
 def _folder(run: Run, test: TestSet) -> Path:
-    if not store.is_whole(_place(run, test)):
+    place = store.find("evaluations", _name(run, test))
+    if place is None:
         raise rankers.NotTrained(f"{describe(run)} is not scored on {test.collection} ({test.split}) yet: call "
                                  "lib.study.tables.complete([run], [test]) first")  # fmt: skip
-    return _keep(run, test)
+    return place
 
 
 def _values(run: Run, test: TestSet) -> pd.DataFrame:
