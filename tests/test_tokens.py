@@ -125,12 +125,12 @@ def test_without_max_query_scores_are_those_of_sentence_transformers(
     ranker = models.build("cat", tiny_backbone, None, seed=3)
     ranker.save(tmp_path, backbone.tokenizer(tiny_backbone), max_length)
     asked, given = np.array(list(queries))[:, None], np.array([list(documents)] * len(queries))
-    ours = scoring.score(ranker, ranker.layout(*stores, tokenizer, max_length, max_query=None), asked, given)
+    ours = scoring.score(ranker, ranker.inputs(*stores, tokenizer, max_length, max_query=None), asked, given)
     theirs = CrossEncoder(str(tmp_path), device="cpu", activation_fn=torch.nn.Identity()).predict(
         list(zip(*paired(queries, documents), strict=True)), show_progress_bar=False
     )
     np.testing.assert_allclose(ours.ravel(), theirs, atol=1e-5)
-    cut_otherwise = scoring.score(ranker, ranker.layout(*stores, tokenizer, max_length), asked, given)
+    cut_otherwise = scoring.score(ranker, ranker.inputs(*stores, tokenizer, max_length), asked, given)
     assert np.abs(cut_otherwise - ours).max() > 1e-3
 
 
@@ -178,7 +178,7 @@ def test_a_layout_refuses_lengths_that_cannot_work(
 ):
     ranker = models.build(architecture, tiny_backbone, None, 0, **options)
     with pytest.raises(ValueError, match=message):
-        ranker.layout(*made[2:], tokenizer, *lengths)
+        ranker.inputs(*made[2:], tokenizer, *lengths)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_every_architecture_scores_any_texts_at_the_limits(
     made, tokenizer, tiny_backbone, float32, architecture, options, lengths
 ):
     ranker = models.build(architecture, tiny_backbone, None, 0, **options)
-    layout = ranker.layout(*made[2:], tokenizer, *lengths)
+    layout = ranker.inputs(*made[2:], tokenizer, *lengths)
     queries, documents = np.array(list(made[0])), np.array(list(made[1]))
     scores = scoring.score(ranker, layout, queries[:, None], np.array([documents] * len(queries)))
     assert np.isfinite(scores).all()
@@ -201,7 +201,7 @@ def test_queries_too_short_for_the_masks_to_pass_the_positions_are_taken(tokeniz
     """64 tokens and 8 [MASK] would be too many for 64 positions, but no query has so many."""
     store = tokens.tokenise(texts(2, [1, 9]), tokenizer, "short")
     ranker = models.build("colbert", tiny_backbone, None, 0, dim=16)
-    assert ranker.layout(store, store, tokenizer, 32).query_side.longest == 9 + 2 + 8
+    assert ranker.inputs(store, store, tokenizer, 32).query_side.longest == 9 + 2 + 8
 
 
 def test_masks_need_a_mask_token(made, tokenizer, tiny_backbone):
@@ -209,8 +209,8 @@ def test_masks_need_a_mask_token(made, tokenizer, tiny_backbone):
     bare.mask_token = None
     ranker = models.build("colbert", tiny_backbone, None, 0, dim=16, masks=2)
     with pytest.raises(ValueError, match=r"masks=2.*no \[MASK\]"):
-        ranker.layout(*made[2:], bare, 32)
-    models.build("colbert", tiny_backbone, None, 0, dim=16, masks=0).layout(*made[2:], bare, 32)
+        ranker.inputs(*made[2:], bare, 32)
+    models.build("colbert", tiny_backbone, None, 0, dim=16, masks=0).inputs(*made[2:], bare, 32)
 
 
 def test_a_model_holds_as_many_tokens_as_it_has_positions():

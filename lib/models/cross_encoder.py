@@ -48,7 +48,7 @@ class CrossEncoder(Ranker):
         """tokens: (batch * docs, width) each -> raw scores (batch, docs): no sigmoid, float32."""
         return self.transformer(**tokens).logits.float().view(-1, docs)
 
-    def layout(
+    def inputs(
         self, queries: Ragged, documents: Ragged, tokenizer: Tokenizer, max_length: int, max_query: int | None = 64
     ) -> PairTokens:
         """One sequence per pair; `max_query` counts a query's own tokens, as `PairTokens` has it."""

@@ -129,7 +129,7 @@ class PreTTR(LateRanker):
             return model.classifier(model.dropout(torch.relu(model.pre_classifier(hidden[:, 0]))))
         return model.classifier(hidden)  # RoBERTa, ELECTRA: the head takes the first token itself
 
-    def layout(
+    def inputs(
         self, queries: Ragged, documents: Ragged, tokenizer: Tokenizer, max_length: int, max_query: int | None = 64
     ) -> SeparateTokens:
         """[CLS] query [SEP], and document [SEP] without a [CLS] of its own.

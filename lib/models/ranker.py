@@ -49,10 +49,10 @@ class Ranker(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, tokens: dict, docs: int = 1) -> Tensor:
-        """What `layout(...).batch` made of (batch,) queries and (batch, docs) documents -> raw scores (batch, docs)."""
+        """What `inputs(...).batch` made of (batch,) queries and (batch, docs) documents -> raw scores (batch, docs)."""
 
     @abstractmethod
-    def layout(
+    def inputs(
         self, queries: Ragged, documents: Ragged, tokenizer: Tokenizer, max_length: int, max_query: int | None = 64
     ) -> PairTokens | SeparateTokens:
         """How this architecture reads texts: one sequence per pair, or one per text.
@@ -117,7 +117,7 @@ class LateRanker(Ranker):
         """Tokens that this architecture puts after a query and its special tokens."""
         return ()
 
-    def layout(
+    def inputs(
         self, queries: Ragged, documents: Ragged, tokenizer: Tokenizer, max_length: int, max_query: int | None = 64
     ) -> SeparateTokens:
         """[CLS] text [SEP], or what the tokenizer puts around it, within both lengths; `expansion` comes on top."""

@@ -65,7 +65,7 @@ def _restored(trained: Experiment, run: Experiment) -> Ranker:
 def inputs(reader: Ranker, collection: Collection, model: Model) -> tokens.PairTokens | tokens.SeparateTokens:
     """The tokens of a collection's queries and documents, as a ranker of this model reads them."""
     tokenizer = backbone.tokenizer(model.backbone)
-    return reader.layout(
+    return reader.inputs(
         tokens.tokenise(collection.queries, tokenizer, collection.queries_digest),
         tokens.tokenise(collection.documents, tokenizer, collection.documents_digest),
         tokenizer, model.max_length, model.max_query,
