@@ -171,7 +171,7 @@ def draw(table: pd.DataFrame, path: Path) -> None:
         axes.set(xscale="log", title=f"depth {depth}, {mode}", ylim=(0, 1.04), ylabel=f"recall@{depth}")
         axes.grid(alpha=0.3)
     for axes in panels[1]:
-        axes.set_xlabel("latency (ms a query, log scale)")
+        axes.set_xlabel("latency (ms per query, log scale)")
     handles, labels = panels[0, 0].get_legend_handles_labels()
     asked = f"What does recall cost over {table['passages'].iloc[0]:,} synthetic passages? Index (size of its file):"
     figure.legend(
