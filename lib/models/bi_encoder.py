@@ -13,7 +13,7 @@ import transformers
 from jaxtyping import Float
 from torch import Tensor
 
-from lib.models import backbone, weights
+from lib.models import backbone, packed, weights
 from lib.models.ranker import LateRanker, Tokens, float32
 from lib.models.vectors import Vectors
 
@@ -41,6 +41,8 @@ class BiEncoder(LateRanker):
             raise ValueError(f"scale={scale!r}: must be above 0")
         super().__init__({"pooling": pooling, "similarity": similarity, "scale": scale})
         self.transformer = transformer
+        if pooling == "cls":
+            packed.read_first(transformer)
 
     @classmethod
     def open(

@@ -11,7 +11,7 @@ import torch
 import transformers
 from torch import nn
 
-from lib.models import backbone, weights
+from lib.models import backbone, packed, weights
 from lib.models.ragged import Ragged
 from lib.models.ranker import Ranker, Tokenizer, check_length, drawn_from
 from lib.models.tokens import PairTokens, Pattern
@@ -35,6 +35,7 @@ class CrossEncoder(Ranker):
         super().__init__({})
         self.transformer = transformer
         keep_float32(transformer)
+        packed.read_first(transformer)
 
     @classmethod
     def open(

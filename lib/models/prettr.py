@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers.masking_utils import create_bidirectional_mask
 
-from lib.models import backbone, weights
+from lib.models import backbone, packed, weights
 from lib.models.cross_encoder import classifier, keep_float32, save_classifier
 from lib.models.ragged import Ragged
 from lib.models.ranker import LateRanker, Tokenizer, Tokens, check_length, drawn_from, float32
@@ -79,6 +79,8 @@ class PreTTR(LateRanker):
     def _run(self, hidden: Tensor, mask: Tensor, layers: slice) -> Tensor:
         """Hidden states (texts, width, dim) through some layers; mask (texts, width)."""
         base = self.transformer.base_model
+        if packed.fits(base.config) and hidden.device.type == "cpu":  # at the end the head reads the first token
+            return packed.run(base.encoder.layer[layers], hidden, mask, first=layers.stop is None)
         wide = create_bidirectional_mask(base.config, hidden, mask)
         for layer in (getattr(base, "encoder", None) or base.transformer).layer[layers]:
             hidden = layer(hidden, wide)

@@ -77,7 +77,8 @@ def train(
             schedule.step()
     accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)  # the caller's model computes in its own precision again
     table = history.table()
-    for name, values in (*model.named_parameters(), *model.named_buffers()):
+    changed = (named for named in model.named_parameters() if named[1].requires_grad)
+    for name, values in (*changed, *model.named_buffers()):
         _check_finite(values, strategy.name, f"{name} is not finite after training")
     return table
 

@@ -11,7 +11,7 @@ from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from lib.machine import hardware, progress
-from lib.models import LateRanker, vectors
+from lib.models import LateRanker, packed, vectors
 from lib.models.tokens import PairTokens, SeparateTokens, Side
 from lib.models.vectors import Identity, Vectors, VectorStore
 
@@ -24,7 +24,9 @@ def _ready(model: nn.Module) -> Iterator[torch.device]:
     hardware.keep_memory()
     device = hardware.device()
     model.to(device).eval()
-    with torch.autocast(device.type, torch.bfloat16, enabled=hardware.precision() == "bf16"):
+    bf16 = hardware.precision() == "bf16"
+    products = packed.reordered_weights(model) if bf16 and device.type == "cpu" else contextlib.nullcontext()
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16), products:
         yield device
 
 

@@ -1,0 +1,232 @@
+"""Transformer layers without padding: the tokens of a batch in one row after another.
+
+A batch of texts is as wide as its longest, and a quarter of a training batch is padding. Here products, norms and
+activations see the tokens alone; attention spreads them out per text, since a token attends to its own text. Where only
+the first token of a text is read ([CLS]), the last layer computes that one. Both change no score but by rounding.
+
+The modules are transformers' own (so LoRA, saving and loading know nothing of this); what changes is the order of the
+work. Notebook 11 climbs here from transformers' way, one step at a time, and shows what each step brings.
+"""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from functools import cache
+
+import numpy as np
+import torch
+import transformers
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions as Output
+
+# model_type of encoders whose layers are built like BERT's and whose positions are absolute.
+FAMILIES = ("bert", "camembert", "electra", "roberta", "xlm-roberta")
+
+
+class Places:
+    """Where the tokens of a batch (texts, width) are, packed and spread out over the heads of attention."""
+
+    def __init__(self, mask: Bool[Tensor, "texts width"], heads: int):
+        (self.texts, self.width), self.heads = mask.shape, heads
+        self.tokens = mask.flatten().nonzero().squeeze(1)  # (tokens,): place of each in the flat batch
+        row = (mask.flatten().cumsum(0) - 1).clamp(0).view(mask.shape)  # packed row of each place; of padding: any
+        self.first = row[:, 0]
+        # One head of one token is the unit that moves: rows of (tokens * heads, dim), of (texts * heads * width, dim).
+        head = torch.arange(heads, device=mask.device)
+        self._spread = (row[:, None] * heads + head[:, None]).flatten()
+        text, place = self.tokens // self.width, self.tokens % self.width
+        self._packed = ((text[:, None] * heads + head) * self.width + place[:, None]).flatten()
+        self._padding = None if mask.all() else ~mask
+
+    def spread(self, hidden: Float[Tensor, "tokens all"]) -> Float[Tensor, "texts_heads width dim"]:
+        """Packed rows -> texts by heads; padding repeats some token."""
+        dim = hidden.shape[1] // self.heads
+        rows = hidden.reshape(-1, dim).index_select(0, self._spread)
+        return rows.view(self.texts * self.heads, self.width, dim)
+
+    def pack(self, spread: Float[Tensor, "texts_heads width dim"]) -> Float[Tensor, "tokens all"]:
+        """Texts by heads -> packed rows."""
+        dim = spread.shape[2]
+        return spread.reshape(-1, dim).index_select(0, self._packed).view(-1, self.heads * dim)
+
+    def fill_columns(self, logits: Float[Tensor, "texts_heads queries width"], value: float) -> None:
+        """Put `value` in the columns of padding, in place."""
+        if self._padding is not None:
+            wide = logits.view(self.texts, self.heads, -1, self.width)
+            wide.masked_fill_(self._padding[:, None, None], value)
+
+    def clear_rows(self, spread: Float[Tensor, "texts_heads width dim"]) -> None:
+        """Put 0 in the rows of padding, in place."""
+        if self._padding is not None:
+            wide = spread.view(self.texts, self.heads, self.width, -1)
+            wide.masked_fill_(self._padding[:, None, :, None], 0)
+
+
+class Attention(torch.autograd.Function):
+    """softmax(Q K^T / sqrt(dim)) V within each text, for packed tokens; Vaswani et al. 2017, equation 1.
+
+    https://arxiv.org/abs/1706.03762. The backward pass is by hand: a softmax's is p (g - sum(p g)), and that sum is the
+    output times its gradient, dim products per token in the place of width (FlashAttention, Dao et al. 2022,
+    https://arxiv.org/abs/2205.14135).
+    """
+
+    @staticmethod
+    def forward(ctx, query: Tensor, key: Tensor, value: Tensor, places: Places, dropout: float) -> Tensor:
+        """key, value (tokens, heads * dim); query the same, or (texts, heads * dim): of each text's first token."""
+        first = len(query) != len(key)
+        scale = (key.shape[1] // places.heads) ** -0.5
+        key, value, query = places.spread(key), places.spread(value), query * scale
+        query = query.view(len(key), 1, -1) if first else places.spread(query)
+        logits = torch.bmm(query, key.transpose(1, 2))
+        places.fill_columns(logits, -1e4)  # the exponential is 0; of float32's least number it is slow
+        probability = torch.softmax(logits, -1, dtype=torch.promote_types(logits.dtype, torch.float32)).to(query.dtype)
+        kept = kept_places(probability.shape, dropout) if dropout else None
+        out = torch.bmm(_dropped(probability, kept, dropout), value)
+        ctx.save_for_backward(query, key, value, probability, kept, out)
+        ctx.places, ctx.first, ctx.scale, ctx.dropout = places, first, scale, dropout
+        return out.view(places.texts, -1) if first else places.pack(out)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of query, key and value, packed as they were."""
+        query, key, value, probability, kept, out = ctx.saved_tensors
+        places, first = ctx.places, ctx.first
+        gradient = gradient.reshape(len(value), 1, -1) if first else places.spread(gradient)
+        if not first:
+            places.clear_rows(gradient)  # padding holds some token's gradient, which is not its own
+        of_value = torch.bmm(_dropped(probability, kept, ctx.dropout).transpose(1, 2), gradient)
+        of_logits = _dropped(torch.bmm(gradient, value.transpose(1, 2)), kept, ctx.dropout)
+        # All of one type: a mixture would copy everything.
+        of_logits.sub_((gradient * out).sum(-1, keepdim=True)).mul_(probability)
+        of_query, of_key = torch.bmm(of_logits, key), torch.bmm(of_logits.transpose(1, 2), query)
+        of_query = of_query.view(places.texts, -1) if first else places.pack(of_query)
+        return of_query * ctx.scale, places.pack(of_key), places.pack(of_value), None, None
+
+
+def kept_places(shape: tuple[int, ...], dropout: float) -> Bool[Tensor, "*shape"]:
+    """Which values dropout keeps, each with probability 1 - dropout (to 2^-16), drawn from torch's generator's seed.
+
+    Two random bytes each, of numpy's SFC64: torch's own draws, 53 bits each and in one thread, took a quarter of a
+    training step.
+    """
+    count = int(np.prod(shape))
+    bits = np.random.SFC64(int(torch.randint(2**62, ()))).random_raw(-(-count // 4)).view(np.int16)[:count]
+    return (torch.from_numpy(bits) >= round(dropout * 2**16) - 2**15).view(shape)
+
+
+def _dropped(values: Tensor, kept: Tensor | None, dropout: float) -> Tensor:
+    return values if kept is None else (values * kept).mul_(1 / (1 - dropout))
+
+
+class _Drop(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, values: Tensor, dropout: float) -> Tensor:
+        ctx.kept, ctx.dropout = kept_places(values.shape, dropout), dropout
+        return _dropped(values, ctx.kept, dropout)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return _dropped(gradient, ctx.kept, ctx.dropout), None
+
+
+class Dropout(nn.Dropout):
+    """torch's dropout with faster draws on a processor."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Any shape -> the same."""
+        if not self.training or not 0 < self.p < 1 or values.device.type != "cpu":
+            return super().forward(values)
+        return _Drop.apply(values, self.p)
+
+
+def run(
+    layers: Iterable[nn.Module], hidden: Float[Tensor, "texts width dim"], mask: Bool[Tensor, "texts width"], *,
+    first: bool = False,
+) -> Float[Tensor, "texts width_or_1 dim"]:  # fmt: skip
+    """Hidden states through transformers' layers, packed in between; padding comes out as zeros.
+
+    With `first` the last layer computes the first token of every text, and the width is 1.
+    """
+    layers = list(layers)
+    if not layers:
+        return hidden
+    texts, width, dim = hidden.shape
+    places = Places(mask, layers[0].attention.self.num_attention_heads)
+    hidden = hidden.reshape(-1, dim).index_select(0, places.tokens)
+    for layer in layers:
+        attention = layer.attention.self
+        asking = hidden.index_select(0, places.first) if first and layer is layers[-1] else hidden
+        dropout = attention.dropout.p if attention.training else 0.0
+        sides = attention.query(asking), attention.key(hidden), attention.value(hidden)
+        attended = layer.attention.output(Attention.apply(*sides, places, dropout), asking)
+        hidden = layer.output(layer.intermediate(attended), attended)
+    if first:
+        return hidden.unsqueeze(1)
+    return hidden.new_zeros(texts * width, dim).index_copy(0, places.tokens, hidden).view(texts, width, dim)
+
+
+class PackedEncoder(nn.Module):
+    """What `pack` turns a transformer's encoder into: the same layers, run packed on a processor."""
+
+    first = False  # whether only the first token of each text is read
+
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, past_key_values: object = None,
+        **others: object,
+    ) -> Output:  # fmt: skip
+        """transformers' own call: `attention_mask` (texts, 1, 1 or width, width), added or bool."""
+        if past_key_values is not None or hidden_states.device.type != "cpu":  # a prefix; an accelerator's own kernels
+            return super().forward(hidden_states, attention_mask, past_key_values=past_key_values, **others)
+        if attention_mask is None:
+            mask = hidden_states.new_ones(hidden_states.shape[:2], dtype=torch.bool)
+        else:
+            mask = attention_mask[:, 0, -1]
+            mask = mask if mask.dtype == torch.bool else mask == 0
+        return Output(last_hidden_state=run(self.layer, hidden_states, mask, first=self.first))
+
+
+@cache
+def _packed(kind: type[nn.Module]) -> type[nn.Module]:
+    return type(kind.__name__, (PackedEncoder, kind), {})
+
+
+def fits(config: transformers.PreTrainedConfig) -> bool:
+    """Whether the layers of such a model can be run here."""
+    return config.model_type in FAMILIES and not getattr(config, "is_decoder", False)
+
+
+def pack(transformer: transformers.PreTrainedModel) -> None:
+    """Let a model's encoder run packed, in place: same parameters and names. Other families stay as they are."""
+    if fits(transformer.config) and not isinstance(transformer.base_model.encoder, PackedEncoder):
+        encoder = transformer.base_model.encoder
+        encoder.__class__ = _packed(type(encoder))
+
+
+def read_first(transformer: transformers.PreTrainedModel) -> None:
+    """Say that only the first token of every text is read of this model's output."""
+    if fits(transformer.config):
+        transformer.base_model.encoder.first = True
+
+
+@contextlib.contextmanager
+def reordered_weights(model: nn.Module) -> Iterator[None]:
+    """A block in which linear layers multiply by bfloat16 weights that are already in the order of oneDNN's kernels.
+
+    For scoring on a processor under autocast, where no weight changes: otherwise every product reorders its weights
+    anew. Equal results, 1.2 times faster.
+    """
+    linear = [module for module in model.modules() if type(module) is nn.Linear]
+    if not torch.backends.mkldnn.is_available():
+        linear = []
+    try:
+        for module in linear:
+            module.forward = _product(module.weight.bfloat16(), None if module.bias is None else module.bias.bfloat16())
+        yield
+    finally:
+        for module in linear:
+            del module.forward
+
+
+def _product(weight: Tensor, bias: Tensor | None):
+    ordered = torch.ops.mkldnn._reorder_linear_weight(weight, 1024)  # for about as many rows
+    return lambda rows: torch.ops.mkldnn._linear_pointwise(rows.bfloat16(), ordered, bias, "none", [], "")
