@@ -140,7 +140,7 @@ def test_a_failing_notebook_is_marked_and_named_and_stops_the_rest(at, capsys):
     assert batch.main([*(f"{name}.ipynb" for name in "abcd"), "--out", "out"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line == "error: b.ipynb: cell 2: ZeroDivisionError: division by zero; not run: c.ipynb, d.ipynb"
-    assert names(at / "out") == ["a.ipynb", "b.failed.ipynb"]
+    assert names(at / "out") == ["a.ipynb", "b.failed.ipynb", "times.json"]
 
 
 def test_a_kernel_that_dies_is_one_clear_error_and_its_copy_is_kept(at, capsys):

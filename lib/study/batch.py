@@ -129,7 +129,12 @@ def _print_lines(pipe: Path) -> None:
 def _run_all(chosen: list[Path], folder: Path, parameters: dict[str, object]) -> int:
     warnings.filterwarnings("ignore", message="Input notebook does not contain")
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it logs is raised as well
-    begin = time.perf_counter()
+    profile = parameters.get("profile", notebooks.defaults(chosen[0]).get("profile"))
+    if profile and len(chosen) > 1:
+        from lib.study import forecast  # late: it brings torch in
+
+        forecast.announce(profile, [notebook.stem for notebook in chosen])
+    begin, taken = time.perf_counter(), {}
     for number, notebook in enumerate(chosen, 1):
         start, title = time.perf_counter(), f"[{number}/{len(chosen)}] {notebook.name}"
         rest = ", ".join(path.name for path in chosen[number:])
@@ -138,7 +143,10 @@ def _run_all(chosen: list[Path], folder: Path, parameters: dict[str, object]) ->
             print(title, flush=True)
             with store.clear_write_errors(folder):
                 notebooks.run(notebook, folder, parameters)
-            print(f"{title} done in {progress.duration(time.perf_counter() - start)}", flush=True)
+            taken[notebook.stem] = time.perf_counter() - start
+            print(f"{title} done in {progress.duration(taken[notebook.stem])}", flush=True)
+            if profile:
+                notebooks.record(folder, taken)
         except (NotebookError, store.StoreError) as error:
             print(f"error: {notebook.name}: {error}{not_run}", file=sys.stderr)
             return 1

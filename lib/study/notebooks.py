@@ -1,6 +1,7 @@
 """One notebook: checked before it runs, its parameters strict, its executed copy whole or marked as failed."""
 
 import ast
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -10,6 +11,9 @@ from lib.machine import store
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
+
+
+TIMES = "times.json"  # what notebooks took, beside their executed copies; read by `lib.study.forecast`
 
 
 class NotebookError(RuntimeError):
@@ -92,6 +96,14 @@ def run(notebook: Path, folder: Path, parameters: dict[str, object]) -> Path:
         store.replace_file(done, lambda path: shutil.copyfile(working, path))
         failed.unlink(missing_ok=True)
     return done
+
+
+def record(folder: Path, taken: dict[str, float]) -> None:
+    """Keep the seconds that notebooks took, by name, beside their executed copies: when first run, and when last."""
+    path = folder / TIMES
+    before = json.loads(path.read_text()) if path.exists() else {}
+    kept = {name: {"first": before.get(name, {}).get("first", value), "last": value} for name, value in taken.items()}
+    store.replace_file(path, lambda into: into.write_text(json.dumps({**before, **kept}, indent=1)))
 
 
 def _escaped(path: Path) -> str:

@@ -1,0 +1,113 @@
+"""How long a study will take on this machine: times measured once, scaled by what the two machines compute.
+
+`TIMES` holds, for each profile and notebook, the seconds with an empty data folder and those when everything is there
+(a kernel's start and imports, tables, figures), beside the probe of the machine that measured them. A forecast scales
+the difference of the two by the probes' ratio. `make figures` writes the file anew.
+"""
+
+import argparse
+import json
+import time
+from functools import cache
+from pathlib import Path
+
+import torch
+import transformers
+
+from lib.machine import hardware, progress, provenance, store
+from lib.models import packed
+from lib.study import notebooks
+
+TIMES = Path(__file__).parents[2] / "notebooks" / "times.json"
+HALF_AN_HOUR = 1800
+
+
+@cache
+def probe() -> float:
+    """Seconds for 256 pairs of 64 tokens through three layers of MiniLM's size, trained once and scored three times.
+
+    That is about how a study divides its time. Random weights and tokens, batches of 32; median of three rounds.
+    """
+    config = transformers.BertConfig(
+        hidden_size=384, num_attention_heads=12, num_hidden_layers=3, intermediate_size=1536, vocab_size=1000,
+        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, attn_implementation="eager",
+    )  # fmt: skip
+    hardware.keep_memory()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = transformers.BertModel(config).to(hardware.device())
+        packed.pack(model)
+        batch = {"input_ids": torch.randint(1000, (32, 64)), "attention_mask": torch.ones(32, 64, dtype=torch.long)}
+        batch = {name: values.to(model.device) for name, values in batch.items()}
+    rounds = []
+    for _ in range(4):  # the first warms up
+        start = time.perf_counter()
+        _work(model, batch)
+        rounds.append(time.perf_counter() - start)
+    return sorted(rounds[1:])[1]
+
+
+def _work(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> None:
+    bf16 = hardware.precision() == "bf16"
+    for _ in range(8):
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+            loss = model(**batch).last_hidden_state[:, 0].sum()
+        loss.backward()
+        model.zero_grad()
+        for _ in range(3):
+            with torch.inference_mode(), torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+                model(**batch).last_hidden_state[:, 0].sum().item()
+
+
+def _times() -> dict[str, dict]:
+    """Profile -> what was measured of it."""
+    return json.loads(TIMES.read_text()) if TIMES.exists() else {}
+
+
+def forecast(profile: str, names: list[str], seconds: float) -> dict[str, float]:
+    """Seconds of each notebook that was measured with a profile, on a machine whose probe takes `seconds`."""
+    times = _times().get(profile, {"notebooks": {}})
+    known = {name: times["notebooks"][name] for name in names if name in times["notebooks"]}
+    return {
+        name: value["warm"] + (value["cold"] - value["warm"]) * seconds / times["probe"]
+        for name, value in known.items()
+    }  # fmt: skip
+
+
+def announce(profile: str, names: list[str]) -> None:
+    """Print what a study of these notebooks will cost, and which profiles would fit half an hour."""
+    seconds, times = probe(), _times()
+    expected = forecast(profile, names, seconds)
+    if expected:
+        about = times[profile]
+        print(f"This machine does the probe in {seconds:.2f} s; {about['device']} took {about['probe']:.2f} s. So from "
+              "an empty data folder:")  # fmt: skip
+        for name, value in expected.items():
+            print(f"  {name:<32} about {progress.duration(value)}")
+        print(f"  {'together':<32} about {progress.duration(sum(expected.values()))}")
+    if lacking := [name for name in names if name not in expected]:
+        print(f"Not measured with profile {profile}, so no forecast: {', '.join(lacking)}")
+    every = {name: sum(forecast(name, list(about["notebooks"]), seconds).values()) for name, about in times.items()}
+    fit = [name for name, total in every.items() if total <= HALF_AN_HOUR]
+    print(f"Profiles that fit half an hour: {', '.join(fit) or 'none that was measured'}", flush=True)
+
+
+def main() -> None:
+    """Write `TIMES` of the profiles given, after a study ran twice with one data folder that was empty at first."""
+    parser = argparse.ArgumentParser(prog="python -m lib.study.forecast", description=main.__doc__)
+    parser.add_argument("profiles", nargs="+")
+    times, about = _times(), hardware.description()
+    device = f"{about['device']} ({about['features']}, {about['threads']} threads)"
+    for profile in parser.parse_args().profiles:
+        taken = json.loads((store.data_folder() / "executed" / profile / notebooks.TIMES).read_text())
+        measured = {
+            name: {"cold": round(value["first"], 1), "warm": round(min(value.values()), 1)}
+            for name, value in sorted(taken.items())
+        }  # fmt: skip
+        conditions = {"probe": round(probe(), 3), "device": device, "commit": provenance.commit()}
+        times[profile] = conditions | {"notebooks": measured}
+    store.replace_file(TIMES, lambda into: into.write_text(json.dumps(times, indent=1) + "\n"))
+
+
+if __name__ == "__main__":
+    main()

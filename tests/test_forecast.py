@@ -1,0 +1,62 @@
+"""A forecast scales what was measured by the machine's probe, and batches say it before they start."""
+
+import json
+
+import pytest
+
+from lib.study import forecast, notebooks
+
+
+@pytest.fixture
+def measured(tmp_path, monkeypatch):
+    about = {"probe": 2.0, "device": "a reference"}
+    times = {
+        "smoke": about | {"notebooks": {"01_data": {"cold": 20.0, "warm": 10.0}}},
+        "laptop": about
+        | {"notebooks": {"01_data": {"cold": 110.0, "warm": 10.0}, "02_more": {"cold": 3000.0, "warm": 20.0}}},
+    }
+    monkeypatch.setattr(forecast, "TIMES", tmp_path / "times.json")
+    forecast.TIMES.write_text(json.dumps(times))
+
+
+def test_only_what_computes_is_scaled(measured):
+    assert forecast.forecast("laptop", ["01_data", "other"], 6.0) == {"01_data": 10.0 + 100.0 * 3}
+    assert forecast.forecast("workstation", ["01_data"], 6.0) == {}
+
+
+def test_the_announcement_names_times_what_is_unknown_and_what_fits(measured, monkeypatch, capsys):
+    monkeypatch.setattr(forecast, "probe", lambda: 4.0)
+    forecast.announce("laptop", ["01_data", "11_new"])
+    said = capsys.readouterr().out
+    assert "probe in 4.00 s; a reference took 2.00 s" in said
+    assert "01_data" in said and "3 min 30 s" in said
+    assert "no forecast: 11_new" in said
+    assert "fit half an hour: smoke\n" in said
+
+
+def test_nothing_measured_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(forecast, "TIMES", tmp_path / "none.json")
+    monkeypatch.setattr(forecast, "probe", lambda: 4.0)
+    forecast.announce("laptop", ["01_data"])
+    assert "Not measured with profile laptop, so no forecast: 01_data" in capsys.readouterr().out
+
+
+def test_the_probe_takes_time_and_is_measured_once():
+    assert 0 < forecast.probe() == forecast.probe()
+
+
+def test_times_are_kept_from_the_first_run_and_the_last_and_published(tmp_path, monkeypatch):
+    monkeypatch.setenv("STUDY_DATA", str(tmp_path))
+    monkeypatch.setattr(forecast, "TIMES", tmp_path / "published.json")
+    monkeypatch.setattr(forecast, "probe", lambda: 3.0)
+    folder = tmp_path / "executed" / "smoke"
+    notebooks.record(folder, {"01_data": 30.0})
+    notebooks.record(folder, {"01_data": 9.04, "02_more": 5.0})
+    monkeypatch.setattr("sys.argv", ["forecast", "smoke"])
+    forecast.main()
+    found = json.loads(forecast.TIMES.read_text())
+    assert found["smoke"]["notebooks"] == {
+        "01_data": {"cold": 30.0, "warm": 9.0},
+        "02_more": {"cold": 5.0, "warm": 5.0},
+    }
+    assert found["smoke"]["probe"] == 3.0 and "threads" in found["smoke"]["device"]
