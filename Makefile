@@ -39,9 +39,10 @@ check: $(READY) ## lint the code and the notebooks
 report: study ## run the study, then write its notebooks as HTML pages into data/reports
 	$(BIN)/jupyter nbconvert --to html --output-dir "$(DATA)/reports/$(PROFILE)" "$(DATA)/executed/$(PROFILE)"/[0-9]*.ipynb
 
-figures: laptop-only study ## run the laptop study, then copy its figures over those shown in the README
+figures: laptop-only study ## run the laptop study, then copy its figures and tables into the README's
 	mkdir -p "$(FIGURES)"
 	cp "$(DATA)/figures/$(PROFILE)"/*.png "$(FIGURES)"
+	test "$(FIGURES)" != figures || $(BIN)/python -m lib.study.readme $(PROFILE)
 
 laptop-only:
 	@test "$(PROFILE)" = laptop || test "$(FIGURES)" != figures || \

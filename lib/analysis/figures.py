@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from lib.analysis import significance
-from lib.analysis.style import finish, folder, line, log_ticks, panels, points, save, style  # noqa: F401
+from lib.analysis.style import finish, folder, line, log_ticks, panels, points, save, save_table, save_text, style  # noqa: F401  # noqa: F401
 from lib.training import strategies
 
 

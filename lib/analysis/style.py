@@ -52,6 +52,33 @@ def save(figure: Figure, name: str, profile: str, **parameters: object) -> Figur
     return figure
 
 
+def save_text(text: str, name: str, profile: str, **parameters: object) -> None:
+    """Write `<name>.md` beside the figures, and print it; the README holds copies, made by `make figures`."""
+    print(text)
+    store.replace_file(folder(profile, **parameters) / f"{name}.md", lambda path: path.write_text(text + "\n"))
+
+
+def save_table(table: pd.DataFrame, name: str, profile: str, **parameters: object) -> pd.DataFrame:
+    """Write a table as `<name>.csv`, `.tex` and `.md` beside the figures; returns it with three digits."""
+    table = table.round(3)
+    texts = table.astype(object).where(table.notna(), "").reset_index().astype(str)
+    lines = [texts.columns.map(str), ["---"] * texts.shape[1], *texts.to_numpy()]
+    markdown = "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    place = folder(profile, **parameters)
+    store.replace_file(place / f"{name}.csv", table.to_csv)
+    store.replace_file(place / f"{name}.tex", lambda path: path.write_text(_latex(texts)))
+    store.replace_file(place / f"{name}.md", lambda path: path.write_text(markdown))
+    return table
+
+
+def _latex(texts: pd.DataFrame) -> str:
+    rows = [texts.columns.map(str), *texts.to_numpy()]
+    escaped = [" & ".join(re.sub(r"([&%$#_{}])", r"\\\1", cell) for cell in row) for row in rows]
+    head, *body = (f"{row} \\\\" for row in escaped)
+    lines = [f"\\begin{{tabular}}{{l{'r' * (texts.shape[1] - 1)}}}", "\\hline", head, "\\hline", *body, "\\hline"]
+    return "\n".join([*lines, "\\end{tabular}", ""])
+
+
 def panels(
     titles: Iterable[str] = ("",), *, width: float, height: float, columns: int = 5, **shared: bool
 ) -> tuple[Figure, list[plt.Axes]]:

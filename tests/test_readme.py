@@ -1,0 +1,35 @@
+"""Tables and sentences go from a study's files into the README."""
+
+import pandas as pd
+import pytest
+
+from lib.analysis import style
+from lib.study import readme
+
+
+def test_a_table_is_kept_as_csv_markdown_and_latex_and_put_into_its_place(tmp_path, monkeypatch):
+    monkeypatch.setenv("STUDY_DATA", str(tmp_path))
+    table = pd.DataFrame({"RR@10": [0.51234, 0.6], "share %": ["a_b", None]}, pd.Index(["bm25", "kl"], name="ranker"))
+    shown = style.save_table(table, "05_quality", "smoke")
+    assert shown["RR@10"].tolist() == [0.512, 0.6]
+    folder = style.folder("smoke")
+    assert pd.read_csv(folder / "05_quality.csv", index_col="ranker")["RR@10"].tolist() == [0.512, 0.6]
+    assert r"bm25 & 0.512 & a\_b \\" in (folder / "05_quality.tex").read_text()
+    style.save_text("a sentence", "05_answer", "smoke")
+    text = "before\n<!-- 05_quality -->\nold\n<!-- end -->\nbetween\n<!-- 05_answer -->\n<!-- end -->\nafter\n"
+    once = readme.filled(text, folder)
+    assert "| bm25 | 0.512 | a_b |\n| kl | 0.6 |  |\n<!-- end -->\nbetween\n<!-- 05_answer -->\na sentence\n" in once
+    assert "old" not in once and once.endswith("after\n")
+    assert readme.filled(once, folder) == once
+
+
+def test_a_missing_table_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="05_other.md"):
+        readme.filled("<!-- 05_other -->\n<!-- end -->", tmp_path)
+
+
+def test_the_readmes_places_are_tables_that_notebooks_write():
+    notebooks = "".join(path.read_text() for path in readme.README.parent.glob("notebooks/*.ipynb"))
+    places = [place["name"] for place in readme.PLACE.finditer(readme.README.read_text())]
+    assert len(places) >= 7
+    assert [name for name in places if f"\\\"{name}\\\"" not in notebooks] == []
