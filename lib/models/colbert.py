@@ -2,9 +2,10 @@
 
 Khattab and Zaharia 2020, https://arxiv.org/abs/2004.12832: 128 dimensions, cosine, queries filled up with [MASK]
 tokens, punctuation left out. The defaults are the dot product and 8 [MASK] tokens after the last [SEP], whatever the
-query's length, as in 2010.02666, with the original's dimension. There is no marker token before texts, which a shared
-encoder has in the original: the few thousand groups that the kit trains on would have to teach a token that no
-pre-training knew what side it stands for. A model that was trained with markers should keep them.
+query's length, as in 2010.02666, with the original's dimension. The original also marks its texts, with [Q] or [D]
+after [CLS]; here there is no marker by default, since pre-training has not seen one and a few thousand groups would
+have to teach it. A model that was trained with markers should get its own: answerai-colbert-small-v1 has [unused0] and
+[unused1] (https://huggingface.co/answerdotai/answerai-colbert-small-v1).
 """
 
 import string
@@ -22,7 +23,6 @@ from lib.models.ranker import LateRanker, Tokens, drawn_from, float32
 from lib.models.vectors import Vectors
 
 PROJECTION = "projection.safetensors"
-DIM = 128
 SIMILARITY = ("dot", "cosine")
 # Length of the projection's rows at the start: scores, sums over a query's tokens, begin as other architectures' do.
 # With 1, training from labels or a teacher ended below its start (dev, RR@10 .45 and .44; with 1/4 .52 and .50).
@@ -47,7 +47,7 @@ class ColBERT(LateRanker):
 
     `projection=False`: the encoder's own vectors, and `dim` is its width. `masks`: [MASK] tokens after each query,
     which the encoder turns into expansion terms. `similarity`: "dot" or "cosine". `punctuation`: whether document
-    tokens that are punctuation count. `query_marker`, `document_marker`: tokens of the vocabulary after [CLS], such as
+    tokens that are punctuation count. `query_marker`, `document_marker`: a token of the vocabulary after [CLS], such as
     "[unused0]"; "": none.
     """
 
@@ -59,7 +59,7 @@ class ColBERT(LateRanker):
         projection: bool = True, query_marker: str = "", document_marker: str = "",
     ):  # fmt: skip
         width = transformer.config.hidden_size
-        dim = (DIM if projection else width) if dim is None else dim
+        dim = (128 if projection else width) if dim is None else dim
         if similarity not in SIMILARITY:
             raise ValueError(f"similarity={similarity!r}: give one of {', '.join(SIMILARITY)}")
         if not 1 <= dim <= width or masks < 0:
