@@ -17,6 +17,7 @@ LATE = [name for name in ARCHITECTURES if issubclass(models.ARCHITECTURES[name],
 VARIANTS = [
     ("cat", {}), ("dot", {}), ("dot", {"pooling": "cls", "similarity": "cosine"}), ("colbert", {"dim": 16, "masks": 4}),
     ("colbert", {"dim": 8, "masks": 0, "similarity": "cosine", "punctuation": False}), ("prettr", {"offset": 16}),
+    ("colbert", {"projection": False, "similarity": "cosine", "query_marker": "mu", "document_marker": "nu"}),
     ("prettr", {"offset": 16, "split": 0}), ("prettr", {"offset": 16, "compression": 8}), ("tk", {"heads": 4}),
 ]  # fmt: skip
 NAMES = [f"{name} {options}" for name, options in VARIANTS]
@@ -157,6 +158,35 @@ def test_a_query_is_filled_up_with_masks(tiny_backbone, found):
     assert kept == tokenizer(text)["input_ids"] + [tokenizer.mask_token_id] * 3
     document = batch["documents"]["input_ids"][0, : int(batch["documents"]["attention_mask"].sum())].tolist()
     assert document == tokenizer(next(iter(found.documents.values())))["input_ids"]
+
+
+def test_a_marker_is_the_first_token_of_its_side(tiny_backbone, found):
+    tokenizer = backbone.tokenizer(tiny_backbone)
+    options = {"dim": 16, "masks": 1, "query_marker": "mu", "document_marker": "nu"}
+    layout = kit.inputs(build("colbert", options, tiny_backbone), found, tiny_backbone, 7, 5)
+    batch = layout.batch(np.array([0]), np.array([[0]]))
+    for side, texts, marker, kept, after in (
+        ("queries", found.queries, "mu", 2, [tokenizer.sep_token_id, tokenizer.mask_token_id]),
+        ("documents", found.documents, "nu", 4, [tokenizer.sep_token_id]),
+    ):
+        text = tokenizer(next(iter(texts.values())), add_special_tokens=False)["input_ids"][:kept]
+        read = batch[side]["input_ids"][0, : int(batch[side]["attention_mask"].sum())].tolist()
+        assert read == [tokenizer.cls_token_id, tokenizer.convert_tokens_to_ids(marker), *text, *after]
+    for marker in ("query_marker", "document_marker"):
+        model = build("colbert", {"dim": 16, marker: "[Q]"}, tiny_backbone)
+        with pytest.raises(ValueError, match=rf"{marker}='\[Q\]': tokenizer .* has no such token"):
+            kit.inputs(model, found, tiny_backbone, 32)
+
+
+def test_without_a_projection_vectors_are_the_encoders(tiny_backbone):
+    model = build("colbert", {"projection": False, "similarity": "cosine"}, tiny_backbone)
+    tokens = {"input_ids": torch.tensor([[2, 7, 3]]), "attention_mask": torch.ones(1, 3, dtype=torch.long)}
+    with torch.no_grad():
+        hidden = model.transformer(**tokens).last_hidden_state
+        torch.testing.assert_close(model.encode_queries(tokens).values, torch.nn.functional.normalize(hidden, dim=-1))
+    assert model.options["dim"] == 32
+    with pytest.raises(ValueError, match="dim=16: without a projection it is the encoder's 32; give none"):
+        build("colbert", {"projection": False, "dim": 16}, tiny_backbone)
 
 
 def test_punctuation_can_be_left_out():

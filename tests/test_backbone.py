@@ -10,7 +10,7 @@ import transformers
 
 from lib import models
 from lib.machine import digest
-from lib.models import adapters, backbone
+from lib.models import adapters, backbone, packaged
 from lib.models.bi_encoder import BiEncoder
 from lib.models.weights import WeightsError
 
@@ -120,7 +120,7 @@ def test_a_second_fingerprint_reads_no_file_again(monkeypatch):
     first = backbone.fingerprint("minilm")
     monkeypatch.setattr("hashlib.file_digest", lambda *_: pytest.fail("read again"))
     assert backbone.fingerprint("minilm") == first
-    assert digest.of_file(backbone.folder("minilm") / "model.safetensors") == backbone.MINILM_SHA256
+    assert digest.of_file(backbone.folder("minilm") / "model.safetensors") == packaged.MODELS["minilm"].sha256
 
 
 def test_a_weight_changed_in_place_is_seen_though_size_and_time_are_the_same(copy):

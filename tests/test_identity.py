@@ -102,6 +102,7 @@ ELSEWHERE = {
     "data.pydocs": "in the texts, whose content is the fingerprint",
     "data.first_stage": "in first_stage.identity",
     "study.identity": "the description itself",
+    "models.packaged.OPENING": "in the fingerprint of a packaged graph",
     "models.tokens.PAD_TO": "padding, which every model masks",
     "training.scoring.AT_ONCE": "how much is in memory at a time",
     "training.loop.READ_EVERY": "how often an accelerator is waited for",
@@ -110,7 +111,7 @@ ELSEWHERE = {
 DECIDING = [
     "models.tokens", "data.groups", "training.loop", "training.batches", "training.settings", "training.strategies", "training.scoring", "analysis.measures", "data.first_stage", "data.collections", "training.grad_cache",
     "study.identity", "models.cross_encoder", "models.bi_encoder", "models.colbert", "models.prettr", "models.tk",
-    "models.momentum", "models.adapters", "models.ranker", "losses.margins", "losses.listwise", "losses.pairwise",
+    "models.momentum", "models.packaged", "models.adapters", "models.ranker", "losses.margins", "losses.listwise", "losses.pairwise",
     "losses.pointwise", "losses.distillation",
 ]  # fmt: skip
 

@@ -9,7 +9,7 @@ import torch
 
 from lib import models
 from lib.data import collections
-from lib.models import backbone, tokens
+from lib.models import backbone, packaged, tokens
 from lib.training import scoring
 
 
@@ -117,7 +117,7 @@ def test_a_saved_ranker_scores_the_same_here_and_in_sentence_transformers(pairs,
 def test_the_packaged_weights_are_the_hubs():
     folder = backbone.folder("minilm")
     with (folder / "model.safetensors").open("rb") as file:
-        assert hashlib.file_digest(file, "sha256").hexdigest() == backbone.MINILM_SHA256
+        assert hashlib.file_digest(file, "sha256").hexdigest() == packaged.MODELS["minilm"].sha256
 
 
 @pytest.fixture
@@ -132,10 +132,10 @@ def package(tmp_path, monkeypatch):
 
 def test_altered_or_missing_weights_are_one_clear_error(package):
     with pytest.raises(backbone.WeightsError, match=r"missing.*model\.safetensors.*reinstall"):
-        backbone._packaged()
+        backbone.folder("minilm")
     package.write_bytes(b"altered")
     with pytest.raises(backbone.WeightsError, match=r"altered: SHA-256 .*reinstall"):
-        backbone._packaged()
+        backbone.folder("minilm")
 
 
 def test_a_missing_network_is_one_clear_error(monkeypatch):

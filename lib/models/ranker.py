@@ -117,19 +117,29 @@ class LateRanker(Ranker):
         """Tokens that this architecture puts after a query and its special tokens."""
         return ()
 
+    def markers(self, tokenizer: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Tokens that this architecture puts before a query, and before a document, after the special ones."""
+        return (), ()
+
     def inputs(
         self, queries: Ragged, documents: Ragged, tokenizer: Tokenizer, max_length: int, max_query: int | None = 64
     ) -> SeparateTokens:
-        """[CLS] text [SEP], or what the tokenizer puts around it, within both lengths; `expansion` comes on top."""
+        """[CLS] text [SEP], or what the tokenizer puts around it, within both lengths; `expansion` comes on top.
+
+        `markers` are within the lengths.
+        """
         alone, added = Pattern.of_single(tokenizer), self.expansion(tokenizer)
+        query_marker, document_marker = self.markers(tokenizer)
         name, limit = ("max_length", max_length) if max_query is None else ("max_query", max_query)
-        check_room(name, limit, alone.size)
-        asked = Side(queries, alone.before, alone.after + added, alone.pad, limit + len(added))
+        check_room(name, limit, alone.size + len(query_marker))
+        asked = Side(queries, alone.before + query_marker, alone.after + added, alone.pad, limit + len(added))
         if hasattr(self, "transformer"):  # TK computes its positions, however many
             check_length(self.transformer.config, max_length)
             more = f" and {len(added)} tokens after each query" if added else ""
             check_length(self.transformer.config, asked.longest, f"{name}={limit}{more}")
-        return SeparateTokens(asked, Side(documents, alone.before, alone.after, alone.pad, max_length))
+        return SeparateTokens(
+            asked, Side(documents, alone.before + document_marker, alone.after, alone.pad, max_length)
+        )
 
 
 class InBatch(nn.Module):

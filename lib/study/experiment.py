@@ -23,8 +23,8 @@ from lib.training import strategies
 from lib.training.settings import Queue, Training
 from lib.training.strategies import Strategy
 
-# Whose scores are targets: another run of the kit, an untrained model of it, a cross-encoder (hub name or folder), a
-# file of scores, or the mean of several of these.
+# Whose scores are targets: another run of the kit, an untrained model of it, a cross-encoder (a name of
+# lib.models.packaged or of the hub, or a folder), a file of scores, or the mean of several of these.
 Teacher = Union["Experiment", "Untrained", str]
 
 
@@ -54,7 +54,7 @@ class Model:
 
     architecture: str = "cat"  # cat, dot, colbert, prettr or tk
     options: tuple[tuple[str, object], ...] = ()  # of the architecture, such as (("similarity", "cosine"),)
-    backbone: str = backbone.MINILM
+    backbone: str = backbone.MINILM  # or another name of lib.models.packaged, a hub model, or a folder
     layers: tuple[int, ...] | None = None  # which of the backbone's layers are kept; None: all
     max_length: int = 96  # tokens of a pair
     max_query: int | None = 64  # of its query; None: the longer text is cut, as in sentence-transformers
