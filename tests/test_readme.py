@@ -32,4 +32,4 @@ def test_the_readmes_places_are_tables_that_notebooks_write():
     notebooks = "".join(path.read_text() for path in readme.README.parent.glob("notebooks/*.ipynb"))
     places = [place["name"] for place in readme.PLACE.finditer(readme.README.read_text())]
     assert len(places) >= 7
-    assert [name for name in places if f"\\\"{name}\\\"" not in notebooks] == []
+    assert [name for name in places if f'\\"{name}\\"' not in notebooks] == []

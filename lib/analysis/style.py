@@ -22,7 +22,8 @@ from lib.training import strategies
 # name -> (colour, marker, dash), beside the strategies, whose styles are in lib.training.strategies
 PALETTE: dict[str, tuple[str, str, str]] = {
     "bm25": ("#777777", "x", ":"), "teacher": ("#111111", "*", "-"),
-    "minilm": ("#5c5c5c", "h", ":"), "untrained": ("#6b6b6b", "d", ":"), "start": ("#444444", "p", "--"),
+    "minilm": ("#5c5c5c", "h", ":"), "bge-small": ("#4d4d4d", "8", "--"), "colbert-small": ("#737373", "<", "-."),
+    "msmarco-minilm-l12": ("#2b2b2b", ">", "-"), "untrained": ("#6b6b6b", "d", ":"), "start": ("#444444", "p", "--"),
     "cat": ("#111111", "o", "-"), "prettr": ("#1b7f79", "s", "--"), "colbert": ("#8c510a", "^", "-."),
     "dot": ("#3d8fc4", "D", ":"), "dense": ("#3d8fc4", "D", ":"), "tk": ("#bf812d", "v", "-."),
     **{name: strategy.style for name, strategy in strategies.STRATEGIES.items()},

@@ -9,13 +9,33 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lib.data import pydocs
+from lib.models import backbone
+from lib.models.weights import WeightsError
 from lib.study.experiment import Experiment, Model, TestSet, Untrained, vary, with_seed
 from lib.training import strategies
 
 FROM_LABELS = Experiment("info_nce")  # what every run is a variant of
 _COSINE = (("similarity", "cosine"),)
 # Rankers that nothing was trained for here, by their names in tables: what training has to be better than.
-ZERO_SHOT = {"minilm": Untrained(Model("dot", options=_COSINE))}
+# What others trained them on: `lib.models.packaged.trained_on`.
+ZERO_SHOT = {
+    "minilm": Untrained(Model("dot", options=_COSINE)),
+    "bge-small": Untrained(Model("dot", options=(("pooling", "cls"), *_COSINE), backbone="bge-small")),
+    "colbert-small": Untrained(
+        Model(
+            "colbert",
+            backbone="colbert-small",
+            options=(
+                *_COSINE,
+                ("projection", False),
+                ("masks", 0),
+                ("query_marker", "[unused0]"),
+                ("document_marker", "[unused1]"),
+            ),
+        )
+    ),
+    "msmarco-minilm-l12": Untrained(Model(backbone="msmarco-minilm-l12")),
+}
 # The same encoder as a teacher. A margin between its cosines is at most 2; 20 is sentence-transformers' own scale.
 FREE_TEACHER = Untrained(Model("dot", options=(*_COSINE, ("scale", 1 / strategies.TEMPERATURE))))
 
@@ -155,6 +175,19 @@ PROFILES: dict[str, Callable[[], Profile]] = {"smoke": _smoke, "laptop": _laptop
 def named(name: str) -> Profile:
     """The profile of a name, which is checked as `parameter` does; notebooks call it on their parameter."""
     return PROFILES[parameter("profile", name, str, among=tuple(PROFILES))]()
+
+
+def zero_shot() -> dict[str, Untrained]:
+    """`ZERO_SHOT` without those whose weights are not installed; it prints which and how to install them."""
+    found = {}
+    for name, run in ZERO_SHOT.items():
+        try:
+            backbone.folder(run.model.backbone)
+        except WeightsError as error:
+            print(f"without {name}: {error}")
+        else:
+            found[name] = run
+    return found
 
 
 def parameter(name: str, value: object, kind: type, *, among: tuple | None = None) -> object:
