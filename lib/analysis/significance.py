@@ -1,14 +1,17 @@
-"""How sure is a difference: intervals, paired tests, corrections, effect sizes (scipy underneath).
+"""How sure is a difference: intervals, paired tests, corrections, effect sizes (scipy and statsmodels underneath).
 
-Values are paired: one per query that both rankers answered. They are averaged over seeds first, so intervals are over
-queries. The draws of resamples have a seed of their own, so equal values give equal results.
+Values are paired: one per query that both rankers answered, or one per query and seed (`paired`). With a value per seed
+the intervals and t tests are over queries and seeds, else over queries alone. The draws of resamples have a seed of
+their own, so equal values give equal results.
 """
 
 import numpy as np
 import pandas as pd
 import scipy.stats
+from statsmodels.stats.multitest import multipletests
 
-from lib.analysis import measures
+from lib.analysis import measures, power
+from lib.analysis.crossed import Mean
 
 RESAMPLES, SEED = 5000, 0
 
@@ -34,7 +37,7 @@ def p_value(differences: np.ndarray) -> float:
     Smucker et al. 2007, https://doi.org/10.1145/1321440.1321528.
     """
     differences = np.asarray(differences, dtype=float)
-    if not np.any(differences):
+    if len(differences) < 2 or not np.any(differences):
         return 1.0
     options = {"n_resamples": RESAMPLES, "batch": 500, "rng": np.random.default_rng(SEED), "vectorized": True}
     return float(scipy.stats.permutation_test((differences,), np.mean, permutation_type="samples", **options).pvalue)
@@ -42,34 +45,85 @@ def p_value(differences: np.ndarray) -> float:
 
 def holm(p_values: np.ndarray) -> np.ndarray:
     """P-values corrected for testing several at once (Holm 1979), in the given order."""
-    ordered = pd.Series(p_values, dtype=float).sort_values()
-    scaled = ordered * np.arange(len(ordered), 0, -1)
-    return scaled.cummax().clip(upper=1.0).sort_index().to_numpy()
+    if len(p_values) < 2:  # nothing to correct, and statsmodels collects garbage in every call: 0.1 s
+        return np.array(p_values, dtype=float)
+    return multipletests(p_values, method="holm")[1]
 
 
-def compare(values: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """One row per ranker: the paired difference to `baseline`, of values with a row per query and a column per ranker.
+def compare(values: pd.DataFrame, baseline: str, *, within: float = 0.01) -> pd.DataFrame:
+    """One row per ranker: the paired difference to `baseline`, of values with a column per ranker.
 
-    low, high: 95 % interval over queries. p: randomisation test, with Holm's correction over the rankers. effect: mean
-    difference over its standard deviation. Raises ValueError if `baseline` is no column or a value is missing.
+    The index is of queries (`per_query`) or of (query, seed), every query with every seed (`paired`). Columns:
+
+    - difference; low, high: its 95 % interval (`lib.analysis.crossed`); low_holm, high_holm: at the level that makes
+      the intervals of all rankers hold together (Bonferroni's, 5 % over their number; Holm has no simple intervals)
+    - p: randomisation test of the means over seeds, which takes the seeds as given; p_t: t test over queries and seeds,
+      with one seed the paired t test; p_equivalent: test that the difference lies within +-`within` (TOST). Each of the
+      three has Holm's correction over the rankers
+    - effect: mean difference over its standard deviation over queries; wins, ties, losses: queries; queries, seeds
+    - sd_queries, sd_seeds, sd_both: what queries, seeds and the two together add, as in `lib.analysis.crossed.Mean`
+    - resolvable: the smallest difference that such a comparison finds with 80 % power at 5 % (`lib.analysis.power`),
+      before correction; within
+
+    Raises ValueError if `baseline` is no column, a value is missing, or a query lacks a seed.
     """
     if baseline not in values:
         raise ValueError(f"baseline={baseline!r}: the rankers are {', '.join(map(str, values.columns))}")
     if values.isna().any(axis=None):
         lacking = values.columns[values.isna().any()].tolist()
         raise ValueError(f"rankers {lacking} lack some queries; only rankers of the same queries can be compared")
-    differences = values.drop(columns=baseline).sub(values[baseline], axis="index")
-    corrected = holm([p_value(differences[ranker]) for ranker in differences])
+    queries, seeds = _size(values.index)
+    differences = values.drop(columns=baseline).sub(values[baseline], axis="index").sort_index()
+    arrays = {ranker: column.to_numpy(dtype=float).reshape(queries, seeds) for ranker, column in differences.items()}
     rows = []
-    for (ranker, difference), p in zip(differences.items(), corrected, strict=True):
-        (low, high), spread = interval(difference), difference.std()
+    for ranker, array in arrays.items():
+        mean, by_query = Mean.of(array), array.mean(axis=1)
+        low, high = mean.interval()
+        low_holm, high_holm = mean.interval(0.05 / len(arrays))
+        spread = by_query.std(ddof=1) if queries > 1 else 0.0
+        sd_seeds, sd_both = np.nan_to_num([mean.sd_seeds, mean.sd_both])
         rows.append({
-            "ranker": ranker, "difference": difference.mean(), "low": low, "high": high,
-            "p": p, "effect": difference.mean() / spread if spread else 0.0,
-            "wins": (difference > 0).sum(), "ties": (difference == 0).sum(), "losses": (difference < 0).sum(),
-            "queries": len(difference),
+            "ranker": ranker, "difference": mean.mean, "low": low, "high": high, "low_holm": low_holm,
+            "high_holm": high_holm, "p": p_value(by_query), "p_t": mean.p_value(),
+            "p_equivalent": mean.p_equivalent(within), "effect": mean.mean / spread if spread else 0.0,
+            "wins": (by_query > 0).sum(), "ties": (by_query == 0).sum(), "losses": (by_query < 0).sum(),
+            "queries": queries, "seeds": seeds, "sd_queries": mean.sd_queries, "sd_seeds": mean.sd_seeds,
+            "sd_both": mean.sd_both, "within": within, "resolvable": power.resolvable(
+                mean.sd_queries, queries, sd_seeds=sd_seeds, sd_both=sd_both, seeds=seeds) if queries > 1 else np.nan,
         })  # fmt: skip
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return table.assign(**{name: holm(table[name]) for name in ("p", "p_t", "p_equivalent") if name in table})
+
+
+def _size(index: pd.Index) -> tuple[int, int]:
+    """Number of queries and of seeds of an index of queries or of (query, seed)."""
+    queries = index.get_level_values(0).nunique()
+    seeds = index.get_level_values(1).nunique() if index.nlevels > 1 else 1
+    if not index.is_unique or len(index) != queries * seeds:
+        raise ValueError(f"{len(index)} rows of {queries} queries and {seeds} seeds; one is needed for each of both")
+    return queries, seeds
+
+
+def paired(results: pd.DataFrame, measure: str, collection: str) -> pd.DataFrame:
+    """One row per (query, seed), one column per ranker: one measure on one collection, for `compare`.
+
+    Rankers of one run, as BM25, repeat their value for every seed: what another seed would change is not seen in them.
+    Without a column `seed`, a ranker's runs count as seeds 0, 1, ... in their order. Raises ValueError as `per_query`,
+    or if two rankers of several runs have different seeds, or a ranker two runs of one seed.
+    """
+    rows = _rows(results, measure, collection)
+    by_ranker = rows.groupby("ranker", sort=False)["run"]
+    if "seed" not in rows:
+        rows = rows.assign(seed=by_ranker.transform(lambda run: pd.factorize(run)[0]))
+    once = by_ranker.transform("nunique") == 1
+    several = rows[~once]
+    seeds = sorted(several["seed"].unique().tolist()) or [0]
+    for ranker, part in several.drop_duplicates(["ranker", "run"]).groupby("ranker"):
+        if (own := sorted(part["seed"].tolist())) != seeds:
+            raise ValueError(f"ranker {ranker!r} has runs of seeds {own}; compared are seeds {seeds}")
+    repeated = rows[once].drop(columns="seed").merge(pd.DataFrame({"seed": seeds}), how="cross")
+    table = pd.concat([several, repeated]).pivot_table("value", ["query", "seed"], "ranker")
+    return table[rows["ranker"].unique()]
 
 
 def per_query(results: pd.DataFrame, measure: str, collection: str) -> pd.DataFrame:
@@ -111,12 +165,27 @@ def _rows(results: pd.DataFrame, measure: str, collection: str) -> pd.DataFrame:
 
 
 def verdict(row: pd.Series, baseline: str) -> str:
-    """One row of `compare` in words: better and worse only where the corrected p is below 0.05."""
-    how = "not distinguishable from" if row["p"] >= 0.05 else "better than" if row["difference"] > 0 else "worse than"
-    p = "p < 0.001" if row["p"] < 0.001 else f"p = {row['p']:.3f}"
-    size = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}], {p} (Holm)"
+    """One row of `compare` in words: better or worse, equivalent, or not resolvable.
+
+    Better and worse where the corrected p and p_t, which knows of seeds, are both below 0.05 (the larger is told);
+    equivalent where p_equivalent is (which is told then).
+    """
+    p, within, name = max(row["p"], row["p_t"]), row["within"], row["ranker"]
+    alike = row["p_equivalent"] < 0.05
+    if p < 0.05:
+        said = f"{name} is {'better' if row['difference'] > 0 else 'worse'} than {baseline}"
+        said += f", by less than {within:g}" if alike else ""
+    elif alike:
+        p, said = row["p_equivalent"], f"{name} is equivalent to {baseline} within {within:g}"
+    else:
+        said = (f"{name} and {baseline}: not resolvable with these queries and seeds "
+                f"(smallest resolvable difference {row['resolvable']:.3f})")  # fmt: skip
+    size = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+    shown = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    over = f"{row['queries']} queries and {row['seeds']} seeds"
+    over = over if row["seeds"] > 1 else f"{row['queries']} queries alone"
     queries = f"{row['wins']} queries won, {row['losses']} lost, {row['ties']} tied"
-    return f"{row['ranker']} is {how} {baseline}: {size}, {queries}"
+    return f"{said}: {size} over {over}, {shown} (Holm), {queries}"
 
 
 def stratified(parts: list[np.ndarray]) -> tuple[float, float, float]:
