@@ -112,7 +112,7 @@ def differences(table: pd.DataFrame, measure: str, baseline: str, *, title: str)
         points(axes, table[table["collection"] == collection], "ranker", x="value", y="ranker", order=rankers)
         axes.axvline(0, color="black", linewidth=1)
         axes.xaxis.set_major_locator(plt.MaxNLocator(4))
-    title = f"{title} (paired with {baseline}, 95 % intervals over queries)"
+    title = f"{title} (paired with {baseline}, 95 % intervals)"
     return finish(figure, title, x=f"difference in {measure}", y="")
 
 
