@@ -1,9 +1,13 @@
 """Models that packages carry: opened as the graphs compute, whole in the hub's layout, teachers and backbones by name."""
 
-import ast
+import difflib
+import glob
 import importlib.util
+import inspect
 import shutil
+import statistics
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -49,11 +53,10 @@ def package(tmp_path, monkeypatch):
 
 
 def texts():
-    """30 queries and documents: names and docstrings of this repository's functions, every other one mismatched."""
-    found = []
-    for path in sorted((Path(__file__).parents[1] / "lib").rglob("*.py")):
-        nodes = [one for one in ast.walk(ast.parse(path.read_text())) if isinstance(one, ast.FunctionDef)]
-        found += [(one.name.replace("_", " "), text) for one in nodes if len(text := ast.get_docstring(one) or "") > 40]
+    """30 queries and documents: names and docstrings of the standard library's functions, every other one mismatched."""
+    named = [member for module in (shutil, statistics, textwrap, difflib, glob)
+             for member in inspect.getmembers(module, inspect.isfunction)]  # fmt: skip
+    found = [(name.replace("_", " "), text) for name, one in named if len(text := inspect.getdoc(one) or "") > 40]
     chosen = found[:: len(found) // 30][:30]
     return [(query, chosen[(place + 7 * (place % 2)) % 30][1]) for place, (query, _) in enumerate(chosen)]
 
@@ -86,7 +89,7 @@ def test_the_cross_encoder_scores_as_its_graph(opened):
     scores = np.array([[part.item() for part in pair] for pair in both(CROSS_ENCODER, model, *texts())])
     assert np.corrcoef(scores.T)[0, 1] > 0.99
     assert np.abs(scores[:, 0] - scores[:, 1]).mean() < 0.1 * scores.std()
-    assert scores[::2, 1].mean() > scores[1::2, 1].mean() + 2 and scores.min() < -5  # it ranks, and is no sigmoid's
+    assert scores[::2, 1].mean() > scores[1::2, 1].mean() + 1 and scores.min() < -5  # it ranks, and is no sigmoid's
 
 
 @pytest.mark.parametrize("name", ["bge-small", "colbert-small"])
