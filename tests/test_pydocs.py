@@ -54,7 +54,7 @@ def test_one_summary_of_several_functions_has_all_of_them_relevant():
     body = "this many words make a body that is long enough to count as a passage of its own"
     pairs = [("a.f", "Return the sum", f"f: {body} one two three four five six seven eight nine"),
              ("b.g", "Return  the sum.", "g: something else entirely stands in the text of this other function here")]  # fmt: skip
-    passages, queries, judgements = pydocs._merge(pairs)
+    passages, queries, judgements = pydocs.merge(pairs)
     assert list(queries.values()) == ["Return the sum"]
     assert next(iter(judgements.values())) == {"a.f", "b.g"} == set(passages)
 
@@ -62,7 +62,7 @@ def test_one_summary_of_several_functions_has_all_of_them_relevant():
 def test_near_duplicates_become_one_passage_relevant_to_both_queries():
     body = "the axis along which the values are added up where none means that all of them are"
     pairs = [("a.sum", "Add up values", f"frame sum: {body}"), ("b.sum", "Sum of the values", f"series sum: {body}")]
-    passages, queries, judgements = pydocs._merge(pairs)
+    passages, queries, judgements = pydocs.merge(pairs)
     assert list(passages) == ["a.sum"]
     assert len(queries) == 2 and all(documents == {"a.sum"} for documents in judgements.values())
 

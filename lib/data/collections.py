@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.data import beir, hub, pydocs
+from lib.data import beir, hub, pydocs, services
 from lib.data.beir import CollectionError, CollectionWarning  # noqa: F401
 from lib.machine import digest, store
 
@@ -53,7 +53,7 @@ class Collection:
 
 
 def load(name: str) -> Collection:
-    """A collection by name: a PyDocs domain, `hub:<dataset>` (BEIR layout on the hub), or a folder's path.
+    """A collection by name: a PyDocs domain, `botocore`, `hub:<dataset>` (BEIR layout on the hub), or a folder's path.
 
     `cropped:<name>` is that collection with queries cropped from its own documents (see `cropped`). A folder's
     `collection.json`, or an ending of its name such as `?relevant_grade=2`, says from which grade on a document is
@@ -86,13 +86,17 @@ def _place(name: str) -> tuple[Path, int]:
     if name in pydocs.DOMAINS:
         key = store.key(pydocs.versions(), digest.of_file(Path(pydocs.__file__)))
         return store.keep("collections", f"pydocs-{key}", pydocs.build) / name, 1
+    if name in services.OUT_OF_DOMAIN:
+        key = store.key(services.versions(), [digest.of_file(Path(module.__file__)) for module in (pydocs, services)])
+        return store.keep("collections", f"services-{key}", services.build) / name, 1
     if name.startswith("hub:"):
         dataset = name.removeprefix("hub:")
         return store.keep("collections", hub.identity(dataset), partial(hub.copy, dataset)), 1
     path, separator, grade = name.partition(GRADE)
     folder = Path(path).absolute()
     if not folder.is_dir():
-        choice = f"give one of {', '.join(pydocs.DOMAINS)}, hub:<dataset>, or a folder in BEIR layout"
+        own = ", ".join((*pydocs.DOMAINS, *services.OUT_OF_DOMAIN))
+        choice = f"give one of {own}, hub:<dataset>, or a folder in BEIR layout"
         raise CollectionError(f"no collection {name!r}: {choice} (there is no folder {folder})")
     card = folder / CARD
     if not separator and not card.exists():

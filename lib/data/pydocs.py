@@ -59,22 +59,25 @@ def versions() -> dict[str, str]:
 
 
 def build(folder: Path) -> None:
-    """Write one BEIR folder per domain (corpus.jsonl, queries.jsonl, qrels/*.tsv), and what it was built from."""
+    """Write one BEIR folder per domain."""
     for domain, pairs in _parsed().items():
-        place = folder / domain
-        (place / "qrels").mkdir(parents=True)
-        passages, queries, judgements = _merge(pairs)
-        corpus = [json.dumps({"_id": name, "title": "", "text": text}) + "\n" for name, text in passages.items()]
-        topics = [json.dumps({"_id": name, "text": text}) + "\n" for name, text in queries.items()]
-        (place / "corpus.jsonl").write_text("".join(corpus))
-        (place / "queries.jsonl").write_text("".join(topics))
-        splits = _split(judgements) if domain == IN_DOMAIN else {"test": sorted(queries)}
-        for split, members in splits.items():
-            rows = [f"{query}\t{document}\t1\n" for query in members for document in sorted(judgements[query])]
-            (place / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(rows))
         packages = {name: versions()[name] for name in sorted(DOMAINS[domain])}
-        built_from = {"packages": packages, "layout": LAYOUT, "docstrings": len(pairs)}
-        (place / "built_from.json").write_text(json.dumps(built_from, indent=1))
+        write(folder / domain, pairs, SHARES if domain == IN_DOMAIN else {"test": 100}, packages)
+
+
+def write(place: Path, pairs: list[Pair], shares: dict[str, int], packages: dict[str, str]) -> None:
+    """Write a BEIR folder (corpus.jsonl, queries.jsonl, qrels/*.tsv), and what it was built from."""
+    (place / "qrels").mkdir(parents=True)
+    passages, queries, judgements = merge(pairs)
+    corpus = [json.dumps({"_id": name, "title": "", "text": text}) + "\n" for name, text in passages.items()]
+    topics = [json.dumps({"_id": name, "text": text}) + "\n" for name, text in queries.items()]
+    (place / "corpus.jsonl").write_text("".join(corpus))
+    (place / "queries.jsonl").write_text("".join(topics))
+    for split, members in _split(judgements, shares).items():
+        rows = [f"{query}\t{document}\t1\n" for query in members for document in sorted(judgements[query])]
+        (place / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(rows))
+    built_from = {"packages": packages, "layout": LAYOUT, "texts": len(pairs)}
+    (place / "built_from.json").write_text(json.dumps(built_from, indent=1))
 
 
 def _parsed() -> dict[str, list[Pair]]:
@@ -114,7 +117,7 @@ def _pairs_of_file(source: tuple[str, Path]) -> list[Pair]:
         documented = _documented(ast.parse(text))
     except (SyntaxError, ValueError):  # templates and deliberately broken samples lie in some packages
         return []
-    return [(".".join((module, *names)), *pair) for names, text in documented if (pair := _pair(names, text))]
+    return [(".".join((module, *names)), *found) for names, text in documented if (found := _pair(names, text))]
 
 
 def _documented(node: ast.AST, owners: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -131,13 +134,18 @@ def _documented(node: ast.AST, owners: tuple[str, ...] = ()) -> Iterator[tuple[t
 
 def _pair(names: tuple[str, ...], docstring: str) -> tuple[str, str] | None:
     """(query, passage) of a docstring, or None where it has no summary, little else, or repeats its summary."""
-    (few, many), (least, most) = QUERY_WORDS, PASSAGE_WORDS
     summary, _, rest = docstring.partition("\n\n")
-    query, body = _plain(summary), _plain(_NOT_PROSE.sub("", rest)).split()
-    if len(query.split()) > many:
+    query, body = _plain(summary), _plain(_NOT_PROSE.sub("", rest))
+    if len(query.split()) > QUERY_WORDS[1]:
         query = re.split(r"\. (?=[A-Z])", query)[0]
-    query = query.rstrip(". :")
-    passage = f"{readable_name(names)}: {' '.join(body[:most])}"
+    return pair(query, readable_name(names), body, PASSAGE_WORDS)
+
+
+def pair(summary: str, name: str, rest: str, passage_words: tuple[int, int]) -> tuple[str, str] | None:
+    """(query, passage), or None where the summary is too short or long, or repeated, or the rest is too short."""
+    (few, many), (least, most) = QUERY_WORDS, passage_words
+    query, body = summary.rstrip(". :"), rest.split()
+    passage = f"{name}: {' '.join(body[:most])}"
     usable = few <= len(query.split()) <= many and len(body) >= least and query.isascii()
     return (query, passage) if usable and words(query) not in words(passage) else None
 
@@ -159,7 +167,7 @@ def _plain(text: str) -> str:
     return " ".join(re.sub(r"[`*|]+|\\\w+", " ", text).split())
 
 
-def _merge(pairs: list[Pair]) -> tuple[dict[str, str], dict[str, str], dict[str, set[str]]]:
+def merge(pairs: list[Pair]) -> tuple[dict[str, str], dict[str, str], dict[str, set[str]]]:
     """Passages, queries and judgements in which each text appears once.
 
     Near-equal passages (inherited and copied docstrings) become one document, the first by name. Equal summaries become
@@ -167,7 +175,7 @@ def _merge(pairs: list[Pair]) -> tuple[dict[str, str], dict[str, str], dict[str,
     """
     pairs = sorted(set(map(tuple, pairs)))
     passages, query_texts, relevant = {}, {}, defaultdict(set)
-    for (_, query, _), first in zip(pairs, _near_duplicates([passage for _, _, passage in pairs]), strict=True):
+    for (_, query, _), first in zip(pairs, near_duplicates([passage for _, _, passage in pairs]), strict=True):
         document, _, passages[document] = pairs[first]
         query_texts.setdefault(words(query), query)
         relevant[words(query)].add(document)
@@ -180,7 +188,7 @@ def _merge(pairs: list[Pair]) -> tuple[dict[str, str], dict[str, str], dict[str,
     return passages, queries, judgements
 
 
-def _near_duplicates(passages: list[str]) -> list[int]:
+def near_duplicates(passages: list[str]) -> list[int]:
     """For every passage the index of the first one that it nearly equals (itself if none).
 
     4-grams of bodies, without the name, are compared, so that an inherited method is found; and only of passages that
@@ -203,7 +211,7 @@ def _near_duplicates(passages: list[str]) -> list[int]:
     return first
 
 
-def _split(judgements: dict[str, set[str]]) -> dict[str, list[str]]:
+def _split(judgements: dict[str, set[str]], shares: dict[str, int]) -> dict[str, list[str]]:
     """Queries of each split, in an order that is random but the same on every machine.
 
     Queries that share a relevant passage go to the same split: no passage of a test query is a training positive.
@@ -217,8 +225,8 @@ def _split(judgements: dict[str, set[str]]) -> dict[str, list[str]]:
             if group is not earlier:
                 earlier += group
                 groups |= dict.fromkeys(group, earlier)
-    split_of_percent = [split for split, share in SHARES.items() for _ in range(share)]
-    splits = {split: [] for split in SHARES}
+    split_of_percent = [split for split, share in shares.items() for _ in range(share)]
+    splits = {split: [] for split in shares}
     for query in order:
         percent = int(hashlib.sha256(groups[query][0].encode()).hexdigest(), 16) % 100
         splits[split_of_percent[percent]].append(query)
