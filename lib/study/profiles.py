@@ -8,13 +8,14 @@ workstation  one accelerator: all training groups, longer lists, five seeds, eve
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lib.data import pydocs
+from lib.data import pydocs, services
 from lib.models import backbone
 from lib.models.weights import WeightsError
 from lib.study.experiment import Experiment, Model, TestSet, Untrained, vary, with_seed
 from lib.training import strategies
 
 FROM_LABELS = Experiment("info_nce")  # what every run is a variant of
+OUT_OF_DOMAIN = (*pydocs.OUT_OF_DOMAIN, *services.OUT_OF_DOMAIN)  # docstrings of other packages, and one other text
 _COSINE = (("similarity", "cosine"),)
 # Rankers that nothing was trained for here, by their names in tables: what training has to be better than.
 # What others trained them on: `lib.models.packaged.trained_on`.
@@ -78,7 +79,7 @@ class Profile:
 
 
 def _tests(in_domain: int, out_of_domain: int, depth: int) -> tuple[TestSet, ...]:
-    queries = {pydocs.IN_DOMAIN: in_domain, **dict.fromkeys(pydocs.OUT_OF_DOMAIN, out_of_domain)}
+    queries = {pydocs.IN_DOMAIN: in_domain, **dict.fromkeys(OUT_OF_DOMAIN, out_of_domain)}
     return tuple(TestSet(name, queries=count, depth=depth) for name, count in queries.items())
 
 
