@@ -1,7 +1,6 @@
 """Tables and sentences go from a study's files into the README."""
 
 import pandas as pd
-import pytest
 
 from lib.analysis import style
 from lib.study import readme
@@ -23,9 +22,10 @@ def test_a_table_is_kept_as_csv_markdown_and_latex_and_put_into_its_place(tmp_pa
     assert readme.filled(once, folder) == once
 
 
-def test_a_missing_table_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="05_other.md"):
-        readme.filled("<!-- 05_other -->\n<!-- end -->", tmp_path)
+def test_the_place_of_a_missing_table_stays_and_is_named(tmp_path, capsys):
+    text = "<!-- 05_other -->\nas before\n<!-- end -->"
+    assert readme.filled(text, tmp_path) == text
+    assert "05_other.md does not exist" in capsys.readouterr().out
 
 
 def test_the_readmes_places_are_tables_that_notebooks_write():

@@ -16,8 +16,16 @@ PLACE = re.compile(r"(?<=<!-- )(?P<name>(?!end )\w+)( -->\n).*?(?=<!-- end -->)"
 
 
 def filled(text: str, folder: Path) -> str:
-    """A README with every place filled from a folder; FileNotFoundError names a file that is missing."""
-    return PLACE.sub(lambda place: place["name"] + place[2] + (folder / f"{place['name']}.md").read_text(), text)
+    """A README with its places filled from a folder; prints which places it leaves, for lack of a file."""
+
+    def fill(place: re.Match) -> str:
+        path = folder / f"{place['name']}.md"
+        if not path.exists():
+            print(f"{path} does not exist, so its place in {README.name} stays as it is")
+            return place[0]
+        return place["name"] + place[2] + path.read_text()
+
+    return PLACE.sub(fill, text)
 
 
 def main() -> None:
