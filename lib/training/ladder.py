@@ -62,11 +62,21 @@ class Work:
         return np.repeat(queries[:, None], documents.shape[1], 1), documents
 
     @property
+    def useful_tokens(self) -> int:
+        """Tokens of all pairs, without padding."""
+        return int(self.tokens.lengths(*self.rows).sum())
+
+    @property
     def operations(self) -> float:
         """Floating-point operations of one forward pass: 2 per weight of the layers' linear modules and token."""
         layers = self.model.transformer.base_model.encoder.modules()
         weights = sum(module.weight.numel() for module in layers if isinstance(module, nn.Linear))
-        return 2.0 * weights * float(self.tokens.lengths(*self.rows).sum())
+        return 2.0 * weights * self.useful_tokens
+
+
+def places(work: Work, way: Way) -> int:
+    """Places for tokens in the batches of a training epoch, padding included."""
+    return sum(tokens["input_ids"].numel() for tokens, _ in _training(work, way)[0])
 
 
 def arrange(model: CrossEncoder, way: Way) -> None:
@@ -138,8 +148,7 @@ def rates(run: Callable[[Work, Way], float], work: Work, ways: dict[str, Way], r
 def limit(work: Work, dtype: torch.dtype, seconds: float = 0.3) -> float:
     """Floating-point operations per second of the layers' products alone, with as many rows as a batch has tokens."""
     layer, device = work.model.transformer.base_model.encoder.layer[0], hardware.device()
-    queries, documents = work.rows
-    tokens = int(work.tokens.lengths(queries, documents).sum() / len(work.groups) * work.batch_size)
+    tokens = work.useful_tokens * work.batch_size // len(work.groups)
     weights = [module.weight.detach().to(device, dtype) for module in layer.modules() if isinstance(module, nn.Linear)]
     rows = {width: torch.randn(tokens, width, device=device, dtype=dtype) for width in {w.shape[1] for w in weights}}
     done, start = -1, 0.0
@@ -155,14 +164,15 @@ def limit(work: Work, dtype: torch.dtype, seconds: float = 0.3) -> float:
 
 # What a profiler's operator belongs to, by a part of its name; the first that fits.
 KINDS = {
-    "optimiser": ("adam", "optimizer", "_foreach", "_norm_", "aten::norm", "linalg_vector_norm", "zero_"),
+    "optimiser": ("adam", "optimizer", "_foreach_"),
     "fused attention": ("scaled_dot_product", "flash"),
     "dropout": ("dropout", "bernoulli", "aten::rand", "_drop"),
     "softmax": ("softmax",),
     "GELU": ("gelu",),
     "layer norm": ("layer_norm", "layernorm"),
     "products": ("mm", "linear", "matmul", "mkldnn"),
-    "casts and copies": ("copy", "aten::to", "contiguous", "clone", "index_select", "index_copy", "reorder", "cat"),
+    "casts and copies": ("copy", "aten::to", "contiguous", "clone", "index_select", "scatter", "aten::cat"),
+    "sums, factors, masks": ("::add", "::sub", "::mul", "::div", "::sum", "::where", "fill", "zero", "::all", "isneginf"),
 }
 
 
