@@ -102,6 +102,13 @@ FIGURES = {
     "quality_over_time": lambda: figures.quality_over_time(
         intervals(training=costs).assign(**{"all in, seconds": range(1, 10)}), MEASURE
     ),
+    "where_time_goes": lambda: figures.where_time_goes(
+        pd.DataFrame({"transformers": [3.0, 1.0], "the kit": [1.0, 0.0]}, index=["products", "dropout"])
+    ),
+    "ladder": lambda: figures.ladder(
+        pd.DataFrame({"pairs_per_second": [9.0, 18.0], "ratio": [1, 2.0], "to_first": [1, 2.0]}, ["a", "b"]),
+        title="What?",
+    ),
 }
 
 
@@ -117,7 +124,7 @@ def test_each_figure_asks_a_question_and_labels_its_axes_and_lines(name, tmp_pat
     assert [path.name for path in figures.folder("smoke", measure=MEASURE).iterdir()] == [f"{name}.png"]
     assert "?" in figure.get_suptitle()
     assert all(axes.get_xlabel() and axes.get_legend() is None for axes in figure.axes)
-    named_rows = name in ("ablations", "differences", "quality", "retrieval")
+    named_rows = name in ("ablations", "differences", "ladder", "quality", "retrieval", "where_time_goes")
     assert bool(figure.axes[0].get_ylabel()) != named_rows
     assert all(not text.get_text().startswith("_") for legend in figure.legends for text in legend.get_texts())
 

@@ -120,6 +120,17 @@ def test_a_copy_and_a_second_packing_change_nothing():
     assert torch.equal(other(**tokens).last_hidden_state, value)
 
 
+def test_unpacking_gives_transformers_own_encoder_back():
+    tokens, _ = batch([5, 3])
+    plain, ours = made("bert"), made("bert")
+    for change in (packed.pack, packed.read_first, packed.unpack, packed.unpack):
+        change(ours)
+    assert type(ours.encoder) is type(plain.encoder)
+    assert torch.equal(ours(**tokens).last_hidden_state, plain(**tokens).last_hidden_state)
+    packed.pack(ours)
+    assert ours(**tokens).last_hidden_state.shape[1] == 1
+
+
 @pytest.mark.parametrize("family", ["distilbert", "mpnet"])
 def test_other_families_stay_as_they_are(family):
     settings = {"hidden_size": 24, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 8}
@@ -127,6 +138,7 @@ def test_other_families_stay_as_they_are(family):
     kinds = [type(module) for module in model.modules()]
     packed.pack(model)
     packed.read_first(model)
+    packed.unpack(model)
     assert [type(module) for module in model.modules()] == kinds
 
 

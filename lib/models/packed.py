@@ -186,7 +186,7 @@ class PackedEncoder(nn.Module):
 
 
 @cache
-def _packed(kind: type[nn.Module]) -> type[nn.Module]:
+def _packed(kind: type[nn.Module]) -> type[nn.Module]:  # `unpack` takes the second base
     return type(kind.__name__, (PackedEncoder, kind), {})
 
 
@@ -200,6 +200,13 @@ def pack(transformer: transformers.PreTrainedModel) -> None:
     if fits(transformer.config) and not isinstance(transformer.base_model.encoder, PackedEncoder):
         encoder = transformer.base_model.encoder
         encoder.__class__ = _packed(type(encoder))
+
+
+def unpack(transformer: transformers.PreTrainedModel) -> None:
+    """Undo `pack`, in place: the encoder runs as transformers has it."""
+    encoder = getattr(transformer.base_model, "encoder", None)
+    if isinstance(encoder, PackedEncoder):
+        encoder.__class__ = type(encoder).__bases__[1]
 
 
 def read_first(transformer: transformers.PreTrainedModel) -> None:
