@@ -1,5 +1,6 @@
 # Every target sets up what it needs. Variables for most targets: PYTHON, PROFILE (make study PROFILE=smoke), STUDY_DATA.
-# Variables for one target each: TESTS (pytest options), LAB (JupyterLab options), SIZE (of the benchmark), FIGURES.
+# Variables for one target each: TESTS (pytest options), LAB (JupyterLab options), SIZE (of the benchmark), FIGURES,
+# TABLE (of the evening).
 PYTHON ?= python3
 PROFILE ?= laptop
 FIGURES ?= figures
@@ -18,7 +19,7 @@ endif
 DATA := $(or $(STUDY_DATA),data)
 
 .DEFAULT_GOAL := help
-.PHONY: help study test lab check report figures laptop-only bench clean
+.PHONY: help study test lab check report figures laptop-only evening bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -48,7 +49,11 @@ laptop-only:
 	@test "$(PROFILE)" = laptop || test "$(FIGURES)" != figures || \
 	  { echo "error: figures/ shows the laptop profile; give another folder: make figures PROFILE=$(PROFILE) FIGURES=..."; exit 1; }
 
-bench: $(READY) ## pairs per second in training and scoring, next to sentence-transformers
+evening: $(READY) ## compute what the table of five seeds lacks, for hours; stopped, it goes on from there another time
+	$(BIN)/python -m lib.study.evening --profile $(PROFILE) $(if $(TABLE),--out "$(TABLE)")
+
+bench: $(READY) ## pairs per second in training and scoring, next to sentence-transformers, ONNX Runtime and OpenVINO
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m benchmarks.speed $(addprefix --size ,$(SIZE))
 
 clean: ## remove everything that the kit has built in data/, trained models included

@@ -1,38 +1,44 @@
-"""Pairs per second in training and scoring, the kit beside sentence-transformers: same model, same pairs, one run.
+"""Pairs per second in training and scoring: the kit, its peers and the machine's own limit, on the same pairs.
 
-Both take turns, so that a machine whose speed drifts treats them alike, and a ratio is the median of the rounds' own
-ratios. `make bench` on an idle machine; `python -m benchmarks.speed --size tiny` only shows that everything runs.
+One model of MiniLM's size; all take turns, so that a machine whose speed drifts treats them alike, and a ratio is the
+median of the rounds' own ratios. `make bench` on an idle machine; `--size tiny` only shows that everything runs. The
+peers profit from `hardware.keep_memory`, which holds for the whole process.
 """
 
 import argparse
+import json
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import datasets
 import numpy as np
 import pandas as pd
-import sentence_transformers
 import torch
-from sentence_transformers.cross_encoder import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments, losses
-from torch import nn
+from matplotlib.figure import Figure
 
+from benchmarks import peers
 from lib import models
+from lib.analysis import style
 from lib.data import collections, groups
 from lib.data.groups import Groups
 from lib.machine import hardware, provenance, store
 from lib.models import backbone
-from lib.models.tokens import PairTokens
 from lib.study import rankers
 from lib.study.experiment import Model
-from lib.training import loop, scoring, strategies
+from lib.training import ladder, loop, scoring, strategies
+from lib.training.ladder import Way
 from lib.training.settings import Training
 
 ROOT = Path(__file__).parents[1]
-BATCH, ROUNDS, RATE = 8, 3, 1e-4
+BATCH, ROUNDS, RATE, MAX_LENGTH = 8, 5, 1e-4, 96
+BEST = "sentence-transformers, best settings"  # what ratios are to
+LIMIT = "the machine: these products alone"
 
 
 @dataclass(frozen=True)
@@ -41,126 +47,258 @@ class Size:
 
     groups: int
     docs: int
-    max_length: int
     layers: tuple[int, ...] | None  # of the backbone; None: all
+    rounds: int
 
 
-SIZES = {"full": Size(160, 4, 96, None), "tiny": Size(8, 2, 96, (0,))}
+SIZES = {"full": Size(160, 4, None, ROUNDS), "tiny": Size(8, 2, (0,), 1)}
 
 
 @dataclass(frozen=True)
 class Material:
-    """One model on disk, and the same pairs as either side reads them."""
+    """A cross-encoder and a ColBERT on disk, and the same pairs as every system reads them."""
 
     folder: Path
-    made: Groups
-    pairs: PairTokens
-    texts: list[tuple[str, str]]
     size: Size
 
+    @cached_property
+    def collection(self) -> collections.Collection:
+        return collections.load("pydocs")
+
+    @cached_property
+    def made(self) -> Groups:
+        return groups.build(self.collection, count=self.size.groups, docs=self.size.docs)
+
+    @cached_property
+    def work(self) -> ladder.Work:
+        """The pairs as the cross-encoder reads them, counted."""
+        ranker = models.load(self.folder / "cat")
+        inputs = rankers.inputs(ranker, self.collection, Model(layers=self.size.layers, max_length=MAX_LENGTH))
+        return ladder.Work(ranker, self.made, inputs, BATCH)
+
+    @cached_property
+    def texts(self) -> list[tuple[str, str]]:
+        return [
+            (self.collection.queries[query], self.collection.documents[document])
+            for query, row in zip(self.made.queries, self.made.documents, strict=True) for document in row
+        ]  # fmt: skip
+
     @property
-    def rows(self) -> datasets.Dataset:
+    def labelled(self) -> datasets.Dataset:
         """The pairs with their labels, as sentence-transformers' trainer reads them."""
         queries, documents = zip(*self.texts, strict=True)
         labels = self.made.targets["labels"].ravel().tolist()
         return datasets.Dataset.from_dict({"query": queries, "text": documents, "label": labels})
 
-
-def material(folder: Path, size: Size) -> Material:
-    collection = collections.load("pydocs")
-    made = groups.build(collection, count=size.groups, docs=size.docs)
-    ranker = models.build("cat", backbone.MINILM, size.layers, 0)
-    ranker.save(folder, backbone.tokenizer(backbone.MINILM), size.max_length)
-    texts = [
-        (collection.queries[query], collection.documents[document])
-        for query, row in zip(made.queries, made.documents, strict=True) for document in row
-    ]  # fmt: skip
-    inputs = rankers.inputs(ranker, collection, Model(layers=size.layers, max_length=size.max_length))
-    return Material(folder, made, inputs, texts, size)
+    @property
+    def rows(self) -> np.ndarray:
+        """(pairs, 2): rows of the texts in the token stores."""
+        return np.stack([side.ravel() for side in self.work.rows], 1)
 
 
-def our_training(given: Material, dropout: float) -> None:
-    ranker = models.load(given.folder, dropout=dropout, embeddings=dropout > 0)
-    ranker.set_attention(hardware.attention(training=True))
-    loop.train(ranker, given.made, given.pairs, strategies.named("bce"), Training(BATCH, learning_rate=RATE))
+def save_models(folder: Path, size: Size) -> None:
+    """A cross-encoder with a new head and a ColBERT without [MASK] tokens, in sentence-transformers' layouts."""
+    for name, options in {"cat": {}, "colbert": {"masks": 0, "similarity": "cosine"}}.items():
+        ranker = models.build(name, backbone.MINILM, size.layers, 0, **options)
+        ranker.save(folder / name, backbone.tokenizer(backbone.MINILM), MAX_LENGTH)
 
 
-def theirs(given: Material) -> CrossEncoder:
-    return CrossEncoder(
-        str(given.folder), num_labels=1, max_length=given.size.max_length, device=str(hardware.device())
-    )
+def our_training(given: Material, dropout: float) -> Callable[[], None]:
+    def run() -> None:
+        ranker = models.load(given.folder / "cat", dropout=dropout, embeddings=dropout > 0)
+        ranker.set_attention(hardware.attention(training=True))
+        loop.train(ranker, given.made, given.work.tokens, strategies.named("bce"), Training(BATCH, learning_rate=RATE))
+
+    return run
 
 
-def their_training(given: Material) -> None:
-    ranker = theirs(given)
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = CrossEncoderTrainingArguments(
-            folder, per_device_train_batch_size=BATCH * given.size.docs, num_train_epochs=1, learning_rate=RATE,
-            bf16=hardware.precision() == "bf16", use_cpu=hardware.device().type == "cpu", save_strategy="no",
-            report_to="none", disable_tqdm=True, logging_strategy="no",
-        )  # fmt: skip
-        CrossEncoderTrainer(ranker, arguments, given.rows, loss=losses.BinaryCrossEntropyLoss(ranker)).train()
+def their_training(given: Material, **settings: object) -> Callable[[], None]:
+    pairs = BATCH * given.size.docs
+    return partial(peers.trained, given.folder / "cat", given.labelled, MAX_LENGTH, pairs, RATE, **settings)
 
 
-def our_scoring(given: Material, ranker: nn.Module) -> None:
-    scoring.score(ranker, given.pairs, given.made.queries[:, None], given.made.documents)
+def our_scoring(given: Material) -> peers.Scorer:
+    ranker = models.load(given.folder / "cat")
+    return lambda: scoring.score(ranker, given.work.tokens, given.made.queries[:, None], given.made.documents).ravel()
 
 
-def their_scoring(given: Material, ranker: CrossEncoder) -> None:
-    with torch.autocast(hardware.device().type, torch.bfloat16, enabled=hardware.precision() == "bf16"):
-        ranker.predict(given.texts, batch_size=64, show_progress_bar=False, activation_fn=nn.Identity())
+def our_late_scoring(given: Material) -> peers.Scorer:
+    ranker = models.load(given.folder / "colbert")
+    inputs = rankers.inputs(ranker, given.collection, Model("colbert", max_length=MAX_LENGTH))
+    return lambda: scoring.score(ranker, inputs, given.made.queries[:, None], given.made.documents).ravel()
 
 
-def measure(work: dict[str, Callable[[], None]], pairs: int) -> dict[str, np.ndarray]:
-    """Pairs per second of each work in each round, after a round that warms up."""
-    rates = {name: [] for name in work}
-    for number in range(ROUNDS + 1):
+def their_scoring(given: Material, **settings: object) -> peers.Scorer:
+    return peers.scorer(given.folder / "cat", given.texts, MAX_LENGTH, **settings)
+
+
+def graph_scoring(given: Material, engine: Callable[..., peers.Scorer], int8: bool = False, **options: object):
+    model = models.load(given.folder / "cat").transformer.eval()  # transformers' own layers: not on the packed path
+    ladder.packed.unpack(model)
+    path = peers.exported(model, given.folder, int8=int8)
+    return engine(path, given.work.tokens, given.rows, **options)
+
+
+_EAGER, _WEIGHTS = {"attn_implementation": "eager"}, {"attn_implementation": "eager", "dtype": torch.bfloat16}
+# (task, system) -> what makes a run of it
+SYSTEMS: dict[tuple[str, str], Callable[[Material], Callable[[], object]]] = {
+    ("training", "the kit, as it trains: no dropout, embeddings kept"): partial(our_training, dropout=0.0),
+    ("training", "the kit, dropout 0.1 and embeddings as the peer's"): partial(our_training, dropout=0.1),
+    ("training", BEST): partial(their_training, **_EAGER),
+    ("training", "sentence-transformers, bf16"): their_training,
+    ("scoring", "the kit"): our_scoring,
+    ("scoring", BEST): partial(their_scoring, autocast=False, **_WEIGHTS),
+    ("scoring", "sentence-transformers, autocast"): partial(their_scoring, autocast=True),
+    ("scoring", "sentence-transformers, defaults: float32"): partial(their_scoring, autocast=False),
+    ("scoring", "ONNX Runtime, float32"): partial(graph_scoring, engine=peers.runtime),
+    ("scoring", "ONNX Runtime, int8"): partial(graph_scoring, engine=peers.runtime, int8=True),
+    ("scoring", "OpenVINO, bf16"): partial(graph_scoring, engine=partial(peers.openvino, bf16=True)),
+    ("scoring", "OpenVINO, int8"): partial(graph_scoring, engine=partial(peers.openvino, bf16=True), int8=True),
+    ("late interaction", "the kit: ColBERT"): our_late_scoring,
+    ("late interaction", BEST): lambda given: peers.late_scorer(given.folder / "colbert", given.texts, **_EAGER),
+    ("late interaction", "sentence-transformers, autocast"):
+        lambda given: peers.late_scorer(given.folder / "colbert", given.texts),
+}  # fmt: skip
+
+
+def available(task_and_system: tuple[str, str]) -> bool:
+    """Whether its package is installed; says so if not."""
+    package = {"ONNX": "onnxruntime", "Open": "openvino"}.get(task_and_system[1][:4])
+    try:
+        return package is None or bool(__import__(package))
+    except ImportError:
+        print(f"without {task_and_system[1]}: pip install -c constraints.txt -e '.[bench]'")
+        return False
+
+
+def limit(given: Material, task: str) -> float:
+    """Pairs per second if nothing but the cross-encoder's products were computed, without padding."""
+    dtype = torch.bfloat16 if hardware.precision() == "bf16" else torch.float32
+    passes = 3 if task == "training" else 1  # forward; gradients of inputs and of weights
+    return ladder.limit(given.work, dtype) * given.work.pairs / (passes * given.work.operations)
+
+
+def measure(given: Material, names: list[tuple[str, str]]) -> tuple[pd.DataFrame, dict]:
+    """Pairs per second, one row per round and one column per (task, system); and the scores of those that score."""
+    work = {name: SYSTEMS[name](given) for name in names}
+    rounds, scores = [], {}
+    for number in range(given.size.rounds + 1):  # the first warms up
+        rates = {(task, LIMIT): limit(given, task) for task in ("training", "scoring")}
         for name, run in work.items():
             start = time.perf_counter()
-            run()
-            if number:
-                rates[name].append(pairs / (time.perf_counter() - start))
-    return {name: np.array(some) for name, some in rates.items()}
+            scores[name] = run()
+            rates[name] = given.work.pairs / (time.perf_counter() - start)
+        print(f"round {number} of {given.size.rounds}", flush=True)
+        rounds.append(rates)
+    return pd.DataFrame(rounds[1:]), scores
 
 
-def summary(rates: dict[str, np.ndarray]) -> pd.DataFrame:
-    """One row per work; the last column compares it with sentence-transformers at the same task, round by round."""
+def peaks(given: Material, names: list[tuple[str, str]], size: str) -> dict[tuple[str, str], float]:
+    """Peak memory of each, MiB, in a process of its own."""
+    found = {}
+    for name in names:
+        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.speed", "--size", size, "--folder", given.folder]
+        done = subprocess.run(
+            [*map(str, command), "--only", json.dumps(name)], cwd=ROOT, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise RuntimeError(f"{name}: {done.stderr}")
+        found[name] = float(done.stdout.splitlines()[-1])
+    return found
+
+
+def summary(rates: pd.DataFrame, scores: dict, peak: dict) -> pd.DataFrame:
+    """One row per task and system; ratios are to `BEST` of the task, round by round."""
+    exact = scores[("scoring", "sentence-transformers, defaults: float32")]
     rows = []
-    for name, some in rates.items():
-        ratios = some / rates[f"{name.split(',')[0]}, sentence-transformers"]
-        rows.append({
-            "work": name, "pairs_per_second": np.median(some), "least": some.min(), "most": some.max(),
-            "ratio": np.median(ratios), "least_ratio": ratios.min(), "most_ratio": ratios.max(),
-        })  # fmt: skip
-    return pd.DataFrame(rows)
+    for task, system in sorted(rates, key=lambda name: [*dict.fromkeys(task for task, _ in rates)].index(name[0])):
+        some = rates[(task, system)]
+        ratios = some / rates[(task, BEST)]
+        row = {
+            "task": task, "system": system, "pairs per second": some.median(), "low": some.min(), "high": some.max(),
+            "ratio": ratios.median(), "ratio, low": ratios.min(), "ratio, high": ratios.max(),
+            "peak MiB": peak.get((task, system)),
+        }  # fmt: skip
+        if (task, LIMIT) in rates:
+            row["share of the limit"] = (some / rates[(task, LIMIT)]).median()
+        if task == "scoring" and system != LIMIT:
+            row["drift"] = np.abs(scores[(task, system)] - exact).max()
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("system")
+
+
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    """The table as README shows it."""
+    ratio = [f"{r.ratio:.2f} [{r.low:.2f}, {r.high:.2f}]"
+             for r in table[["ratio", "ratio, low", "ratio, high"]].set_axis(["ratio", "low", "high"], axis=1).itertuples()]  # fmt: skip
+    return pd.DataFrame({
+        "task": table["task"], "pairs per second": table["pairs per second"].round().astype(int),
+        "ratio to sentence-transformers' best [range]": ratio,
+        "share of the limit": [f"{s:.0%}" if s == s else "" for s in table["share of the limit"]],
+        "peak MiB": [f"{p:,.0f}" if p == p else "" for p in table["peak MiB"].astype(float)],
+        "drift of scores": [f"{d:.1e}" if d == d else "" for d in table["drift"]],
+    }, table.index)  # fmt: skip
+
+
+def draw(table: pd.DataFrame) -> Figure:
+    """Bars with the range over rounds; the dotted line is the machine's limit."""
+    tasks = list(dict.fromkeys(table["task"]))
+    figure, panels = style.panels(tasks, width=9, height=2.6, columns=1)
+    for axes, task in zip(panels, tasks, strict=True):
+        some = table[(table["task"] == task) & (table.index != LIMIT)]
+        reach = [some["pairs per second"] - some["low"], some["high"] - some["pairs per second"]]
+        colours = ["#444444" if name.startswith("the kit") else "#cccccc" for name in some.index]
+        bars = axes.barh(some.index, some["pairs per second"], xerr=reach, color=colours, edgecolor="black")
+        axes.bar_label(bars, fmt=" %.0f", fontsize=8)
+        for bound in table.loc[(table["task"] == task) & (table.index == LIMIT), "pairs per second"]:
+            axes.axvline(bound, color="black", linestyle=":", label=LIMIT)
+        axes.invert_yaxis()
+        axes.margins(x=0.12)
+    return style.finish(figure, "How fast do the kit and its peers train and score?", x="pairs per second", y="")
+
+
+def padding(given: Material) -> str:
+    """Which share of a training batch's places is padding."""
+    plain = [1 - given.work.useful_tokens / ladder.places(given.work, Way(by_length=sort)) for sort in (True, False)]
+    return f"padding {plain[0]:.0%} of a batch by length, {plain[1]:.0%} of a random one"
+
+
+def conditions(given: Material) -> str:
+    about = given.size
+    layers = "six" if about.layers is None else len(about.layers)
+    under = ", ".join(f"{name} {value}" for name, value in provenance.conditions().items())
+    return (f"{about.rounds} rounds in turn, {given.work.pairs} pairs of {given.work.useful_tokens / given.work.pairs:.0f} tokens "
+            f"on average (at most {MAX_LENGTH}), {layers} layers of MiniLM, batches of {BATCH * about.docs} pairs in training "
+            f"and 64 in scoring, BCE; {padding(given)}; {under}")  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=SIZES, default="full")
-    parser.add_argument("--out", type=Path, help="folder of the table; default: benchmarks in the data folder")
+    parser.add_argument("--out", type=Path, help="folder of the results; default: benchmarks in the data folder")
     parser.add_argument("--publish", action="store_true", help="write into figures/ instead")
+    parser.add_argument("--only", type=json.loads, help=argparse.SUPPRESS)  # these two: one system in its own process
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
+    size = SIZES[chosen.size]
+    if chosen.only:
+        run = SYSTEMS[tuple(chosen.only)](Material(chosen.folder, size))
+        run()
+        print(hardware.peak_bytes() / 2**20)
+        return
+    names = [name for name in SYSTEMS if available(name)]
     with tempfile.TemporaryDirectory() as folder:
-        given = material(Path(folder) / "model", SIZES[chosen.size])
-        work = {
-            "training, the kit as it trains (no dropout, embeddings kept)": partial(our_training, given, 0.0),
-            "training, the kit with dropout 0.1 and embeddings trained": partial(our_training, given, 0.1),
-            "training, sentence-transformers": partial(their_training, given),
-            "scoring, the kit": partial(our_scoring, given, models.load(given.folder)),
-            "scoring, sentence-transformers": partial(their_scoring, given, theirs(given)),
-        }
-        table = summary(measure(work, len(given.texts)))
-    layers = "all" if given.size.layers is None else len(given.size.layers)
-    conditions = (
-        f"{ROUNDS} rounds in turn, {len(given.texts)} pairs, {given.size.max_length} tokens, {layers} layers of MiniLM; "
-        f"{hardware.description()}, sentence-transformers {sentence_transformers.__version__}, "
-        f"commit {provenance.commit()}"
-    )
+        save_models(Path(folder), size)
+        given = Material(Path(folder), size)
+        rates, scores = measure(given, names)
+        table = summary(rates, scores, peaks(given, names, chosen.size))
+        under = conditions(given)
     out = ROOT / "figures" if chosen.publish else chosen.out or store.data_folder() / "benchmarks"
     out.mkdir(parents=True, exist_ok=True)
-    table.round(2).assign(conditions=conditions).to_csv(out / "bench_speed.csv", index=False)
-    print(table.round(2).to_string(index=False), conditions, f"written to {out / 'bench_speed.csv'}", sep="\n")
+    table.round(4).assign(conditions=under).to_csv(out / "bench_speed.csv")
+    (out / "bench_speed.md").write_text(style.markdown(shown(table)) + f"\n{under}.\n")
+    draw(table).savefig(out / "bench_speed.png", dpi=110, bbox_inches="tight", metadata={"Software": None})
+    print(shown(table).to_string(), under, f"written to {out}", sep="\n")
 
 
 if __name__ == "__main__":

@@ -66,6 +66,7 @@ def quality_of(table):
     return figures.quality(values, list(table), MEASURE, title="Who?")
 
 
+OTHERS = pd.Series({"bm25": 0.4, "minilm": 0.45, "best": 0.7})
 pairs = DRAW.normal(size=50)
 both = {"cat": history(), "tk": history()}
 costs = [f"{paradigm}, {number}" for paradigm in ("labels", "own margins", "teacher") for number in range(3)]
@@ -88,19 +89,19 @@ FIGURES = {
     "training_margins": lambda: figures.training_margins(both),
     "before_and_after": lambda: figures.before_and_after({(w, n): scores() for w in ("start", "kl") for n in both}),
     "by_supervision": lambda: figures.by_supervision(
-        intervals(architecture=["cat", "cat", "tk"], supervision=["start", "mse", "mse"]), ["start", "mse"], MEASURE
+        intervals(architecture=["cat", "cat", "tk"], supervision=["start", "mse", "mse"]), ["start", "mse"], MEASURE, OTHERS
     ),
     "quality_and_cost": lambda: figures.quality_and_cost(
         pd.DataFrame({"architecture": ["cat", "tk"], "milliseconds": [40, 4], "labels": 0.4, "distilled": 0.5}), MEASURE
     ),
     "margins_and_similarities": lambda: figures.margins_and_similarities({name: history() for name in OWN}),
-    "over_data": lambda: figures.over_data(intervals(strategy=["kl", "kl", "mse"], groups=[8, 16, 8]), MEASURE, 0.4),
+    "over_data": lambda: figures.over_data(intervals(strategy=["kl", "kl", "mse"], groups=[8, 16, 8]), MEASURE, OTHERS),
     "retrieval": lambda: figures.retrieval(by_query("BM25", "dense, exact"), MEASURE),
     "ablations": lambda: figures.ablations(
-        intervals(question=list("aabcde"), answer=["0.1", "0.2", *["in_batch"] * 4]), MEASURE
+        intervals(question=list("aabcde"), answer=["0.1", "0.2", *["in_batch"] * 4]), MEASURE, OTHERS
     ),
     "quality_over_time": lambda: figures.quality_over_time(
-        intervals(training=costs).assign(**{"all in, seconds": range(1, 10)}), MEASURE
+        intervals(training=costs).assign(**{"all in, seconds": range(1, 10)}), MEASURE, OTHERS
     ),
     "where_time_goes": lambda: figures.where_time_goes(
         pd.DataFrame({"transformers": [3.0, 1.0], "the kit": [1.0, 0.0]}, index=["products", "dropout"])
@@ -109,7 +110,11 @@ FIGURES = {
         pd.DataFrame({"pairs_per_second": [9.0, 18.0], "ratio": [1, 2.0], "to_first": [1, 2.0]}, ["a", "b"]),
         title="What?",
     ),
-}
+    "verdicts": lambda: figures.verdicts(
+        intervals(claim=["a", "b"] * 2, where=["in", "in", "out", "out"]).rename(columns={"mean": "difference"}).assign(
+            verdict=["better", "worse", "equivalent", "not resolvable"]), MEASURE, 0.01
+    ),
+}  # fmt: skip
 
 
 def test_every_figure_is_drawn_here():
@@ -124,18 +129,19 @@ def test_each_figure_asks_a_question_and_labels_its_axes_and_lines(name, tmp_pat
     assert [path.name for path in figures.folder("smoke", measure=MEASURE).iterdir()] == [f"{name}.png"]
     assert "?" in figure.get_suptitle()
     assert all(axes.get_xlabel() and axes.get_legend() is None for axes in figure.axes)
-    named_rows = name in ("ablations", "differences", "ladder", "quality", "retrieval", "where_time_goes")
+    named_rows = name in ("ablations", "differences", "ladder", "quality", "retrieval", "verdicts", "where_time_goes")
     assert bool(figure.axes[0].get_ylabel()) != named_rows
     assert all(not text.get_text().startswith("_") for legend in figure.legends for text in legend.get_texts())
 
 
 def test_all_trainings_are_drawn_however_many():
     legend = FIGURES["quality_over_time"]().legends[0]
-    assert {text.get_text() for text in legend.get_texts()} == set(costs)
+    others = {f"{name} ({value:.3f})" for name, value in OTHERS.items()}
+    assert {text.get_text() for text in legend.get_texts()} == set(costs) | others
 
 
 def test_given_limits_are_drawn_as_they_are():
     table = intervals(architecture=["cat"], supervision=["mse"])
-    axes = figures.by_supervision(table, ["mse"], MEASURE).axes[0]
+    axes = figures.by_supervision(table, ["mse"], MEASURE, OTHERS[:0]).axes[0]
     drawn = sorted({round(float(y), 9) for line in axes.lines for y in line.get_ydata()})
     assert drawn == sorted(table[["low", "mean", "high"]].iloc[0].round(9))

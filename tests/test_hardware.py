@@ -1,4 +1,4 @@
-"""What a block cost: its own time and peak, not those of what ran before."""
+"""What a block cost: its own time and peak, not those of what ran before; the precision of each processor."""
 
 import math
 
@@ -38,3 +38,21 @@ def test_an_energy_that_cannot_be_known_is_missing(monkeypatch, counter):
     with hardware.Meter() as meter:
         pass
     assert math.isnan(meter.energy_joules)
+
+
+@pytest.mark.parametrize(("machine", "units", "precision"), [
+    ("x86_64", {"AVX512_BF16"}, "bf16"), ("x86_64", {"AMX", "AVX512_BF16"}, "bf16"), ("x86_64", set(), "no"),
+    ("AMD64", {"ARM_BF16"}, "no"), ("aarch64", {"ARM_BF16"}, "bf16"), ("aarch64", set(), "no"),
+    ("arm64", {"ARM_BF16", "no oneDNN"}, "no"),
+])  # fmt: skip
+def test_the_precision_is_that_of_the_processors_units(machine, units, precision, monkeypatch):
+    if torch.cuda.is_available():
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: "AVX512_BF16" in units)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: "AMX" in units)
+    monkeypatch.setattr("torch.backends.mkldnn.is_available", lambda: "no oneDNN" not in units)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: "ARM_BF16" in units)
+    assert hardware.precision() == precision
+    if precision == "bf16":
+        assert set(hardware.features().split()[1:]) == units

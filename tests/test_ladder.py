@@ -70,7 +70,8 @@ def test_a_way_can_be_left_again(work):
 def test_places_and_operations_are_counted(work):
     tokens = sum(int(batch["attention_mask"].sum()) for batch, _ in ladder._training(work, PLAIN)[0])
     assert work.useful_tokens == tokens <= ladder.places(work, WAYS["sorted"])
-    assert work.operations == 2 * tokens * 2 * (4 * 32 * 32 + 2 * 32 * 64)
+    layer, sides = 4 * 32 * 32 + 2 * 32 * 64, 2 * 32 * 32
+    assert work.operations == 2 * (tokens * (layer + sides) + work.pairs * (layer - sides))
     assert ladder.limit(work, torch.float32, 0.01) > 0
 
 

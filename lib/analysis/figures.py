@@ -9,7 +9,19 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from lib.analysis import significance
-from lib.analysis.style import finish, folder, line, log_ticks, panels, points, save, save_table, save_text, style  # noqa: F401  # noqa: F401
+from lib.analysis.style import (  # noqa: F401, some are for notebooks
+    finish,
+    folder,
+    line,
+    log_ticks,
+    panels,
+    points,
+    references,
+    save,
+    save_table,
+    save_text,
+    style,
+)  # fmt: skip
 from lib.training import strategies
 
 
@@ -158,9 +170,10 @@ def before_and_after(scores: dict[tuple[str, str], pd.DataFrame]) -> Figure:
     return score_distributions({f"{name}, {when}": scores[when, name] for when, name in scores}, columns=columns)
 
 
-def by_supervision(table: pd.DataFrame, columns: Sequence[str], measure: str) -> Figure:
-    """How good is each architecture with each supervision? One row per pair of these: mean, low, high."""
-    figure, (axes,) = panels(width=9, height=4)
+def by_supervision(table: pd.DataFrame, columns: Sequence[str], measure: str, others: pd.Series) -> Figure:
+    """How good is each architecture with each supervision? One row per pair of these: mean, low, high; `references`."""
+    figure, (axes,) = panels(width=9, height=4.6)
+    references(axes, others)
     dodge = 0.14 * (table["architecture"].nunique() - 1)
     points(axes, table, "architecture", x="supervision", y="value", order=columns, dodge=dodge)
     axes.set_xticks(range(len(columns)), [column.replace(", ", ",\n") for column in columns], fontsize=8)
@@ -195,10 +208,10 @@ def margins_and_similarities(histories: dict[str, pd.DataFrame], *, window: int 
     return finish(figure, title, x="step", y=f"cosine (mean over {window} steps)")
 
 
-def over_data(table: pd.DataFrame, measure: str, start: float) -> Figure:
-    """How much data does each strategy need? Columns strategy, groups, mean, low, high; `start` is without any."""
-    figure, (axes,) = panels(width=7.5, height=4)
-    axes.axhline(start, color="black", linewidth=1, linestyle=":", label="before training")
+def over_data(table: pd.DataFrame, measure: str, others: pd.Series) -> Figure:
+    """How much data does each strategy need? Columns strategy, groups, mean, low, high; `references`."""
+    figure, (axes,) = panels(width=8, height=4.6)
+    references(axes, others)
     for number, (name, part) in enumerate(table.groupby("strategy", sort=False)):
         (colour, marker, dash), part = style(name), part.sort_values("groups")
         place = part["groups"] * 1.03**number  # so that intervals are side by side
@@ -210,19 +223,21 @@ def over_data(table: pd.DataFrame, measure: str, start: float) -> Figure:
     return finish(figure, "How much data does each strategy need?", **labels)
 
 
-def ablations(table: pd.DataFrame, measure: str) -> Figure:
-    """What does each choice change? Columns question, answer, mean, low, high; one panel per question."""
+def ablations(table: pd.DataFrame, measure: str, others: pd.Series) -> Figure:
+    """What does each choice change? Columns question, answer, mean, low, high; a panel per question; `references`."""
     questions = table["question"].unique()
     figure, places = panels(questions, width=3.6, height=2.6, columns=4, sharex=True)
     for axes, question in zip(places, questions, strict=True):
         points(axes, table[table["question"] == question], "answer", x="value", y="answer")
+        references(axes, others, vertical=True)
         axes.tick_params(labelsize=8, labelbottom=True)
     return finish(figure, "What does each choice change? Mean and 95 % interval over dev queries", x=measure, y="")
 
 
-def quality_over_time(table: pd.DataFrame, measure: str) -> Figure:
-    """What does each training method cost in total? Columns training, mean, low, high, "all in, seconds"."""
-    figure, (axes,) = panels(width=8.5, height=4.2)
+def quality_over_time(table: pd.DataFrame, measure: str, others: pd.Series) -> Figure:
+    """What does a training cost in total? Columns training, mean, low, high, "all in, seconds"; `references`."""
+    figure, (axes,) = panels(width=8.5, height=4.6)
+    references(axes, others)
     paradigms = {"labels": "in_batch", "own margins": "adaptive_margin", "teacher": "margin_mse"}
     for number, (_, row) in enumerate(table.iterrows()):
         colour, place = style(paradigms[row["training"].split(",")[0]]).colour, row["all in, seconds"]
@@ -256,3 +271,22 @@ def ladder(table: pd.DataFrame, *, title: str) -> Figure:
     axes.invert_yaxis()
     axes.margins(x=0.25)
     return finish(figure, title, x="pairs per second (ratio to the step above; to the first)", y="")
+
+
+def verdicts(table: pd.DataFrame, measure: str, within: float) -> Figure:
+    """Which claims hold? Columns claim, where, difference, low, high, verdict; the band counts as equivalent."""
+    places, claims = table["where"].unique(), list(dict.fromkeys(table["claim"]))
+    figure, panes = panels(places, width=4.4, height=0.34 * len(claims) + 1.2, sharey=True)
+    marks = {"better": ("#111111", ">"), "worse": ("#111111", "<"), "equivalent": ("#3d8fc4", "o")}
+    for axes, place in zip(panes, places, strict=True):
+        axes.axvspan(-within, within, color="#dddddd")
+        axes.axvline(0, color="black", linewidth=1)
+        for row in table[table["where"] == place].itertuples():
+            colour, marker = marks.get(row.verdict, ("#777777", "x"))
+            height = claims.index(row.claim)
+            axes.plot([row.low, row.high], [height, height], color=colour, linewidth=2)
+            axes.plot(row.difference, height, marker, color=colour, markersize=7, label=row.verdict)
+        axes.set_yticks(range(len(claims)), claims)
+        axes.xaxis.set_major_locator(plt.MaxNLocator(5))
+    panes[0].invert_yaxis()
+    return finish(figure, "Which claims hold on this text?", x=f"difference in {measure} (95 % interval)", y="")

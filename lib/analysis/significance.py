@@ -72,8 +72,13 @@ def compare(values: pd.DataFrame, baseline: str, *, within: float = 0.01) -> pd.
     if values.isna().any(axis=None):
         lacking = values.columns[values.isna().any()].tolist()
         raise ValueError(f"rankers {lacking} lack some queries; only rankers of the same queries can be compared")
-    queries, seeds = _size(values.index)
-    differences = values.drop(columns=baseline).sub(values[baseline], axis="index").sort_index()
+    return contrasts(values.drop(columns=baseline).sub(values[baseline], axis="index"), within=within)
+
+
+def contrasts(differences: pd.DataFrame, *, within: float = 0.01) -> pd.DataFrame:
+    """As `compare`, of any paired differences: one column each, whose name is in the result's column `ranker`."""
+    queries, seeds = _size(differences.index)
+    differences = differences.sort_index()
     arrays = {ranker: column.to_numpy(dtype=float).reshape(queries, seeds) for ranker, column in differences.items()}
     rows = []
     for ranker, array in arrays.items():
@@ -164,18 +169,24 @@ def _rows(results: pd.DataFrame, measure: str, collection: str) -> pd.DataFrame:
     return rows.drop_duplicates(["ranker", "run", "query"])
 
 
-def verdict(row: pd.Series, baseline: str) -> str:
-    """One row of `compare` in words: better or worse, equivalent, or not resolvable.
+def decided(row: pd.Series) -> str:
+    """One row of `compare` or `contrasts` in a word: better, worse, equivalent or not resolvable.
 
-    Better and worse where the corrected p and p_t, which knows of seeds, are both below 0.05 (the larger is told);
-    equivalent where p_equivalent is (which is told then).
+    Better and worse where the corrected p and p_t, which knows of seeds, are both below 0.05; else equivalent where
+    p_equivalent is.
     """
-    p, within, name = max(row["p"], row["p_t"]), row["within"], row["ranker"]
-    alike = row["p_equivalent"] < 0.05
-    if p < 0.05:
-        said = f"{name} is {'better' if row['difference'] > 0 else 'worse'} than {baseline}"
-        said += f", by less than {within:g}" if alike else ""
-    elif alike:
+    if max(row["p"], row["p_t"]) < 0.05:
+        return "better" if row["difference"] > 0 else "worse"
+    return "equivalent" if row["p_equivalent"] < 0.05 else "not resolvable"
+
+
+def verdict(row: pd.Series, baseline: str) -> str:
+    """One row of `compare` as a sentence; the p told is the one that decides it (see `decided`)."""
+    p, within, name, word = max(row["p"], row["p_t"]), row["within"], row["ranker"], decided(row)
+    if word in ("better", "worse"):
+        said = f"{name} is {word} than {baseline}"
+        said += f", by less than {within:g}" if row["p_equivalent"] < 0.05 else ""
+    elif word == "equivalent":
         p, said = row["p_equivalent"], f"{name} is equivalent to {baseline} within {within:g}"
     else:
         said = (f"{name} and {baseline}: not resolvable with these queries and seeds "

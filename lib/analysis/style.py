@@ -24,6 +24,7 @@ PALETTE: dict[str, tuple[str, str, str]] = {
     "bm25": ("#777777", "x", ":"), "teacher": ("#111111", "*", "-"),
     "minilm": ("#5c5c5c", "h", ":"), "bge-small": ("#4d4d4d", "8", "--"), "colbert-small": ("#737373", "<", "-."),
     "msmarco-minilm-l12": ("#2b2b2b", ">", "-"), "untrained": ("#6b6b6b", "d", ":"), "start": ("#444444", "p", "--"),
+    "best": ("#8a8a8a", "+", (0, (1, 3))),
     "cat": ("#111111", "o", "-"), "prettr": ("#1b7f79", "s", "--"), "colbert": ("#8c510a", "^", "-."),
     "dot": ("#3d8fc4", "D", ":"), "dense": ("#3d8fc4", "D", ":"), "tk": ("#bf812d", "v", "-."),
     **{name: strategy.style for name, strategy in strategies.STRATEGIES.items()},
@@ -62,14 +63,22 @@ def save_text(text: str, name: str, profile: str, **parameters: object) -> None:
 def save_table(table: pd.DataFrame, name: str, profile: str, **parameters: object) -> pd.DataFrame:
     """Write a table as `<name>.csv`, `.tex` and `.md` beside the figures; returns it with three digits."""
     table = table.round(3)
-    texts = table.astype(object).where(table.notna(), "").reset_index().astype(str)
-    lines = [texts.columns.map(str), ["---"] * texts.shape[1], *texts.to_numpy()]
-    markdown = "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
     place = folder(profile, **parameters)
     store.replace_file(place / f"{name}.csv", table.to_csv)
-    store.replace_file(place / f"{name}.tex", lambda path: path.write_text(_latex(texts)))
-    store.replace_file(place / f"{name}.md", lambda path: path.write_text(markdown))
+    store.replace_file(place / f"{name}.tex", lambda path: path.write_text(_latex(_texts(table))))
+    store.replace_file(place / f"{name}.md", lambda path: path.write_text(markdown(table)))
     return table
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table in Markdown, its index first; missing values are empty."""
+    texts = _texts(table)
+    lines = [texts.columns.map(str), ["---"] * texts.shape[1], *texts.to_numpy()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _texts(table: pd.DataFrame) -> pd.DataFrame:
+    return table.astype(object).where(table.notna(), "").reset_index().astype(str)
 
 
 def _latex(texts: pd.DataFrame) -> str:
@@ -133,6 +142,14 @@ def points(axes: plt.Axes, table: pd.DataFrame, names: str, **more: object) -> N
         table, hue=names, hue_order=styles, palette=colours, markers=markers, linestyle="none",
         err_kws={"linewidth": 2}, ax=axes, **more,
     )  # fmt: skip
+
+
+def references(axes: plt.Axes, means: pd.Series, *, vertical: bool = False) -> None:
+    """A line for each of what no training here made (BM25, zero-shot rankers, best order), its mean in the legend."""
+    for name, value in means.items():
+        colour, _, dash = style(str(name))
+        draw = axes.axvline if vertical else axes.axhline
+        draw(value, color=colour, linestyle=dash, linewidth=1, zorder=0, label=f"{name} ({value:.3f})")
 
 
 def log_ticks(axes: plt.Axes) -> None:

@@ -22,8 +22,11 @@ def device() -> torch.device:
 def precision() -> str:
     """ "bf16" where the device multiplies bfloat16 in hardware, else "no" (float32): Accelerate's words.
 
-    With AMX or AVX512_BF16 a processor is faster in bf16 (README, speed); one without either emulates it and is slower.
-    The hardware is asked, not timed, so that the answer is the same in every process.
+    With AMX or AVX512_BF16 a processor is faster in bf16 (notebook 11); an x86 one without either (AVX2) emulates it
+    and is slower. On ARM the choice follows documentation and was not measured: bf16 where the processor has it
+    (Armv8.6-A) and torch multiplies by oneDNN, as it does on Linux:
+    https://uxlfoundation.github.io/oneDNN/dev_guide_data_types.html. The hardware is asked, not timed: the answer is
+    the same in every process.
     """
     fast = torch.cuda.is_bf16_supported(including_emulation=False) if torch.cuda.is_available() else _bf16_units()
     return "bf16" if fast else "no"
@@ -35,8 +38,17 @@ def features() -> str:
 
 
 def _bf16_units() -> list[str]:
-    units = {"AVX512_BF16": torch.cpu._is_avx512_bf16_supported(), "AMX": torch.cpu._is_amx_tile_supported()}
+    arm = platform.machine().lower() in ("aarch64", "arm64")
+    units = {
+        "AVX512_BF16": torch.cpu._is_avx512_bf16_supported(), "AMX": torch.cpu._is_amx_tile_supported(),
+        "ARM_BF16": arm and torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported(),
+    }  # fmt: skip
     return [name for name, supported in units.items() if supported]
+
+
+def orders_weights() -> bool:
+    """Whether oneDNN's kernels for bf16 have an order of their own for weights, which can be made once: on x86."""
+    return torch.backends.mkldnn.is_available() and platform.machine().lower() in ("x86_64", "amd64")
 
 
 def attention(training: bool) -> str:
@@ -53,7 +65,7 @@ def keep_memory() -> None:
     """Let the C library keep the memory that tensors leave, for the rest of the process.
 
     By default glibc hands large free blocks back to the system, and every step faults them in again: keeping them made
-    training 1.15 to 1.5 and scoring 1.2 to 1.5 times faster on two cores (README, speed). It affects only a processor
+    training 1.15 to 1.5 and scoring 1.2 to 1.5 times faster on two cores. It affects only a processor
     under glibc. `Meter` hands free memory back before it starts.
     """
     if (library := _glibc()) is not None and device().type == "cpu":

@@ -19,6 +19,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions as Output
 
+from lib.machine import hardware
+
 # model_type of encoders whose layers are built like BERT's and whose positions are absolute.
 FAMILIES = ("bert", "camembert", "electra", "roberta", "xlm-roberta")
 
@@ -223,7 +225,7 @@ def reordered_weights(model: nn.Module) -> Iterator[None]:
     anew. Equal results, 1.2 times faster.
     """
     linear = [module for module in model.modules() if type(module) is nn.Linear]
-    if not torch.backends.mkldnn.is_available():
+    if not hardware.orders_weights():
         linear = []
     try:
         for module in linear:

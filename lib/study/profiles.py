@@ -8,9 +8,12 @@ workstation  one accelerator: all training groups, longer lists, five seeds, eve
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import pandas as pd
+
 from lib.data import pydocs, services
 from lib.models import backbone
 from lib.models.weights import WeightsError
+from lib.study import tables
 from lib.study.experiment import Experiment, Model, TestSet, Untrained, vary, with_seed
 from lib.training import strategies
 
@@ -189,6 +192,16 @@ def zero_shot() -> dict[str, Untrained]:
         else:
             found[name] = run
     return found
+
+
+def references(test: TestSet, measure: str) -> pd.Series:
+    """Means of what no training here made, by name: BM25, the zero-shot rankers, and the best order of candidates."""
+    runs = zero_shot()
+    tables.complete(runs.values(), [test])
+    ends = {"bm25": tables.first_stage([test]), "best": tables.best_order([test])}
+    means = {name: table.loc[table["measure"] == measure, "value"].mean() for name, table in ends.items()}
+    between = {name: tables.values(run, test, measure).mean() for name, run in runs.items()}
+    return pd.Series({"bm25": means["bm25"], **between, "best": means["best"]})
 
 
 def parameter(name: str, value: object, kind: type, *, among: tuple | None = None) -> object:

@@ -1,7 +1,7 @@
-"""Put a study's tables and sentences into the README: `python -m lib.study.readme laptop`.
+"""Put tables and sentences into the README: `python -m lib.study.readme laptop`.
 
 Between `<!-- 05_quality -->` and `<!-- end -->` stands the file `05_quality.md` that a notebook wrote beside its
-figures, so that no number is copied by hand.
+figures, so that no number is copied by hand; those of benchmarks, `bench_speed.md`, are in `figures/`.
 """
 
 import argparse
@@ -15,15 +15,16 @@ README = Path(__file__).parents[2] / "README.md"
 PLACE = re.compile(r"(?<=<!-- )(?P<name>(?!end )\w+)( -->\n).*?(?=<!-- end -->)", re.S)
 
 
-def filled(text: str, folder: Path) -> str:
-    """A README with its places filled from a folder; prints which places it leaves, for lack of a file."""
+def filled(text: str, *folders: Path) -> str:
+    """A README with its places filled, each from the first folder that has its file; prints which places it leaves."""
 
     def fill(place: re.Match) -> str:
-        path = folder / f"{place['name']}.md"
-        if not path.exists():
-            print(f"{path} does not exist, so its place in {README.name} stays as it is")
-            return place[0]
-        return place["name"] + place[2] + path.read_text()
+        paths = [folder / f"{place['name']}.md" for folder in folders]
+        for path in paths:
+            if path.exists():
+                return place["name"] + place[2] + path.read_text()
+        print(f"{' and '.join(map(str, paths))}: no such file, so its place in {README.name} stays as it is")
+        return place[0]
 
     return PLACE.sub(fill, text)
 
@@ -32,7 +33,7 @@ def main() -> None:
     """Fill the README's places from a profile's study."""
     parser = argparse.ArgumentParser(prog="python -m lib.study.readme", description=main.__doc__)
     parser.add_argument("profile")
-    text = filled(README.read_text(), style.folder(parser.parse_args().profile))
+    text = filled(README.read_text(), style.folder(parser.parse_args().profile), README.parent / "figures")
     store.replace_file(README, lambda path: path.write_text(text))
 
 

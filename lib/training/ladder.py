@@ -5,6 +5,8 @@ can be measured.
 """
 
 import contextlib
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -67,11 +69,24 @@ class Work:
         return int(self.tokens.lengths(*self.rows).sum())
 
     @property
+    def all_operations(self) -> float:
+        """The same if every token went through every layer."""
+        return 2.0 * _weights(self.model.transformer.base_model.encoder) * self.useful_tokens
+
+    @property
     def operations(self) -> float:
-        """Floating-point operations of one forward pass: 2 per weight of the layers' linear modules and token."""
-        layers = self.model.transformer.base_model.encoder.modules()
-        weights = sum(module.weight.numel() for module in layers if isinstance(module, nn.Linear))
-        return 2.0 * weights * self.useful_tokens
+        """Floating-point operations that one forward pass needs in the layers' linear modules, 2 per weight and row.
+
+        A row is a token; in the last layer, of which the first token is read, keys and values alone need all of them.
+        """
+        *layers, last = self.model.transformer.base_model.encoder.layer
+        sides = _weights(last.attention.self.key) + _weights(last.attention.self.value)
+        tokens = sum(map(_weights, layers)) + sides
+        return 2.0 * (tokens * self.useful_tokens + (_weights(last) - sides) * self.pairs)
+
+
+def _weights(module: nn.Module) -> int:
+    return sum(part.weight.numel() for part in module.modules() if isinstance(part, nn.Linear))
 
 
 def places(work: Work, way: Way) -> int:
@@ -172,7 +187,7 @@ KINDS = {
     "layer norm": ("layer_norm", "layernorm"),
     "products": ("mm", "linear", "matmul", "mkldnn"),
     "casts and copies": ("copy", "aten::to", "contiguous", "clone", "index_select", "scatter", "aten::cat"),
-    "sums, factors, masks": ("::add", "::sub", "::mul", "::div", "::sum", "::where", "fill", "zero", "::all", "isneginf"),
+    "sums, factors, masks": ("::add", "::sub", "::mul", "::div", "::sum", "::where", "fill", "zero", "::all", "isneg"),
 }
 
 
@@ -189,7 +204,7 @@ def where(work: Work, way: Way) -> pd.Series:
     activities = [torch.profiler.ProfilerActivity.CPU] + [torch.profiler.ProfilerActivity.CUDA] * cuda
     with _draws(way):
         run(*parts[0])
-        with torch.profiler.profile(activities=activities) as profile:
+        with _quiet(), torch.profiler.profile(activities=activities) as profile:
             for part in parts:
                 run(*part)
             _wait()
@@ -225,6 +240,20 @@ def _draws(way: Way) -> Iterator[None]:
     with contextlib.nullcontext() if way.fast_dropout else plain, torch.random.fork_rng():
         torch.manual_seed(0)
         yield
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """A block in which torch's profiler cannot write to standard error that it starts and stops."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _wait() -> None:

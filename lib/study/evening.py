@@ -1,0 +1,204 @@
+"""The evening: comparisons with five seeds and every in-domain query, in a table that is committed and grows.
+
+`make evening` computes what the table lacks, the most needed runs first, and adds each as soon as it is there: stopped
+at any time it keeps what it has, and another evening goes on from there. Notebook 12 reads the table. It holds rows as
+`tables.results` gives them, one per run, query and measure, with commit, machine and versions of every run as rows too,
+and two columns more: `question`, and `evaluation`, the name of everything that decides a row's value.
+"""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from lib.analysis import significance
+from lib.machine import hardware, progress, store
+from lib.study import identity, profiles, tables
+from lib.study.experiment import Model, Run, TestSet, Untrained, vary, with_seed
+from lib.study.profiles import FREE_TEACHER, OUT_OF_DOMAIN, Profile
+from lib.training import strategies
+
+TABLE = Path(__file__).parents[2] / "figures" / "evening.parquet"
+SEEDS, SOME = 5, 3  # of students and bi-encoders; of students of other teachers
+QUERIES = 300  # of each out-of-domain set; in-domain all
+STUDENTS = ("info_nce", "kl", "margin_mse", "mse", "ranknet", "bce")
+MARGINS = ("in_batch", "margin_mse", "adaptive_margin", "distributed_margin")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run of the plan, which question it is for, and its name in the table; without a run, "bm25" or "best"."""
+
+    question: str
+    ranker: str
+    run: Run | None
+
+    @property
+    def key(self) -> str:
+        """The run's, or the name of what is no run."""
+        return self.ranker if self.run is None else self.run.key
+
+    @property
+    def seed(self) -> int:
+        """The run's."""
+        return 0 if self.run is None else self.run.seed
+
+    def rows(self, sets: list[TestSet]) -> pd.DataFrame:
+        """Its results table; what is missing is trained and scored."""
+        if self.run is None:
+            return {"bm25": tables.first_stage, "best": tables.best_order}[self.ranker](sets)
+        return tables.results([self.run], sets)
+
+
+def tests(profile: Profile) -> tuple[TestSet, ...]:
+    """Every in-domain query and `QUERIES` of each other set; with the smoke profile its own."""
+    if profile.name == "smoke":
+        return profile.tests
+    sets = {profile.tests[0].collection: None, **dict.fromkeys(OUT_OF_DOMAIN, QUERIES)}
+    return tuple(TestSet(name, queries=count, depth=profile.tests[0].depth) for name, count in sets.items())
+
+
+def plan(profile: Profile) -> Iterator[Entry]:
+    """Every run, the most needed first; settings are the profile's, which were chosen on dev queries."""
+    seeds = profile.seeds if profile.name == "smoke" else range(SEEDS)
+    yield from (Entry("students", name, None) for name in ("bm25", "best"))
+    yield Entry("students", "teacher", profile.teacher)
+    for name, run in profiles.zero_shot().items():
+        yield Entry("students", name, run)
+    for seed in seeds[:SOME]:  # by seed, so that a table cut short compares what it has
+        yield from _students(profile, STUDENTS[:3], seed)
+    yield from (Entry("students", "start", with_seed(profile.start, seed)) for seed in seeds)
+    for seed in seeds[:SOME]:
+        yield from _teachers(profile, seed)
+    for seed in seeds:
+        yield from _bi_encoders(profile, seed)
+    for seed in seeds[SOME:]:
+        yield from _students(profile, STUDENTS[:3], seed)
+    for seed in seeds:
+        yield from _students(profile, STUDENTS[3:], seed)
+
+
+def _students(profile: Profile, names: tuple[str, ...], seed: int) -> Iterator[Entry]:
+    yield from (Entry("students", name, profile.variant(name, seed)) for name in names)
+
+
+def _teachers(profile: Profile, seed: int) -> Iterator[Entry]:
+    """Margin-MSE from other teachers; a bi-encoder's cosines are scaled by 20, as a margin of cosines is at most 2."""
+    bge = vary(profiles.ZERO_SHOT["bge-small"], options=(("pooling", "cls"), *FREE_TEACHER.model.options))
+    teachers = {
+        "a student of the same size": profile.variant("info_nce", seed=9),
+        "msmarco-minilm-l12": Untrained(Model(backbone="msmarco-minilm-l12")),
+        "bge-small": bge,
+        "minilm": FREE_TEACHER,
+    }
+    for name, teacher in teachers.items():
+        run = vary(profile.variant("margin_mse", seed), teacher=teacher)
+        yield Entry("teachers", f"margin_mse from {name}", run)
+
+
+def _bi_encoders(profile: Profile, seed: int) -> Iterator[Entry]:
+    """The strategies of 2407.21515's claims, with as many groups as the students have."""
+    base = vary(profile.margins, group_count=profile.student.data.group_count)
+    scaled = vary(base, options=FREE_TEACHER.model.options)
+    for name in MARGINS:
+        distilled = strategies.named(name).needs_teacher
+        run = vary(scaled, strategy=name, teacher=profile.teacher) if distilled else vary(base, strategy=name)
+        yield Entry("bi-encoders", f"{name} (dot)", with_seed(run, seed))
+    if seed == 0:
+        yield Entry("bi-encoders", "start (dot)", base.before)
+
+
+def read(path: Path = TABLE) -> pd.DataFrame:
+    """The table; raises FileNotFoundError if there is none yet."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist: `make evening` makes it")
+    table = pd.read_parquet(path)
+    texts = [name for name, kind in table.dtypes.items() if isinstance(kind, pd.CategoricalDtype)]
+    return table.astype(dict.fromkeys(texts, str))
+
+
+def lacking(table: pd.DataFrame, profile: Profile) -> list[tuple[Entry, list[TestSet]]]:
+    """The entries of the plan that the table has not whole, with the test sets that are missing."""
+    known = set(table["evaluation"]) if len(table) else set()
+    sets = tests(profile)
+    wanted = {entry: [test for test in sets if _name(entry, test) not in known] for entry in plan(profile)}
+    return [(entry, missing) for entry, missing in wanted.items() if missing]
+
+
+def _name(entry: Entry, test: TestSet) -> str:
+    return store.key(identity.of_evaluation(entry, test))
+
+
+def extend(path: Path, profile: Profile) -> None:
+    """Compute what a table lacks and add it, one run at a time; what is in the data folder is read, not trained again.
+
+    Rows of a ranker and seed whose settings have changed are replaced. Raises ValueError if the table was computed in
+    another precision than this machine's.
+    """
+    table = read(path) if path.exists() else pd.DataFrame()
+    if len(table):
+        made = sorted(set(table.loc[table["measure"] == "precision", "text"]))
+        if made != [hardware.precision()]:
+            raise ValueError(f"{path} was computed with precision {', '.join(made)}, and this machine has "
+                             f"{hardware.precision()}: give another file with --out")  # fmt: skip
+    missing = lacking(table, profile)
+    for number, (entry, sets) in enumerate(missing, 1):
+        progress.say(f"evening, {number} of {len(missing)}: {entry.question}, {entry.ranker}, seed {entry.seed}")
+        table = _with(table, entry, sets)
+        store.replace_file(path, lambda into, table=table: _compact(table).to_parquet(into, compression="zstd"))
+
+
+def _with(table: pd.DataFrame, entry: Entry, sets: list[TestSet]) -> pd.DataFrame:
+    rows = entry.rows(sets)
+    evaluations = rows["collection"].map({test.collection: _name(entry, test) for test in sets})
+    rows = rows.assign(ranker=entry.ranker, question=entry.question, evaluation=evaluations.fillna(""))
+    if not len(table):
+        return rows
+    same = (table["ranker"] == entry.ranker) & (table["seed"] == entry.seed)
+    replaced = same & (table["collection"].isin(rows["collection"]) | (table["run"] != entry.key))
+    return pd.concat([table[~replaced], rows], ignore_index=True)
+
+
+def _compact(table: pd.DataFrame) -> pd.DataFrame:
+    texts = [name for name in table if table[name].dtype == object or isinstance(table[name].dtype, pd.StringDtype)]
+    return table.astype(dict.fromkeys(texts, "category"))
+
+
+def differences(table: pd.DataFrame, measure: str, collections: list[str], one: str, other: str) -> pd.DataFrame:
+    """Differences of two rankers by (query, seed), in a column `one`: for `significance.contrasts`.
+
+    Of the seeds, those that both have; a ranker of one run has the same value for each. Queries of several collections
+    count alike. Raises ValueError if the table lacks one of the rankers on a collection.
+    """
+    some = table[table["ranker"].isin([one, other])]
+    seeds = some[some["query"] != ""].groupby("ranker")["seed"].unique().map(set)
+    if len(seeds) < 2:
+        raise ValueError(f"the table has not both of {one!r} and {other!r}: `make evening` adds what it lacks")
+    several = [own for own in seeds if len(own) > 1]
+    common = set.intersection(*several) if several else set.union(*seeds)
+    some = some[some["seed"].isin(common) | some["ranker"].isin(seeds[seeds.map(len) == 1].index)]
+    parts = {name: significance.paired(some, measure, name) for name in collections}
+    values = pd.concat(
+        [part.rename(lambda query, name=name: f"{name} {query}", level=0) for name, part in parts.items()]
+    )
+    return (values[one] - values[other]).to_frame(one)
+
+
+def main() -> None:
+    """Compute what the evening's table lacks; stop it whenever you like."""
+    parser = argparse.ArgumentParser(prog="python -m lib.study.evening", description=main.__doc__)
+    parser.add_argument("--profile", default="laptop", choices=profiles.PROFILES, help="whose settings the runs have")
+    parser.add_argument("--out", type=Path, default=TABLE, help="the table; default: the one of this project")
+    given = parser.parse_args()
+    if given.profile != "laptop" and given.out == TABLE:
+        parser.error(f"the project's table has the laptop profile's settings; with {given.profile} give --out")
+    try:
+        extend(given.out, profiles.named(given.profile))
+    except ValueError as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""The evening's table: what it lacks is computed once, what it has is kept, and comparisons take the common seeds."""
+
+import pandas as pd
+import pytest
+
+from lib.study import evening, profiles
+from lib.study.evening import Entry
+from lib.study.experiment import TestSet, Untrained, vary, with_seed
+
+
+@pytest.fixture
+def tiny(experiment, tiny_collection, monkeypatch):
+    """A plan of BM25, two rankers with two seeds and one of one seed, on one test set."""
+    other = vary(experiment, strategy="ranknet")
+    entries = [Entry("students", "bm25", None)]
+    entries += [
+        Entry("students", run.strategy.name, with_seed(run, seed)) for seed in (0, 1) for run in (experiment, other)
+    ]
+    entries += [Entry("students", "untrained", Untrained(experiment.model))]
+    monkeypatch.setattr(evening, "plan", lambda _: iter(entries))
+    monkeypatch.setattr(evening, "tests", lambda _: (TestSet(tiny_collection, queries=8, depth=10),))
+    return entries
+
+
+def test_a_table_is_made_read_and_needs_nothing_more(tiny, tmp_path, monkeypatch):
+    path = tmp_path / "table.parquet"
+    evening.extend(path, None)
+    table = evening.read(path)
+    quality = table[table["query"] != ""]
+    assert set(quality["ranker"]) == {"bm25", "info_nce", "ranknet", "untrained"}
+    assert len(quality) == 6 * 8 * 3 and not quality.duplicated(["run", "query", "measure"]).any()
+    assert {"commit", "device", "train_seconds"} <= set(table["measure"])
+    monkeypatch.setattr("lib.study.tables.results", lambda *_: pytest.fail("computed again"))
+    evening.extend(path, None)
+    pd.testing.assert_frame_equal(evening.read(path), table)
+
+
+def test_an_evening_cut_short_keeps_what_it_has(tiny, tmp_path, monkeypatch):
+    path, results = tmp_path / "table.parquet", evening.tables.results
+
+    def some(grid, tests):
+        if grid[0].seed == 1:
+            raise KeyboardInterrupt
+        return results(grid, tests)
+
+    monkeypatch.setattr("lib.study.tables.results", some)
+    with pytest.raises(KeyboardInterrupt):
+        evening.extend(path, None)
+    kept = evening.read(path)
+    assert set(kept["ranker"]) == {"bm25", "info_nce", "ranknet"} and set(kept["seed"]) == {0}
+    monkeypatch.setattr("lib.study.tables.results", results)
+    evening.extend(path, None)
+    pd.testing.assert_frame_equal(evening.read(path).head(len(kept)), kept)
+    assert evening.lacking(evening.read(path), None) == []
+
+
+def test_rows_of_other_settings_are_replaced(tiny, tmp_path):
+    path = tmp_path / "table.parquet"
+    evening.extend(path, None)
+    before = evening.read(path)
+    tiny[1] = Entry("students", "info_nce", vary(tiny[1].run, learning_rate=2e-3))
+    evening.extend(path, None)
+    after = evening.read(path)
+    assert len(after) == len(before)
+    changed = set(after["run"]) - set(before["run"])
+    assert changed == {tiny[1].run.key}
+    assert set(before["run"]) - set(after["run"]) == set(before.query("ranker == 'info_nce' and seed == 0")["run"])
+
+
+def test_another_precision_is_refused(tiny, tmp_path, monkeypatch):
+    path = tmp_path / "table.parquet"
+    evening.extend(path, None)
+    monkeypatch.setattr("lib.machine.hardware.precision", lambda: "fp8")
+    with pytest.raises(ValueError, match="computed with precision .*this machine has fp8: give another file"):
+        evening.extend(path, None)
+
+
+def table_of(values):
+    """(ranker, seed, collection) -> values by query."""
+    rows = [
+        {"ranker": ranker, "run": f"{ranker} {seed}", "configuration": ranker, "seed": seed, "collection": collection,
+         "query": f"q{number}", "measure": "RR@10", "value": value}
+        for (ranker, seed, collection), own in values.items() for number, value in enumerate(own)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_differences_are_of_the_common_seeds_and_of_all_collections():
+    table = table_of({
+        ("a", 0, "x"): [0.5, 1.0], ("a", 1, "x"): [0.25, 1.0], ("a", 2, "x"): [0.0, 0.0], ("a", 0, "y"): [1.0],
+        ("a", 1, "y"): [0.5], ("a", 2, "y"): [0.0], ("b", 0, "x"): [0.0, 0.5], ("b", 1, "x"): [0.0, 0.0],
+        ("b", 0, "y"): [0.0], ("b", 1, "y"): [0.5], ("once", 0, "x"): [0.0, 1.0], ("once", 0, "y"): [1.0],
+    })  # fmt: skip
+    found = evening.differences(table, "RR@10", ["x", "y"], "a", "b")["a"]
+    assert found.to_dict() == {("x q0", 0): 0.5, ("x q0", 1): 0.25, ("x q1", 0): 0.5, ("x q1", 1): 1.0,
+                               ("y q0", 0): 1.0, ("y q0", 1): 0.0}  # fmt: skip
+    assert len(evening.differences(table, "RR@10", ["x"], "a", "once")) == 2 * 3
+    with pytest.raises(ValueError, match="not both of 'a' and 'c'"):
+        evening.differences(table, "RR@10", ["x"], "a", "c")
+
+
+@pytest.mark.parametrize("name", ["smoke", "laptop"])
+def test_the_plan_has_every_run_once_and_pairs_of_equal_seeds(name):
+    entries = list(evening.plan(profiles.named(name)))
+    assert len({entry.key for entry in entries}) == len(entries)
+    seeds = pd.DataFrame([(entry.ranker, entry.seed) for entry in entries]).groupby(0)[1].apply(list)
+    assert all(own == list(range(len(own))) for own in seeds)
+    assert all(len(seeds[strategy]) == (5 if name == "laptop" else 2) for strategy in evening.STUDENTS)
+
+
+def test_the_committed_table_is_whole():
+    """One configuration per ranker; the seeds of what is compared by query are there on every collection."""
+    quality = evening.read().query("query != ''")
+    assert not quality.duplicated(["ranker", "seed", "collection", "query", "measure"]).any()
+    assert quality.groupby("ranker")["configuration"].nunique().max() == 1
+    sets = quality.groupby(["ranker", "seed"])["collection"].nunique()
+    assert sets.min() == quality["collection"].nunique()
