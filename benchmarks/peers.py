@@ -7,6 +7,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import torch
+import transformers
 from sentence_transformers import MultiVectorEncoder
 from sentence_transformers.cross_encoder import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments, losses
 from torch import nn
@@ -37,7 +38,9 @@ def trained(
             use_cpu=hardware.device().type == "cpu", save_strategy="no", report_to="none", disable_tqdm=True,
             logging_strategy="no",
         )  # fmt: skip
-        CrossEncoderTrainer(ranker, arguments, rows, loss=losses.BinaryCrossEntropyLoss(ranker)).train()
+        trainer = CrossEncoderTrainer(ranker, arguments, rows, loss=losses.BinaryCrossEntropyLoss(ranker))
+        trainer.remove_callback(transformers.PrinterCallback)
+        trainer.train()
 
 
 def scorer(folder: Path, texts: list[tuple[str, str]], max_length: int, *, autocast: bool, **kwargs: object) -> Scorer:
@@ -57,7 +60,7 @@ def late_scorer(folder: Path, texts: list[tuple[str, str]], **kwargs: object) ->
     queries, documents = ([*dict.fromkeys(side)] for side in zip(*texts, strict=True))
     query_of = {text: place for place, text in enumerate(queries)}
     document_of = {text: place for place, text in enumerate(documents)}
-    options = {"batch_size": 64, "show_progress_bar": False, "convert_to_tensor": True}
+    options = {"batch_size": 64, "show_progress_bar": False}
 
     def run() -> np.ndarray:
         with torch.autocast(hardware.device().type, torch.bfloat16, enabled=_bf16()):

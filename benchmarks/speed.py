@@ -7,6 +7,7 @@ peers profit from `hardware.keep_memory`, which holds for the whole process.
 
 import argparse
 import json
+import logging
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ import datasets
 import numpy as np
 import pandas as pd
 import torch
+import transformers
 from matplotlib.figure import Figure
 
 from benchmarks import peers
@@ -280,6 +282,8 @@ def main() -> None:
     parser.add_argument("--only", type=json.loads, help=argparse.SUPPRESS)  # these two: one system in its own process
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
+    transformers.utils.logging.disable_progress_bar()
+    logging.disable(logging.WARNING)  # ONNX Runtime's advice
     size = SIZES[chosen.size]
     if chosen.only:
         run = SYSTEMS[tuple(chosen.only)](Material(chosen.folder, size))
