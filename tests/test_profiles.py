@@ -6,7 +6,7 @@ import nbformat
 import pytest
 
 from lib.study import profiles
-from lib.study.experiment import fields
+from lib.study.experiment import TestSet, Untrained, fields
 from lib.training import strategies
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
@@ -79,3 +79,11 @@ def test_hard_negatives_are_found_by_the_run_that_they_are_compared_with(setting
     plans = names_of("10_cost_and_ablations", settings.name)["plans"]
     mined, in_batch = plans["labels, hard negatives of its own"], plans["labels, in-batch"]
     assert mined.data.negatives == in_batch and differing(mined, in_batch) == {"negatives"}
+
+
+def test_references_are_what_no_training_made(experiment, tiny_collection, monkeypatch):
+    """BM25, the zero-shot rankers and the best order, which none is above."""
+    monkeypatch.setattr(profiles, "ZERO_SHOT", {"a ranker": Untrained(experiment.model)})
+    found = profiles.references(TestSet(tiny_collection, queries=8, depth=10), "RR@10")
+    assert list(found.index) == ["bm25", "a ranker", "best"]
+    assert found["best"] == found.max() > found["a ranker"] > 0

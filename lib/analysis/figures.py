@@ -119,7 +119,8 @@ def differences(table: pd.DataFrame, measure: str, baseline: str, *, title: str)
     """Which rankers differ from the baseline, and where? Columns ranker, collection, difference, low, high."""
     table = table.rename(columns={"difference": "mean"})
     rankers, collections = table["ranker"].unique(), table["collection"].unique()
-    figure, places = panels(collections, width=2.6, height=0.3 * len(rankers) + 1.2, sharex=True, sharey=True)
+    shape = {"width": 3.4, "height": 0.26 * len(rankers) + 1, "columns": 3}
+    figure, places = panels(collections, **shape, sharex=True, sharey=True)
     for axes, collection in zip(places, collections, strict=True):
         points(axes, table[table["collection"] == collection], "ranker", x="value", y="ranker", order=rankers)
         axes.axvline(0, color="black", linewidth=1)
