@@ -290,3 +290,16 @@ def verdicts(table: pd.DataFrame, measure: str, within: float) -> Figure:
         axes.xaxis.set_major_locator(plt.MaxNLocator(5))
     panes[0].invert_yaxis()
     return finish(figure, "Which claims hold on this text?", x=f"difference in {measure} (95 % interval)", y="")
+
+
+def moves(before: np.ndarray, after: dict[str, np.ndarray]) -> Figure:
+    """How does one training step move the scores of a query's documents? Scores (docs,), after the step by strategy."""
+    figure, places = panels(after, width=3.6, height=3.2, sharey=True)
+    for axes, (name, scores) in zip(places, after.items(), strict=True):
+        colour, documents = style(name).colour, range(len(before))
+        axes.vlines(documents, before, scores, color=colour, linewidth=2)
+        axes.plot(documents, before, "o", color="white", markeredgecolor=colour)
+        axes.plot(documents, scores, "o", color=colour)
+        axes.set_xticks(documents)
+    title = "How does one step move the scores of a query's ten documents? Hollow: before; filled: after"
+    return finish(figure, title, x="column: 0 is the positive", y="score (cosine)")
