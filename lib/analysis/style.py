@@ -131,6 +131,14 @@ def line(axes: plt.Axes, values: pd.Series, name: str, number: int) -> None:
     axes.plot(values, color=colour, linestyle=dash, label=name, **marks)
 
 
+def moved(axes: plt.Axes, place: object, before: object, after: object, name: str, **more: object) -> None:
+    """A line from a hollow point to a filled one at each place, in the style of a name."""
+    colour, marker, _ = style(name)
+    axes.vlines(place, before, after, color=colour, linewidth=2)
+    axes.plot(place, before, marker, color="white", markeredgecolor=colour, markersize=9)
+    axes.plot(place, after, marker, color=colour, markersize=9, **more)
+
+
 def points(axes: plt.Axes, table: pd.DataFrame, names: str, **more: object) -> None:
     """Means with intervals, in the styles of the names in a column (`seaborn.pointplot`)."""
     if "low" in table:  # seaborn takes samples: these three, from the lowest to the highest
