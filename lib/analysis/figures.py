@@ -186,7 +186,8 @@ def quality_and_cost(table: pd.DataFrame, measure: str) -> Figure:
     """What does quality cost? Columns architecture, milliseconds, labels, distilled."""
     figure, (axes,) = panels(width=7, height=4)
     for row in table.itertuples():
-        moved(axes, row.milliseconds, row.labels, row.distilled, row.architecture, label=row.architecture)
+        colour, marker, _ = style(row.architecture)
+        moved(axes, row.milliseconds, row.labels, row.distilled, colour, marker=marker, size=9, label=row.architecture)
     log_ticks(axes)
     title = "What does quality cost? Hollow: from labels; filled: distilled"
     return finish(figure, title, x="milliseconds to re-rank one query (log)", y=measure)
@@ -294,7 +295,6 @@ def moves(before: np.ndarray, after: dict[str, np.ndarray]) -> Figure:
     """How does one training step move the scores of a query's documents? Scores (docs,), after the step by strategy."""
     figure, places = panels(after, width=3.6, height=3.2, sharey=True)
     for axes, (name, scores) in zip(places, after.items(), strict=True):
-        moved(axes, range(len(before)), before, scores, name)
-        axes.set_xticks(range(len(before)))
+        moved(axes, [str(column) for column in range(len(before))], before, scores, style(name).colour)
     title = "How does one step move the scores of a query's ten documents? Hollow: before; filled: after"
     return finish(figure, title, x="column: 0 is the positive", y="score (cosine)")
