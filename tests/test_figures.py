@@ -110,6 +110,7 @@ FIGURES = {
         pd.DataFrame({"pairs_per_second": [9.0, 18.0], "ratio": [1, 2.0], "to_first": [1, 2.0]}, ["a", "b"]),
         title="What?",
     ),
+    "moves": lambda: figures.moves(pairs[:10], {"info_nce, from labels": pairs[10:20], "margin_mse": pairs[20:30]}),
     "verdicts": lambda: figures.verdicts(
         intervals(claim=["a", "b"] * 2, where=["in", "in", "out", "out"]).rename(columns={"mean": "difference"}).assign(
             verdict=["better", "worse", "equivalent", "not resolvable"]), MEASURE, 0.01

@@ -97,12 +97,13 @@ def test_notebooks_keep_their_form(path):
         assert len(cell.source.splitlines()) <= 15, cell.source
         tree = ast.parse(cell.source)
         assert not any(isinstance(node, ast.ClassDef | ast.While) for node in ast.walk(tree))
-        for forbidden in ("optimizer", "backward(", "../", "data/", "sys.path"):
+        # A cell may train by hand, to show how. A path stays forbidden: a notebook finds its files through the kit.
+        for forbidden in ("../", "data/", "sys.path"):
             assert forbidden not in cell.source
 
 
 def test_notebooks_are_numbered_without_a_gap():
-    assert [int(path.name[:2]) for path in NOTEBOOKS] == list(range(1, len(NOTEBOOKS) + 1))
+    assert [int(path.name[:2]) for path in NOTEBOOKS] == list(range(len(NOTEBOOKS)))
 
 
 def test_the_kit_speaks_of_no_place_but_its_own():

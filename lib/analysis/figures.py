@@ -14,6 +14,7 @@ from lib.analysis.style import (  # noqa: F401, some are for notebooks
     folder,
     line,
     log_ticks,
+    moved,
     panels,
     points,
     references,
@@ -187,9 +188,7 @@ def quality_and_cost(table: pd.DataFrame, measure: str) -> Figure:
     figure, (axes,) = panels(width=7, height=4)
     for row in table.itertuples():
         colour, marker, _ = style(row.architecture)
-        axes.plot([row.milliseconds] * 2, [row.labels, row.distilled], color=colour, linewidth=2)
-        axes.plot(row.milliseconds, row.labels, marker, color="white", markeredgecolor=colour, markersize=9)
-        axes.plot(row.milliseconds, row.distilled, marker, color=colour, markersize=9, label=row.architecture)
+        moved(axes, row.milliseconds, row.labels, row.distilled, colour, marker=marker, size=9, label=row.architecture)
     log_ticks(axes)
     title = "What does quality cost? Hollow: from labels; filled: distilled"
     return finish(figure, title, x="milliseconds to re-rank one query (log)", y=measure)
@@ -291,3 +290,12 @@ def verdicts(table: pd.DataFrame, measure: str, within: float) -> Figure:
         axes.xaxis.set_major_locator(plt.MaxNLocator(5))
     panes[0].invert_yaxis()
     return finish(figure, "Which claims hold on this text?", x=f"difference in {measure} (95 % interval)", y="")
+
+
+def moves(before: np.ndarray, after: dict[str, np.ndarray]) -> Figure:
+    """How does one training step move the scores of a query's documents? Scores (docs,), after the step by strategy."""
+    figure, places = panels(after, width=3.6, height=3.2, sharey=True)
+    for axes, (name, scores) in zip(places, after.items(), strict=True):
+        moved(axes, [str(column) for column in range(len(before))], before, scores, style(name).colour)
+    title = "How does one step move the scores of a query's ten documents? Hollow: before; filled: after"
+    return finish(figure, title, x="column: 0 is the positive", y="score (cosine)")

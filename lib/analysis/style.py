@@ -131,6 +131,16 @@ def line(axes: plt.Axes, values: pd.Series, name: str, number: int) -> None:
     axes.plot(values, color=colour, linestyle=dash, label=name, **marks)
 
 
+def moved(
+    axes: plt.Axes, place: object, before: object, after: object, colour: str, *, marker: str = "o", size: int = 5,
+    label: str | None = None,
+) -> None:  # fmt: skip
+    """A line from a hollow point to a filled one at each place."""
+    axes.vlines(place, before, after, color=colour, linewidth=2)
+    axes.plot(place, before, marker, color="white", markeredgecolor=colour, markersize=size)
+    axes.plot(place, after, marker, color=colour, markersize=size, label=label)
+
+
 def points(axes: plt.Axes, table: pd.DataFrame, names: str, **more: object) -> None:
     """Means with intervals, in the styles of the names in a column (`seaborn.pointplot`)."""
     if "low" in table:  # seaborn takes samples: these three, from the lowest to the highest
