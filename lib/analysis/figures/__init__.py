@@ -1,0 +1,28 @@
+"""One function per figure of the notebooks; `save` writes it. Each figure asks a question and labels its axes."""
+
+# ruff: noqa: F401
+from lib.analysis.figures.cost import ladder, quality_and_cost, quality_over_time, where_time_goes
+from lib.analysis.figures.quality import (
+    ablations,
+    by_supervision,
+    differences,
+    in_and_out_of_domain,
+    over_data,
+    quality,
+    retrieval,
+    verdicts,
+)
+from lib.analysis.figures.scores import (
+    before_and_after,
+    first_stage,
+    gradients,
+    learning_curves,
+    lengths,
+    margins,
+    margins_and_similarities,
+    moves,
+    score_distributions,
+    teacher_against_student,
+    training_margins,
+)
+from lib.analysis.style import folder, save, save_table, save_text

@@ -1,0 +1,57 @@
+"""Figures of what quality costs in time."""
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from lib.analysis.style import finish, log_ticks, moved, panels, references, style
+
+
+def quality_and_cost(table: pd.DataFrame, measure: str) -> Figure:
+    """What does quality cost? Columns architecture, milliseconds, labels, distilled."""
+    figure, (axes,) = panels(width=7, height=4)
+    for row in table.itertuples():
+        colour, marker, _ = style(row.architecture)
+        moved(axes, row.milliseconds, row.labels, row.distilled, colour, marker=marker, size=9, label=row.architecture)
+    log_ticks(axes)
+    title = "What does quality cost? Hollow: from labels; filled: distilled"
+    return finish(figure, title, x="milliseconds to re-rank one query (log)", y=measure)
+
+
+def quality_over_time(table: pd.DataFrame, measure: str, others: pd.Series) -> Figure:
+    """What does a training cost in total? Columns training, mean, low, high, "all in, seconds"; `references`."""
+    figure, (axes,) = panels(width=8.5, height=4.6)
+    references(axes, others)
+    paradigms = {"labels": "in_batch", "own margins": "adaptive_margin", "teacher": "margin_mse"}
+    for number, (_, row) in enumerate(table.iterrows()):
+        colour, place = style(paradigms[row["training"].split(",")[0]]).colour, row["all in, seconds"]
+        axes.vlines(place, row["low"], row["high"], color=colour, linewidth=1)
+        axes.plot(place, row["mean"], "osD^vPX<"[number % 8], color=colour, markersize=8, label=row["training"])
+    log_ticks(axes)
+    title, y = "What does each training method cost in total?", f"{measure} (95 % interval over queries)"
+    return finish(figure, title, x="training time with all that it needs, seconds (log)", y=y)
+
+
+def where_time_goes(parts: pd.DataFrame) -> Figure:
+    """Where does the time of a step go? Milliseconds per pair: one row per kind of work, one column per way."""
+    figure, (axes,) = panels(width=8.5, height=4)
+    shares = (100 * parts / parts.sum()).rename_axis("kind").reset_index().melt("kind", var_name="way")
+    names = {way: f"{way}: {total:.1f} ms per pair" for way, total in parts.sum().items()}
+    shares["way"] = shares["way"].map(names)
+    grey = dict(zip(names.values(), ("white", "#444444"), strict=True))
+    sns.barplot(shares, x="value", y="kind", hue="way", palette=grey, saturation=1, edgecolor="black", ax=axes)
+    for bars in axes.containers:
+        axes.bar_label(bars, fmt=" {:.0f}", fontsize=7)
+    return finish(figure, "Where does the time of a training step go?", x="share of the step's time, percent", y="")
+
+
+def ladder(table: pd.DataFrame, *, title: str) -> Figure:
+    """What does each step bring? Rows from slow to fast; columns pairs_per_second, ratio, to_first."""
+    figure, (axes,) = panels(width=9, height=0.36 * len(table) + 1.4)
+    axes.barh(table.index, table["pairs_per_second"], color="#bbbbbb", edgecolor="black")
+    for place, row in enumerate(table.itertuples()):
+        text = f" {row.pairs_per_second:.0f}" + (f"  ({row.ratio:.2f}; {row.to_first:.1f} in all)" if place else "")
+        axes.text(row.pairs_per_second, place, text, va="center", fontsize=8)
+    axes.invert_yaxis()
+    axes.margins(x=0.25)
+    return finish(figure, title, x="pairs per second (ratio to the step above; to the first)", y="")

@@ -1,0 +1,105 @@
+"""Figures of how well rankers rank."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lib.analysis import significance
+from lib.analysis.style import finish, log_ticks, panels, points, references, style
+
+
+def differences(table: pd.DataFrame, measure: str, baseline: str, *, title: str) -> Figure:
+    """Which rankers differ from the baseline, and where? Columns ranker, collection, difference, low, high."""
+    table = table.rename(columns={"difference": "mean"})
+    rankers, collections = table["ranker"].unique(), table["collection"].unique()
+    shape = {"width": 3.4, "height": 0.26 * len(rankers) + 1, "columns": 3}
+    figure, places = panels(collections, **shape, sharex=True, sharey=True)
+    for axes, collection in zip(places, collections, strict=True):
+        points(axes, table[table["collection"] == collection], "ranker", x="value", y="ranker", order=rankers)
+        axes.axvline(0, color="black", linewidth=1)
+        axes.xaxis.set_major_locator(plt.MaxNLocator(4))
+    title = f"{title} (paired with {baseline}, 95 % intervals)"
+    return finish(figure, title, x=f"difference in {measure}", y="")
+
+
+def quality(values: pd.DataFrame, names: Sequence[str], measure: str, *, title: str) -> Figure:
+    """Which ranker ranks best, and how certain is it? Columns ranker, query, value; bars are 95 % intervals."""
+    figure, (axes,) = panels(width=7, height=0.42 * len(names) + 1.4)
+    points(axes, values, "ranker", x="value", y="ranker", order=names, errorbar=significance.interval)
+    means = values.groupby("ranker")["value"].mean()
+    axes.set_yticks(range(len(names)), [f"{name}  {means[name]:.3f}" for name in names])
+    return finish(figure, title, x=f"{measure}: mean and 95 % interval over {values['query'].nunique()} queries", y="")
+
+
+def in_and_out_of_domain(means: pd.DataFrame, measure: str) -> Figure:
+    """Do in-domain gains carry over to other domains? Columns ranker, in_domain, out_of_domain."""
+    figure, (axes,) = panels(width=6.6, height=4.4)
+    for row in means.itertuples():
+        colour, marker, _ = style(row.ranker)
+        axes.plot(row.in_domain, row.out_of_domain, marker, color=colour, markersize=10, label=row.ranker)
+    labels = {"x": f"in-domain {measure}", "y": f"out-of-domain {measure} (mean of the sets)"}
+    return finish(figure, "Do in-domain gains carry over to other domains?", **labels)
+
+
+def by_supervision(table: pd.DataFrame, columns: Sequence[str], measure: str, others: pd.Series) -> Figure:
+    """How good is each architecture with each supervision? One row per pair of these: mean, low, high; `references`."""
+    figure, (axes,) = panels(width=9, height=4.6)
+    references(axes, others)
+    dodge = 0.14 * (table["architecture"].nunique() - 1)
+    points(axes, table, "architecture", x="supervision", y="value", order=columns, dodge=dodge)
+    axes.set_xticks(range(len(columns)), [column.replace(", ", ",\n") for column in columns], fontsize=8)
+    title = "How good is each architecture with each kind of supervision?"
+    return finish(figure, title, x="supervision", y=f"{measure} (95 % interval over queries)")
+
+
+def over_data(table: pd.DataFrame, measure: str, others: pd.Series) -> Figure:
+    """How much data does each strategy need? Columns strategy, groups, mean, low, high; `references`."""
+    figure, (axes,) = panels(width=8, height=4.6)
+    references(axes, others)
+    for number, (name, part) in enumerate(table.groupby("strategy", sort=False)):
+        (colour, marker, dash), part = style(name), part.sort_values("groups")
+        place = part["groups"] * 1.03**number  # so that intervals are side by side
+        axes.plot(place, part["mean"], color=colour, marker=marker, linestyle=dash, label=name)
+        axes.vlines(place, part["low"], part["high"], color=colour, linewidth=1)
+    log_ticks(axes)
+    axes.set_xticks(table["groups"].unique())
+    labels = {"x": "training groups (log)", "y": f"{measure} (95 % interval over queries)"}
+    return finish(figure, "How much data does each strategy need?", **labels)
+
+
+def retrieval(by_query: pd.DataFrame, measure: str) -> Figure:
+    """How well does each way of searching rank? One column per way, one row per query."""
+    values = by_query.rename_axis("query").reset_index().melt("query", var_name="ranker")
+    return quality(values, list(by_query), measure, title="How well does each way of searching the collection rank?")
+
+
+def ablations(table: pd.DataFrame, measure: str, others: pd.Series) -> Figure:
+    """What does each choice change? Columns question, answer, mean, low, high; a panel per question; `references`."""
+    questions = table["question"].unique()
+    figure, places = panels(questions, width=3.6, height=2.6, columns=4, sharex=True)
+    for axes, question in zip(places, questions, strict=True):
+        points(axes, table[table["question"] == question], "answer", x="value", y="answer")
+        references(axes, others, vertical=True)
+        axes.tick_params(labelsize=8, labelbottom=True)
+    return finish(figure, "What does each choice change? Mean and 95 % interval over dev queries", x=measure, y="")
+
+
+def verdicts(table: pd.DataFrame, measure: str, within: float) -> Figure:
+    """Which claims hold? Columns claim, where, difference, low, high, verdict; the band counts as equivalent."""
+    places, claims = table["where"].unique(), list(dict.fromkeys(table["claim"]))
+    figure, panes = panels(places, width=4.4, height=0.34 * len(claims) + 1.2, sharey=True)
+    marks = {"better": ("#111111", ">"), "worse": ("#111111", "<"), "equivalent": ("#3d8fc4", "o")}
+    for axes, place in zip(panes, places, strict=True):
+        axes.axvspan(-within, within, color="#dddddd")
+        axes.axvline(0, color="black", linewidth=1)
+        for row in table[table["where"] == place].itertuples():
+            colour, marker = marks.get(row.verdict, ("#777777", "x"))
+            height = claims.index(row.claim)
+            axes.plot([row.low, row.high], [height, height], color=colour, linewidth=2)
+            axes.plot(row.difference, height, marker, color=colour, markersize=7, label=row.verdict)
+        axes.set_yticks(range(len(claims)), claims)
+        axes.xaxis.set_major_locator(plt.MaxNLocator(5))
+    panes[0].invert_yaxis()
+    return finish(figure, "Which claims hold on this text?", x=f"difference in {measure} (95 % interval)", y="")
