@@ -235,9 +235,17 @@ def _training(work: Work, way: Way) -> tuple[list[tuple[dict, torch.Tensor]], Ca
 
 @contextlib.contextmanager
 def _draws(way: Way) -> Iterator[None]:
-    """A block in which packed attention draws its dropout as torch does, unless the way has fast draws."""
-    plain = mock.patch.object(packed, "kept_places", lambda shape, p: torch.empty(shape).bernoulli_(1 - p).bool())
-    with contextlib.nullcontext() if way.fast_dropout else plain, torch.random.fork_rng():
+    """A block in which packed attention draws its dropout as torch does, unless the way has fast draws.
+
+    The draws have a name for the profiler, which does not see numpy's.
+    """
+    kept = packed.kept_places if way.fast_dropout else lambda shape, p: torch.empty(shape).bernoulli_(1 - p).bool()
+
+    def named(shape: tuple[int, ...], dropout: float) -> torch.Tensor:
+        with torch.profiler.record_function("dropout"):
+            return kept(shape, dropout)
+
+    with mock.patch.object(packed, "kept_places", named), torch.random.fork_rng():
         torch.manual_seed(0)
         yield
 
