@@ -45,8 +45,8 @@ PANELS.documents = (root, data) => {
     found.textContent = `${shown.length} of ${data.queries.length} queries`;
     queries.replaceChildren();
     for (const one of shown) {
-      const row = `RR ${one.a.toFixed(2)} / ${one.b.toFixed(2)}  moved ${String(one.moved).padStart(3)}  ${one.query.text}`;
-      make("option", { value: one.number, text: row.replace(/ {2,}/g, (gap) => " ".repeat(gap.length)) }, queries);
+      const about = `RR ${one.a.toFixed(2)} / ${one.b.toFixed(2)}  moved ${String(one.moved).padStart(3)}  `;
+      make("option", { value: one.number, text: about.replaceAll(" ", "\u00a0") + one.query.text }, queries); // columns
     }
     if (!shown.some((one) => one.number === state.query)) {
       state.query = shown.length ? shown[0].number : null;

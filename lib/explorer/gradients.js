@@ -8,9 +8,9 @@ PANELS.losses = (root, data) => {
   make("p", { class: "note", text: "Drag a score, or give it the focus and use the arrow keys. The label says that the first document is relevant and the others are not. A bar to the right: the loss wants a higher score (minus the gradient)." }, root);
   const top = make("div", { class: "row" }, root);
   const left = make("div", {}, top);
-  groupEditor(left, { names, lists, count: () => names.length, changed });
+  groupEditor(left, { names, lists, count: () => names.length, changed: update });
   const right = make("div", {}, top);
-  const heading = make("h3", { role: "status" }, right);
+  const heading = make("h3", { "aria-live": "polite" }, right);
   const plot = make("svg", { width: 480, height: 270, role: "img", "aria-label": "descent of the chosen loss" }, right);
   const ends = make("p", {}, right);
   const table = make("table", {}, root);
@@ -35,10 +35,6 @@ PANELS.losses = (root, data) => {
       const svg = make("svg", { width: 90, height: 20, "aria-hidden": true }, make("td", {}, row));
       rows[name] = { row, cells, svg, end: make("td", { class: "end" }, row) };
     }
-  }
-
-  function changed() {
-    update();
   }
 
   function update() {

@@ -24,7 +24,7 @@ PANELS = {
     "temperature": ("dual.js", "losses.js", "group.js", "temperature.js"),
     "steps": ("steps.js",),
 }
-HEIGHTS = {"documents": 960, "losses": 1080, "temperature": 640, "steps": 640}  # pixels that a panel needs
+HEIGHTS = {"documents": 1120, "losses": 1000, "temperature": 780, "steps": 560}  # pixels, in a notebook's width
 UNTRUSTED = (
     "The explorer is not shown because this notebook is not trusted. Run the cell, or the command "
     "“Trust Notebook” (or <code>jupyter trust</code>) and open the notebook again."

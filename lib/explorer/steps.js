@@ -9,11 +9,11 @@ PANELS.steps = (root, data) => {
   const row = make("div", { class: "row" }, root);
   const left = make("div", {}, row), right = make("div", {}, row);
   make("h3", { text: "Scores of the dev queries' candidates" }, left);
-  const histogram = make("svg", { width: 560, height: 330, role: "img", "aria-label": "histograms of scores" }, left);
+  const histogram = make("svg", { width: 500, height: 330, role: "img", "aria-label": "histograms of scores" }, left);
   make("h3", { text: "Mean margin of the training batches" }, right);
-  const margins = make("svg", { width: 420, height: 330, role: "img", "aria-label": "mean margin by step" }, right);
+  const margins = make("svg", { width: 380, height: 330, role: "img", "aria-label": "mean margin by step" }, right);
   const words = make("p", { role: "status" }, root);
-  make("p", { class: "note" , text: "Filled: documents that are not relevant. Line: relevant ones. Each is a share of its own documents; the axes stay the same at every step." }, root);
+  make("p", { class: "note", text: "Filled: documents that are not relevant. Line: relevant ones. Each is a share of its own documents; the bins are the same at every step." }, root);
 
   function changed() {
     input.max = data[ranker.value].shots.length - 1;
@@ -37,8 +37,8 @@ PANELS.steps = (root, data) => {
   };
 
   function drawHistogram(own, shot) {
-    const box = { left: 45, right: 545, top: 24, bottom: 285 };
-    const high = Math.max(...own.shots.flatMap((one) => [...shares(one.relevant), ...shares(one.other)]));
+    const box = { left: 45, right: 485, top: 24, bottom: 285 };
+    const high = Math.max(...shares(shot.relevant), ...shares(shot.other));
     const x = scale(own.edges[0], own.edges.at(-1), box.left, box.right), y = scale(0, high, box.bottom, box.top);
     histogram.replaceChildren();
     axes(histogram, box, { scale: x, ticks: ticks(own.edges[0], own.edges.at(-1), 6), label: "raw score" }, { scale: y, ticks: ticks(0, high), label: "share of documents" });
@@ -49,7 +49,7 @@ PANELS.steps = (root, data) => {
   }
 
   function drawMargins(own, step) {
-    const box = { left: 45, right: 400, top: 24, bottom: 285 };
+    const box = { left: 45, right: 365, top: 24, bottom: 285 };
     const low = Math.min(0, ...own.margins), high = Math.max(...own.margins, low + 1e-6);
     const last = own.margins.length;
     const x = scale(0, last, box.left, box.right), y = scale(low, high, box.bottom, box.top);
