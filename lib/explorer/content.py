@@ -24,7 +24,8 @@ def documents(scores: Mapping[str, pd.DataFrame], collection: Collection) -> dic
     first = next(iter(scores.values())).set_index(pairs)
     for name, table in ranked.items():
         if len(table) != len(first) or len(table.index.difference(first.index)):
-            raise ValueError(f"ranker {name!r}: its pairs of query and document differ from those of {next(iter(scores))!r}")
+            other = next(iter(scores))
+            raise ValueError(f"ranker {name!r}: its pairs of query and document differ from those of {other!r}")
     texts = {document: number for number, document in enumerate(first.index.unique("document"))}
     queries = []
     for query, part in first.groupby(level="query", sort=False):
@@ -39,13 +40,14 @@ def documents(scores: Mapping[str, pd.DataFrame], collection: Collection) -> dic
     return {"rankers": list(scores), "relevant": collection.relevant_grade, "documents": kept, "queries": queries}
 
 
-def group(scores: list[float], teacher: list[float], label: list[float]) -> dict[str, object]:
+def group(scores: list[float], teacher: list[float], labels: list[float]) -> dict[str, object]:
     """One group of documents, the positive first, and the losses that can be asked about it, with their targets."""
-    if not 2 <= len(scores) == len(teacher) == len(label):
-        raise ValueError(f"{len(scores)} scores, {len(teacher)} of the teacher, {len(label)} labels: give two or more of each")
+    if not 2 <= len(scores) == len(teacher) == len(labels):
+        counts = f"{len(scores)} scores, {len(teacher)} of the teacher, {len(labels)} labels"
+        raise ValueError(f"{counts}: give two or more, and as many of each")
     kinds = {**dict.fromkeys(strategies.CONTRASTIVE, "labels"), **dict.fromkeys(strategies.DISTILLATION, "teacher")}
     losses = {name: {"targets": kind, "colour": style.style(name).colour} for name, kind in kinds.items()}
-    return {"scores": scores, "teacher": teacher, "labels": label, "losses": losses}
+    return {"scores": scores, "teacher": teacher, "labels": labels, "losses": losses}
 
 
 def steps(scores: Mapping[str, pd.DataFrame], histories: Mapping[str, pd.DataFrame]) -> dict[str, object]:
@@ -53,7 +55,9 @@ def steps(scores: Mapping[str, pd.DataFrame], histories: Mapping[str, pd.DataFra
 
     The histogram of a ranker has the same bins at every step. `histories` are those of the trainings.
     """
-    return {name: _steps(table, histories[name]) | {"colour": style.style(name).colour} for name, table in scores.items()}
+    return {
+        name: _steps(table, histories[name]) | {"colour": style.style(name).colour} for name, table in scores.items()
+    }
 
 
 def _steps(table: pd.DataFrame, history: pd.DataFrame) -> dict[str, object]:

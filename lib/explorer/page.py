@@ -1,8 +1,9 @@
 """One self-contained page from plain data: style, scripts and data inline, nothing is requested from anywhere.
 
-A notebook shows it as an `<iframe srcdoc>`, whose sandbox lets its scripts run and keeps them away from the notebook. It
-is live wherever the notebook's HTML is kept: in JupyterLab when the cell was run there or the notebook is trusted, and in
-a page exported by nbconvert. JupyterLab removes it from notebooks that are not trusted: a sentence with the fix remains.
+A notebook shows it as an `<iframe srcdoc>`, whose sandbox lets its scripts run and keeps them away from the notebook.
+It is live wherever the notebook's HTML is kept: in JupyterLab when the cell was run there or the notebook is trusted,
+and in a page exported by nbconvert. JupyterLab removes it from notebooks that are not trusted: a sentence with the fix
+remains.
 """
 
 import html

@@ -17,8 +17,8 @@ from lib.study.experiment import Experiment, TestSet, describe
 from lib.training import loop, scoring
 
 
-def scores(run: Experiment, test: TestSet, *, count: int = 8) -> pd.DataFrame:
-    """Scores before the first step and after `count` steps, the last one included; more of them early, where most moves.
+def scores(run: Experiment, test: TestSet, *, count: int = 6) -> pd.DataFrame:
+    """Scores before the first step and after `count` steps, the last one included; they are closer early on.
 
     Columns step, query, document, rank, first_stage, grade, score. Kept, so the training is repeated once. Raises
     NotTrained if a run that this one starts from or learns from is not in the store.
@@ -55,7 +55,8 @@ def _repeat(run: Experiment, test: TestSet, count: int, folder: Path) -> None:
     look()
     hook = register_optimizer_step_post_hook(after)
     try:
-        loop.train(trained, groups, rankers.inputs(trained, collection, run.model), run.strategy, run.training, seed=run.seed)
+        tokens = rankers.inputs(trained, collection, run.model)
+        loop.train(trained, groups, tokens, run.strategy, run.training, seed=run.seed)
     finally:
         hook.remove()
     pd.concat(shots, ignore_index=True).to_parquet(folder / "scores.parquet")
