@@ -26,8 +26,9 @@ function make(kind, attributes = {}, parent = null) {
 
 // A labelled list of choices; `names` are values, or pairs of value and text.
 function choice(parent, label, names, value, changed) {
-  const box = make("label", { text: label + " " }, parent);
-  const select = make("select", {}, box);
+  const box = make("span", {}, parent), id = `choice-${document.querySelectorAll("select").length}`;
+  make("label", { text: label + " ", for: id }, box);
+  const select = make("select", { id }, box);
   for (const name of names) {
     const [own, text] = Array.isArray(name) ? name : [name, name];
     make("option", { value: own, text }, select);
