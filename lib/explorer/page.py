@@ -56,18 +56,15 @@ def frame(page: str, *, title: str, height: int) -> str:
     )
 
 
-def show(title: str, *, file: Path | None = None, **panels: object) -> "HTML":
-    """A page for a notebook to display; `file` also receives it, to be opened in any browser."""
+def show(title: str, **panels: object) -> "HTML":
+    """A page for a notebook to display, its panels as in `build`."""
     from IPython.display import HTML
 
-    page = build(title, **panels)
-    if file is not None:
-        write(page, file)
-    return HTML(frame(page, title=title, height=sum(HEIGHTS[panel] for panel in panels)))
+    return HTML(frame(build(title, **panels), title=title, height=sum(HEIGHTS[panel] for panel in panels)))
 
 
 def write(page: str, file: Path) -> Path:
-    """Write a page into a file, whole."""
+    """Write a page into a file, whole, to be opened in any browser."""
     store.replace_file(file, lambda path: path.write_text(page, encoding="utf-8"))
     return file
 
