@@ -20,8 +20,12 @@ PANELS.losses = (root, data) => {
 
   function fillTable() {
     make("caption", { class: "note", text: "Every loss with its defaults, here and after 1,000 steps of Adam on the scores themselves" }, table);
-    const head = make("tr", {}, make("thead", {}, table));
-    for (const text of ["loss", "learns from", "value", ...names.map((name) => `push, ${name}`), "all pushes", "end of the descent"]) make("th", { scope: "col", text }, head);
+    const head = make("thead", {}, table);
+    const above = make("tr", {}, head), below = make("tr", {}, head);
+    make("td", { colspan: 3 }, above);
+    make("th", { colspan: names.length + 1, scope: "colgroup", class: "over", text: "push on each score (minus the gradient)" }, above);
+    make("td", {}, above);
+    for (const text of ["loss", "targets", "value", ...names, "all", "after the descent"]) make("th", { scope: "col", text }, below);
     const body = make("tbody", {}, table);
     for (const name of Object.keys(data.losses)) {
       const row = make("tr", { "data-loss": name }, body);
