@@ -35,6 +35,7 @@ def figure(tables: Mapping[tuple[str, str], pd.DataFrame]) -> Figure:
             colour, dash = MOVES[move]
             axes.plot([0, 1], [before, after], color=colour, linestyle=dash, linewidth=len(part) ** 0.5, label=move)
         axes.set_xticks([0, 1], names)
+        axes.set_xlim(-0.3, 1.3)
     places[0].invert_yaxis()
     title = "Where do two rankers put the relevant documents?"
     return finish(drawn, title, x="ranker", y="rank of a relevant document")

@@ -25,7 +25,7 @@ PANELS = {
     "temperature": ("dual.js", "losses.js", "group.js", "temperature.js"),
     "steps": ("steps.js",),
 }
-HEIGHTS = {"documents": 1120, "losses": 1020, "temperature": 780, "steps": 600}  # pixels, in a notebook's width
+HEIGHTS = {"documents": 1120, "losses": 1020, "temperature": 810, "steps": 600}  # pixels, in a notebook's width
 UNTRUSTED = (
     "The explorer is not shown because this notebook is not trusted. Run the cell, or the command "
     "“Trust Notebook” (or <code>jupyter trust</code>) and open the notebook again."
