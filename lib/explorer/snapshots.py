@@ -1,0 +1,62 @@
+"""Test scores during a training: the training is repeated and its model scored at a few steps, without disturbing it.
+
+A run keeps the weights of its end alone, and its history has means over the batches' own documents. A shorter run is no
+snapshot of a longer one, since the learning rate falls to zero at the end of each.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from lib.data import collections
+from lib.machine import hardware, store
+from lib.study import identity, rankers, targets
+from lib.study.experiment import Experiment, TestSet, describe
+from lib.training import loop, scoring
+
+
+def scores(run: Experiment, test: TestSet, *, count: int = 6) -> pd.DataFrame:
+    """Scores before the first step and after `count` steps, the last one included; they are closer early on.
+
+    Columns step, query, document, rank, first_stage, grade, score. Kept, so the training is repeated once. Raises
+    NotTrained if a run that this one starts from or learns from is not in the store.
+    """
+    if run.training.adapter is not None:
+        raise ValueError(f"{describe(run)}: snapshots are of runs without an adapter")
+    name = store.key(identity.of_evaluation(run, test), count)
+    place = store.keep("snapshots", name, lambda folder: _repeat(run, test, count, folder), of=rankers.made_from(run))
+    return pd.read_parquet(place / "scores.parquet")
+
+
+def _repeat(run: Experiment, test: TestSet, count: int, folder: Path) -> None:
+    groups, collection = targets.training_groups(run), collections.load(run.data.collection)
+    trained, scored = rankers.at_start(run), rankers.at_start(run)
+    trained.set_attention(hardware.attention(training=True))
+    tested, _, ranking = test.candidates()
+    inputs = rankers.inputs(scored, tested, run.model)
+    asked, candidates = ranking["query"].to_numpy(), ranking["document"].to_numpy()
+    total = len(groups) // run.training.batch_size * run.training.epochs
+    wanted = {0, *np.ceil(total * np.linspace(0, 1, count + 1)[1:] ** 2).astype(int).tolist()}
+    shots, step = [], 0
+
+    def look() -> None:
+        if step in wanted:
+            scored.load_state_dict(trained.state_dict())
+            values = scoring.score(scored, inputs, asked, candidates, what=f"scoring step {step}")
+            shots.append(ranking.assign(step=step, score=values))
+
+    def after(*_: object) -> None:
+        nonlocal step
+        step += 1
+        look()
+
+    look()
+    hook = register_optimizer_step_post_hook(after)
+    try:
+        tokens = rankers.inputs(trained, collection, run.model)
+        loop.train(trained, groups, tokens, run.strategy, run.training, seed=run.seed)
+    finally:
+        hook.remove()
+    pd.concat(shots, ignore_index=True).to_parquet(folder / "scores.parquet")
