@@ -1,4 +1,4 @@
-"""Checks of notebooks 03 and 06 on losses of scores: InfoNCE and its gradient, RankNet, a listwise loss of your own."""
+"""Checks of notebooks 03 and 06 on losses of scores: InfoNCE and its gradient, RankNet, two losses of your own."""
 
 import torch
 import torch.nn.functional as F
@@ -51,7 +51,9 @@ info_nce = Exercise(
         "The positive is missing in the sum of the denominator: it is one of the documents there.": (
             lambda s: s[:, 1:].logsumexp(-1) - s[:, 0]
         ),
-        "Minus the log is averaged over all documents; only the positive's counts.": lambda s: -s.log_softmax(-1).mean(-1),
+        "Minus the log is averaged over all documents; only the positive's counts.": lambda s: (
+            -s.log_softmax(-1).mean(-1)
+        ),
         "Minus the log is summed over all documents; only the positive's counts.": lambda s: -s.log_softmax(-1).sum(-1),
         "The scores are not exponentiated: the probability is a softmax of them.": (
             lambda s: -(s[:, 0] / s.sum(-1)).log()
@@ -65,7 +67,9 @@ info_nce = Exercise(
         "The denominator has a mean where a sum is due: logsumexp adds up the documents.": (
             lambda s: s.exp().mean(-1).log() - s[:, 0]
         ),
-        "The logarithm has base 2; the loss has the natural one.": lambda s: _info_nce(s) / torch.log(torch.tensor(2.0)),
+        "The logarithm has base 2; the loss has the natural one.": lambda s: (
+            _info_nce(s) / torch.log(torch.tensor(2.0))
+        ),
         "This is a mean over pairs of the positive and one negative (RankNet); InfoNCE has one softmax over all.": (
             lambda s: F.softplus(s[:, 1:] - s[:, :1]).mean(-1)
         ),
@@ -119,9 +123,57 @@ info_nce_gradient = Exercise(
         **{says: properties.SCORE_WRAPS[says] for says in (properties.LAST, properties.HIGHEST)},
         properties.WRONG_AXIS: lambda f: lambda s: s.softmax(0) - _labels(s),
     },
-    demands={"The derivative does not sum to zero over the documents of a query, as it should: a constant added to all "
-             "scores changes nothing.": lambda f: torch.allclose(f(draw(3, 4)).sum(-1), torch.zeros(3).double())},
-)  # fmt: skip
+    demands={
+        "The derivative does not sum to zero over the documents of a query, as it should: a constant added to all "
+        "scores changes nothing.": lambda f: torch.allclose(f(draw(3, 4)).sum(-1), torch.zeros(3).double())
+    },
+)
+
+_SCORES, _NONE = draw(3, 4), torch.zeros(3, 4).double()
+_CERTAIN, _HALF = _NONE.clone(), _NONE.clone()
+_CERTAIN[:, 2], _HALF[:, 2] = 1, 0.5
+
+
+def _pushed(yours: object, suspicion: torch.Tensor) -> torch.Tensor:
+    """How hard each document is pushed down."""
+    scores = _SCORES.clone().requires_grad_()
+    return torch.autograd.grad(yours(scores, suspicion).sum(), scores)[0]
+
+
+sparing_loss = Exercise(
+    task="A contrastive loss of your own of scores and suspicion (batch, docs), which spares a negative that a "
+    "guide takes for relevant; positive in column 0, suspicion from 0 to 1 and 0 in column 0; (batch,).",
+    praise="A false negative no longer teaches the student to rank relevant documents low.",
+    cases=((_SCORES, _HALF),),
+    demands={
+        "Your loss is not one value per query, (batch,).": lambda f: f(_SCORES, _HALF).shape == (3,),
+        "Without suspicion your loss is not InfoNCE.": lambda f: torch.allclose(
+            f(_SCORES, _NONE), F.cross_entropy(_SCORES, torch.zeros(3, dtype=torch.long), reduction="none")
+        ),
+        "A negative that is certainly relevant (suspicion 1) is still pushed.": (
+            lambda f: torch.allclose(_pushed(f, _CERTAIN)[:, 2], _NONE[:, 2])
+        ),
+        "A negative under suspicion 1/2 is not pushed less than one beyond suspicion.": (
+            lambda f: bool((_pushed(f, _HALF)[:, 2] < _pushed(f, _NONE)[:, 2]).all())
+        ),
+        "A negative under suspicion 1/2 is not pushed at all: half a suspicion is no certainty.": (
+            lambda f: bool((_pushed(f, _HALF)[:, 2] > 0).all())
+        ),
+        "The positive is no longer pushed up.": lambda f: bool((_pushed(f, _HALF)[:, 0] < 0).all()),
+        "A constant added to all scores of a query changes your loss.": (
+            lambda f: torch.allclose(f(_SCORES + 9, _HALF), f(_SCORES, _HALF))
+        ),
+        "Your loss is not finite where every negative is certainly relevant.": (
+            lambda f: bool(f(_SCORES, torch.tensor([[0.0, 1, 1, 1]] * 3).double()).isfinite().all())
+        ),
+        "Your loss is not finite when scores are as large as 10,000.": lambda f: bool(
+            f(1e4 * _SCORES, _HALF).isfinite().all()
+        ),
+        "A gradient is not a number where suspicion is 1: mask before the logarithm.": (
+            lambda f: bool(_pushed(f, _CERTAIN).isfinite().all())
+        ),
+    },
+)
 
 ranknet = Exercise(
     task="RankNet of scores (batch, docs), positive in column 0: mean over the negatives of log(1 + exp(-margin)).",
@@ -144,7 +196,9 @@ ranknet = Exercise(
         "The loss of the mean margin is not the mean of the losses: average after softplus.": (
             lambda s: F.softplus((s[:, 1:] - s[:, :1]).mean(-1))
         ),
-        "Only the hardest negative counts here; take the mean over all.": lambda s: F.softplus(s[:, 1:] - s[:, :1]).amax(-1),
+        "Only the hardest negative counts here; take the mean over all.": lambda s: F.softplus(
+            s[:, 1:] - s[:, :1]
+        ).amax(-1),
         "The positive is compared with itself too: leave out column 0 before the mean.": (
             lambda s: F.softplus(s - s[:, :1]).mean(-1)
         ),
@@ -154,11 +208,13 @@ ranknet = Exercise(
         "The 1 in log(1 + exp(-margin)) is missing, which leaves minus the margin.": (
             lambda s: (s[:, 1:] - s[:, :1]).mean(-1)
         ),
-        "The logarithm is missing: this is 1 + exp(-margin) or exp(-margin).": lambda s: (s[:, 1:] - s[:, :1]).exp().mean(-1),
+        "The logarithm is missing: this is 1 + exp(-margin) or exp(-margin).": lambda s: (
+            (s[:, 1:] - s[:, :1]).exp().mean(-1)
+        ),
     },
     wraps=properties.SCORE_WRAPS,
     demands={**properties.SEPARATE, **properties.shift(SCORES), **properties.finite(SCORES)},
-)  # fmt: skip
+)
 
 
 _RIGHT, _TIED = torch.tensor([[3.0, 2.0, 1.0, 0.0]]).double(), torch.tensor([[1.0, 1.0, 0.0, 0.0]]).double()
@@ -177,8 +233,8 @@ def _learns(loss: Function) -> bool:
 
 
 listwise = Exercise(
-    task="A listwise loss of your own of scores and labels (batch, docs); one value per query. Labels are grades, in any "
-    "column; several may be above 0, or none.",
+    task="A listwise loss of your own of scores and labels (batch, docs); one value per query. Labels are grades, "
+    "in any column; several may be above 0, or none.",
     praise="It meets every demand on a listwise loss; which rankings it prefers beyond that is your choice.",
     cases=_GRADED,
     demands={
@@ -208,4 +264,4 @@ listwise = Exercise(
         ),
         "Steps down your loss's gradient do not put a relevant document first that was last.": _learns,
     },
-)  # fmt: skip
+)

@@ -1,9 +1,8 @@
-"""Checks of notebooks 06 and 08 on distillation: Margin-MSE, KL with two temperatures, margins of one's own."""
+"""Checks of notebook 06 on distillation: Margin-MSE, and KL with two temperatures."""
 
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lib import losses
@@ -44,7 +43,7 @@ margin_mse = Exercise(
     gradients=(0,),
     sizes=_sizes,
     slips={
-        "Scores are compared, not margins: subtract each negative's score from the positive's, on both sides.": losses.mse,
+        "Scores are compared, not margins: subtract each negative's score from the positive's.": losses.mse,
         "The mean over the margins comes before the square: square each difference, then average.": (
             lambda s, t: (_margins(s) - _margins(t)).mean(-1).square()
         ),
@@ -52,7 +51,9 @@ margin_mse = Exercise(
             lambda s, t: (_margins(s) - _margins(t)).mean(-1)
         ),
         "The absolute difference is taken, not its square.": lambda s, t: (_margins(s) - _margins(t)).abs().mean(-1),
-        "The root is taken at the end: the loss is the mean square itself.": lambda s, t: losses.margin_mse(s, t).sqrt(),
+        "The root is taken at the end: the loss is the mean square itself.": lambda s, t: losses.margin_mse(
+            s, t
+        ).sqrt(),
         "The positive is compared with itself too: its margin of 0 is in the mean, so leave out column 0.": (
             lambda s, t: (s[:, :1] - s - (t[:, :1] - t)).square().mean(-1)
         ),
@@ -79,15 +80,19 @@ margin_mse = Exercise(
             lambda s, t: (s - s.mean(-1, keepdim=True) - t + t.mean(-1, keepdim=True)).square().mean(-1)
         ),
     },
-    wraps={**properties.SCORE_WRAPS, "The square is halved, which the definition does not do.": (
-        lambda f: lambda *a: f(*a) / 2)},
+    wraps={
+        **properties.SCORE_WRAPS,
+        "The square is halved, which the definition does not do.": (lambda f: lambda *a: f(*a) / 2),
+    },
     demands={
         "A query's value changes with another query's scores: nothing may be taken over the batch.": (
-            lambda f: torch.allclose(f(PAIRS[0][0][:1], PAIRS[0][1][:1]), f(*PAIRS[0])[:1])),
-        **_zero_at_the_teacher(PAIRS), **properties.shift(PAIRS),
+            lambda f: torch.allclose(f(PAIRS[0][0][:1], PAIRS[0][1][:1]), f(*PAIRS[0])[:1])
+        ),
+        **_zero_at_the_teacher(PAIRS),
+        **properties.shift(PAIRS),
         **properties.shift(PAIRS, 1, "teacher's scores"),
     },
-)  # fmt: skip
+)
 
 
 def _kl(s: Tensor, t: Tensor, own: float, teachers: float) -> Tensor:
@@ -139,9 +144,7 @@ kl = Exercise(
         ),
         "The teacher's scores are not divided by their temperature.": lambda s, t, own, _: _kl(s, t, own, 1.0),
         "Neither side is divided by its temperature.": lambda s, t, own, _: _kl(s, t, 1.0, 1.0) * own**2,
-        "The factor is missing: multiply by the square of the student's temperature.": (
-            lambda *a: _kl(*a) / a[2] ** 2
-        ),
+        "The factor is missing: multiply by the square of the student's temperature.": (lambda *a: _kl(*a) / a[2] ** 2),
         "The factor is the student's temperature; it should be its square.": lambda *a: _kl(*a) / a[2],
         "The factor is the square of the teacher's temperature; it should be the student's.": (
             lambda *a: _kl(*a) * a[3] ** 2 / a[2] ** 2
@@ -180,140 +183,22 @@ kl = Exercise(
         "The sum is divided by the number of documents (the mean of kl_div): sum over them.": (
             lambda *a: _kl(*a) / a[0].shape[1]
         ),
-        "The sum is divided by the number of queries (batchmean) in place of one value per query.": (
-            lambda *a: _kl(*a).mean()
-        ),
     },
-    wraps={**{says: wrap for says, wrap in properties.SCORE_WRAPS.items()
-              if says not in (properties.LAST, properties.HIGHEST)}, **_SWAPPED},
+    wraps={
+        **{
+            says: wrap
+            for says, wrap in properties.SCORE_WRAPS.items()
+            if says not in (properties.LAST, properties.HIGHEST)
+        },
+        **_SWAPPED,
+    },
     demands={
         "A query's value changes with another query's scores: nothing may be taken over the batch.": (
-            lambda f: torch.allclose(f(*(one[:1] for one in PAIRS[0]), 2.0, 3.0), f(*PAIRS[0], 2.0, 3.0)[:1])),
-        **_zero_at_the_teacher(WARM), **properties.shift(WARM),
-        **properties.shift(WARM, 1, "teacher's scores"), **properties.finite(WARM),
-    },
-)  # fmt: skip
-
-
-# ---- 08: margins of one's own ---------------------------------------------------------------------------------------
-
-
-def _cosines(*names: int) -> tuple[Tensor, ...]:
-    return tuple(F.normalize(draw(3, 5, seed=name), dim=-1) for name in names)
-
-
-def _target(positive: Tensor, negative: Tensor) -> Tensor:
-    return (1 + F.cosine_similarity(positive, negative, dim=-1)) / 2
-
-
-adaptive_target = Exercise(
-    task="Target margins (1 + cos) / 2 of positive and negative vectors (batch, dim) of any length; (batch,).",
-    praise="It is 1 for a copy of the positive, 1/2 for an unrelated negative and 0 for an opposite one.",
-    cases=((draw(3, 5), 2 * draw(3, 5, seed=1)), (draw(2, 4, seed=2), draw(2, 4, seed=3))),
-    right=_target,
-    returns="one value per query",
-    sizes=lambda p, _: {"dimensions": p.shape[1], "queries": len(p)},
-    slips={
-        "The vectors are not normalised: a dot product is a cosine only for vectors of length 1.": (
-            lambda p, n: (1 + (p * n).sum(-1)) / 2
+            lambda f: torch.allclose(f(*(one[:1] for one in PAIRS[0]), 2.0, 3.0), f(*PAIRS[0], 2.0, 3.0)[:1])
         ),
-        "The cosine itself is returned: the target is (1 + cos) / 2, from 0 to 1.": lambda p, n: 2 * _target(p, n) - 1,
-        "The sign of the cosine is wrong: the more alike the documents, the larger the target.": (
-            lambda p, n: 1 - _target(p, n)
-        ),
-        "1 is added after halving: halve the sum of 1 and the cosine.": lambda p, n: _target(p, n) + 0.5,
-        "The half is missing: the target is (1 + cos) / 2.": lambda p, n: 2 * _target(p, n),
-        "The cosine is halved without 1 being added first.": lambda p, n: _target(p, n) - 0.5,
-        "Negative cosines are clamped to 0: they count as they are.": lambda p, n: (2 * _target(p, n) - 1).clamp(min=0),
-        "Every positive meets every negative here; compare a positive with the negative of its own row.": (
-            lambda p, n: (1 + F.normalize(p, dim=-1) @ F.normalize(n, dim=-1).T) / 2
-        ),
-        "The vectors are normalised along the wrong axis: each row is one document, so take dim -1.": (
-            lambda p, n: (1 + (F.normalize(p, dim=0) * F.normalize(n, dim=0)).sum(-1)) / 2
-        ),
-        "The cosine is taken over the queries (dim 0); take it over the dimensions (dim -1).": (
-            lambda p, n: (1 + F.cosine_similarity(p, n, dim=0)) / 2
-        ),
-        "Only one of the two is normalised.": lambda p, n: (1 + (F.normalize(p, dim=-1) * n).sum(-1)) / 2,
-        "Only one of the two is normalised, the negative.": lambda p, n: (1 + (p * F.normalize(n, dim=-1)).sum(-1)) / 2,
+        **_zero_at_the_teacher(WARM),
+        **properties.shift(WARM),
+        **properties.shift(WARM, 1, "teacher's scores"),
+        **properties.finite(WARM),
     },
 )
-
-
-def _adaptive(q: Tensor, p: Tensor, n: Tensor, *, held: bool = True) -> Tensor:
-    target = (1 + (p * n).sum(-1)) / 2
-    return ((q * p).sum(-1) - (q * n).sum(-1) - (target.detach() if held else target)).square()
-
-
-adaptive_loss = Exercise(
-    task="(margin - target)^2 of normalised query, positive and negative vectors (batch, dim); the target margin "
-    "(1 + cos(positive, negative)) / 2 is held constant; (batch,).",
-    praise="The gradient moves the margin towards its target, and not the target towards the margin.",
-    cases=(_cosines(0, 1, 2), _cosines(3, 4, 5)),
-    right=_adaptive,
-    returns="one value per query",
-    gradients=(0, 1, 2),
-    sizes=lambda q, *_: {"dimensions": q.shape[1], "queries": len(q)},
-    slips={
-        "The target is not held constant: detach it, or the gradient moves the documents through it too.": (
-            lambda q, p, n: _adaptive(q, p, n, held=False)
-        ),
-        "The wrong side is detached: the margin has to learn, and the target is to be held constant.": (
-            lambda q, p, n: (((q * (p - n)).sum(-1)).detach() - (1 + (p * n).sum(-1)) / 2).square()
-        ),
-        "The documents are detached everywhere: they are constant in the target alone and learn in the margin.": (
-            lambda q, p, n: _adaptive(q, p.detach(), n.detach())
-        ),
-        "The query is detached: only the target is constant.": lambda q, p, n: _adaptive(q.detach(), p, n),
-        "Only the positive is detached in the target; the negative moves through it too.": (
-            lambda q, p, n: ((q * (p - n)).sum(-1) - (1 + (p.detach() * n).sum(-1)) / 2).square()
-        ),
-        "Only the negative is detached in the target; the positive moves through it too.": (
-            lambda q, p, n: ((q * (p - n)).sum(-1) - (1 + (p * n.detach()).sum(-1)) / 2).square()
-        ),
-        "Everything is detached: no gradient reaches the vectors.": lambda q, p, n: _adaptive(q, p, n).detach(),
-        "The target is the cosine itself; it should be (1 + cos) / 2.": (
-            lambda q, p, n: ((q * (p - n)).sum(-1) - (p * n).sum(-1).detach()).square()
-        ),
-        "The target compares query and negative; it should compare positive and negative.": (
-            lambda q, p, n: ((q * (p - n)).sum(-1) - ((1 + (q * n).sum(-1)) / 2).detach()).square()
-        ),
-        "The margin has the wrong sign: it is the positive's score minus the negative's.": (
-            lambda q, p, n: ((q * (n - p)).sum(-1) - ((1 + (p * n).sum(-1)) / 2).detach()).square()
-        ),
-        "Margin and target are added: their difference is squared.": (
-            lambda q, p, n: ((q * (p - n)).sum(-1) + ((1 + (p * n).sum(-1)) / 2).detach()).square()
-        ),
-        "The difference is not squared.": lambda q, p, n: (q * (p - n)).sum(-1) - ((1 + (p * n).sum(-1)) / 2).detach(),
-        "The absolute difference is taken, not its square.": (
-            lambda q, p, n: ((q * (p - n)).sum(-1) - ((1 + (p * n).sum(-1)) / 2).detach()).abs()
-        ),
-        "A column is broadcast against a row: every margin meets every target, and only its own is due.": (
-            lambda q, p, n: ((q * (p - n)).sum(-1, keepdim=True) - ((1 + (p * n).sum(-1)) / 2).detach()).square()
-        ),
-        "Margins above their target cost nothing here (a hinge); the loss pulls them back.": (
-            lambda q, p, n: (((1 + (p * n).sum(-1)) / 2).detach() - (q * (p - n)).sum(-1)).relu().square()
-        ),
-    },
-    wraps={says: properties.SCORE_WRAPS[says] for says in list(properties.SCORE_WRAPS)[:3]},
-)
-
-_GRID = torch.linspace(-1, 1, 201, dtype=torch.float64)
-
-target_margin = Exercise(
-    task="A target margin of your own for cosines of positive and negative (any shape), which asks less of near copies.",
-    praise="A near copy of the positive, which may well be relevant, is no longer pushed away hardest.",
-    cases=((_GRID,), (_GRID.reshape(3, 67),)),
-    demands={
-        "Your result is no tensor of the same shape as the cosines.": lambda f: all(f(c).shape == c.shape for c in (_GRID, _GRID.reshape(3, 67))),
-        "Your target is not finite for every cosine from -1 to 1.": lambda f: bool(f(_GRID).isfinite().all()),
-        "Your target leaves the range from 0 to 1.": lambda f: bool((f(_GRID) >= 0).all() and (f(_GRID) <= 1).all()),
-        "Your target depends on the other cosines of the batch; each should be treated by itself.": (
-            lambda f: torch.allclose(f(_GRID)[50:60], f(_GRID[50:60]))),
-        "Your target does not grow with the cosine from 0 to 0.8: harder negatives should be further behind.": (
-            lambda f: bool((f(_GRID[100:181]).diff() > 0).all())),
-        "A near copy (cosine 0.99 and more) still has a target above 0.1.": lambda f: bool((f(_GRID[199:]) <= 0.1).all()),
-        "A negative of cosine 0.8 has a target below 0.5, so that hard negatives are lost with the copies.": (
-            lambda f: bool(f(_GRID[180:181])[0] >= 0.5)),
-    },
-)  # fmt: skip

@@ -56,7 +56,7 @@ class Exercise:
     def _faults(self, yours: Function) -> Iterator[str]:
         """What is wrong, the most specific first."""
         found = [outcome.of(yours, case, self.gradients) for case in self.cases]
-        yield from _not_written(found)
+        yield from _not_written(found, self.task)
         if self.right is not None:
             wanted = [outcome.of(self.right, case, self.gradients) for case in self.cases]
             if not _all(outcome.same, found, wanted):
@@ -66,10 +66,13 @@ class Exercise:
             yield from _raised(found, self.cases)
         for says, holds in self.demands.items():
             try:
-                if not holds(yours):
-                    yield says
+                with outcome.quiet():
+                    held = holds(yours)
             except Exception as error:
                 yield f"{says[:-1]}; there your function raises {type(error).__name__}: {error}."
+            else:
+                if not held:
+                    yield says
         if self.right is not None and not _all(outcome.same, found, wanted):
             yield from _relations(found, wanted, [self.sizes(*case) for case in self.cases])
             yield _example(found, wanted, self.cases)
@@ -89,9 +92,9 @@ class Exercise:
                         for first, function in wrong.items() if first != second and made(wrap(function)))  # fmt: skip
 
 
-def _not_written(found: list[Outcome]) -> Iterator[str]:
+def _not_written(found: list[Outcome], task: str) -> Iterator[str]:
     if any(isinstance(one.error, NotImplementedError) for one in found):
-        yield "The function is not written yet: replace its last line, which raises NotImplementedError."
+        yield f"The function is not written yet; in place of its last line it needs: {task}"
     if found and all(one.error is None and one.value is None for one in found):
         yield "Your function returns nothing (None): does it end in a return?"
 
@@ -158,7 +161,8 @@ def _example(found: list[Outcome], wanted: list[Outcome], cases: tuple[tuple, ..
     apart = [(one, right, case) for one, right, case in zip(found, wanted, cases, strict=True)
              if not outcome.same(one, right)]  # fmt: skip
     one, right, case = min(apart, key=lambda these: len(outcome.shown(these[2])))
-    return f"For {outcome.shown(case)} your function gives {outcome.shown(one.value)}; right is {outcome.shown(right.value)}."
+    values = f"your function gives {outcome.shown(one.value)}; right is {outcome.shown(right.value)}"
+    return f"For {outcome.shown(case)} {values}."
 
 
 def _all(like: Callable[[Outcome, Outcome], bool], found: list[Outcome], wanted: list[Outcome]) -> bool:
