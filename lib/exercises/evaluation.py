@@ -63,7 +63,7 @@ def _left(losses: np.ndarray, guess: float, window: int, drop: float = 0.1, **mo
     return float(below[0]) if len(below) else np.nan
 
 
-left_at = Exercise(
+departure = Exercise(
     task="First step (from 0) at which the mean of the last `window` losses (fewer at the start) is more than 0.1 "
     "below `guess`; NaN if there is none.",
     praise="A single low loss is no departure.",

@@ -10,7 +10,7 @@ from lib.exercises.examine import Exercise, draw
 
 MATRICES = tuple((draw(*shape, seed=seed).numpy(),) for seed, shape in enumerate([(3, 4), (2, 5), (1, 2)]))
 
-margins = Exercise(
+score_margins = Exercise(
     task="Margins of scores (queries, docs) with the positive in column 0: (queries, docs - 1).",
     praise="A margin below zero is a pair in the wrong order.",
     cases=MATRICES,
@@ -87,7 +87,7 @@ correct = Exercise(
 _TEACHER, _OTHER = draw(6, 5).numpy(), draw(6, 5, seed=1).numpy()
 _LEVELS = 10 * np.arange(6)[:, None]
 
-agreement = Exercise(
+agrees = Exercise(
     task="How far a student agrees with its teacher, at most 1, from scores (queries, docs) of each; a measure of "
     "your own that sees neither a query's offset nor a scale.",
     praise="Levels and scales do not count, so that rankers on different scales can be compared.",
@@ -222,7 +222,7 @@ def _order(scores: Tensor) -> Tensor:
     return scores.argsort(-1)
 
 
-ensemble = Exercise(
+combine = Exercise(
     task="One teacher from several, whose scores are (teachers, batch, docs): (batch, docs); by a rule of your own "
     "in which no teacher counts more for its larger scale.",
     praise="A teacher's scale does not buy it weight.",
