@@ -85,7 +85,9 @@ def test_a_notebook_has_two_to_four_exercises_from_easy_to_open(path):
         name = ast.parse(solution.source).body[0].name
         assert checked.source == f"check.{name}({name})"
         assert task.source.startswith(f"### Exercise {count}: ")
-        (level,) = re.findall(r"^\*\d+ minutes, (easy|medium|open), importance (?:low|medium|high)\.\*", task.source, re.M)
+        (level,) = re.findall(
+            r"^\*\d+ minutes, (easy|medium|open), importance (?:low|medium|high)\.\*", task.source, re.M
+        )
         levels.append(level)
     assert levels == sorted(levels, key=["easy", "medium", "open"].index)
     assert levels[0] == "easy" and levels[-1] == "open"
@@ -110,7 +112,7 @@ def test_every_question_has_a_folded_answer_that_points_to_a_place(path):
     for question in asked:
         answer = " ".join(question.split("<summary>Answer</summary>")[1].split())
         marked = set(re.findall(r"\*([^*]+)\*", answer))
-        assert marked & headings or "at the top" in answer or "*How well does BM25 rank?*" in answer, answer
+        assert marked & headings or "at the top" in answer, answer
         assert not [one for one in marked if one.endswith("?") and one not in headings], answer
         assert not re.search(r"[ (]\.\d\d|0\.\d\d\d", answer)  # no result, which another profile would change
 
@@ -199,9 +201,9 @@ WRONG = [
     ("info_nce", lambda s: -torch.log(torch.softmax(s, -1))[:, 0], "10,000.*log_softmax"),
     ("info_nce", lambda s: s[:, 0] - torch.logsumexp(s, -1), "sign is wrong"),
     ("info_nce", lambda s: F.cross_entropy(s, s.argmax(-1), reduction="none"), "highest score"),
-    ("info_nce", lambda s: F.cross_entropy(s, rows(s)), "row's own number.*mean over the queries"),
+    ("info_nce", lambda s: F.cross_entropy(s, rows(s)), "rows' own numbers.*mean over the queries"),
     ("info_nce", lambda s: torch.logsumexp(s[:, 1:], -1) - s[:, 0], "positive is missing"),
-    ("info_nce", looped, "no gradient reaches"),
+    ("info_nce", looped, "No gradient reaches"),
     ("info_nce", in_place, "in place"),
     ("info_nce", lambda s: -s.log_softmax(-1), "reduction .* is missing"),
     ("info_nce", lambda s: 3 * (s.logsumexp(-1) - s[:, 0]), "always 3 times"),
@@ -232,7 +234,7 @@ WRONG = [
     ("kl", lambda s, t, a, b: F.kl_div(F.log_softmax(t / b, -1), F.log_softmax(s / a, -1), reduction="none", log_target=True).sum(-1) * a**2, "other way"),
     ("kl", lambda s, t, a, b: -(F.softmax(t / b, -1) * F.log_softmax(s / a, -1)).sum(-1) * a**2, "entropy is missing"),
     ("kl", lambda s, t, a, b: losses.kl(s, t, temperature=a, target_temperature=b).mean(), "mean over the queries"),
-    ("kl", lambda s, t, a, b: F.kl_div(F.log_softmax(s / a, -1), F.softmax(t / b, -1)), "number of documents.*mean over the queries"),
+    ("kl", lambda s, t, a, b: F.kl_div(F.log_softmax(s / a, -1), F.softmax(t / b, -1)) * a**2, "number of documents.*mean over the queries"),
     ("kl", lambda s, t, a, b: (halves(s, t, a, b)[1] * (halves(s, t, a, b)[1].log() - (halves(s, t, a, b)[0] + 1e-3).log())).sum(-1) * a**2, "not 0|10,000|For"),
     ("adaptive_loss", lambda q, p, n: ((q * (p - n)).sum(-1).detach() - (1 + (p * n).sum(-1)) / 2) ** 2, "wrong side"),
     ("adaptive_loss", lambda q, p, n: ((q * (p - n)).sum(-1) - (1 + (p * n).sum(-1)) / 2) ** 2, "not held constant"),
@@ -283,12 +285,10 @@ def test_a_wrong_solution_is_caught_with_a_sentence_that_names_the_error(name, f
     assert "\n" not in says and says.endswith(".")
 
 
-@pytest.mark.parametrize("name", ["list_net", "list_mle", "lambda_loss", "approx_ndcg", "ranknet"])
+@pytest.mark.parametrize("name", ["list_net", "list_mle", "ranknet"])
 def test_other_listwise_losses_are_right_too(name, capsys):
     """An open exercise has many right answers."""
-    if name in ("ranknet",):
-        return EXERCISES["listwise"](losses.ranknet)
-    return EXERCISES["listwise"](getattr(losses, name))
+    EXERCISES["listwise"](getattr(losses, name))
 
 
 def test_a_check_wants_the_function_itself():

@@ -45,7 +45,7 @@ info_nce = Exercise(
         "The softmax is taken twice: cross_entropy takes a log-softmax itself, so give it the scores.": (
             lambda s: _info_nce(s.softmax(-1))
         ),
-        "cross_entropy is given one target for all: a row's target is column 0 and not the row's own number.": (
+        "The targets given to cross_entropy are the rows' own numbers; the target of every row is column 0.": (
             lambda s: F.cross_entropy(s, _rows(s), reduction="none")
         ),
         "The positive is missing in the sum of the denominator: it is one of the documents there.": (
@@ -239,6 +239,9 @@ listwise = Exercise(
     cases=_GRADED,
     demands={
         "Your loss is not one value per query, a tensor of the shape (batch,).": lambda f: f(*_GRADED[0]).shape == (3,),
+        "Your loss is not finite for a query without a relevant document.": (
+            lambda f: bool(f(draw(2, 4), 0 * draw(2, 4)).isfinite().all())
+        ),
         **properties.SEPARATE_WITH_LABELS,
         "A constant added to all scores of a query changes your loss, which it should not: a ranking stays the same.": (
             lambda f: torch.allclose(f(_GRADED[0][0] + 7, _GRADES), f(*_GRADED[0]))
@@ -251,9 +254,6 @@ listwise = Exercise(
         ),
         "Your loss does not see the grades of labels above 0: swapping grades 2 and 1 changes nothing.": (
             lambda f: not torch.allclose(f(draw(1, 4), _RIGHT), f(draw(1, 4), _RIGHT[:, [1, 0, 2, 3]]))
-        ),
-        "Your loss is not finite for a query without a relevant document.": (
-            lambda f: bool(f(draw(2, 4), 0 * draw(2, 4)).isfinite().all())
         ),
         "Your loss is not finite when scores are as large as 10,000.": (
             lambda f: bool(f(1e4 * _RIGHT, _RIGHT[:, [3, 2, 1, 0]]).isfinite().all())

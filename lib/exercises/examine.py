@@ -2,7 +2,7 @@
 
 A check says what is wrong, in one sentence. Values and gradients on a few small inputs are compared with those of the
 right function. Where they differ, the sentence is that of the slip that has the same wrong values; of two slips at
-once; of a property that is violated; of a sign, factor or constant; or, last, one input with both values.
+once; of a sign, factor or constant; of a property that is violated; or, last, one input with both values.
 """
 
 from collections.abc import Callable, Iterator
@@ -62,6 +62,7 @@ class Exercise:
             if not _all(outcome.same, found, wanted):
                 yield from self._named(found, values_right=_all(outcome.same_value, found, wanted))
                 yield from _unusable(found, wanted, self.cases, self.returns)
+                yield from _relations(found, wanted, [self.sizes(*case) for case in self.cases])
         else:
             yield from _raised(found, self.cases)
         for says, holds in self.demands.items():
@@ -74,7 +75,6 @@ class Exercise:
                 if not held:
                     yield says
         if self.right is not None and not _all(outcome.same, found, wanted):
-            yield from _relations(found, wanted, [self.sizes(*case) for case in self.cases])
             yield _example(found, wanted, self.cases)
 
     def _named(self, found: list[Outcome], *, values_right: bool) -> Iterator[str]:
@@ -96,7 +96,7 @@ def _not_written(found: list[Outcome], task: str) -> Iterator[str]:
     if any(isinstance(one.error, NotImplementedError) for one in found):
         yield f"The function is not written yet; in place of its last line it needs: {task}"
     if found and all(one.error is None and one.value is None for one in found):
-        yield "Your function returns nothing (None): does it end in a return?"
+        yield "Your function returns nothing (None): let it end in a return."
 
 
 def _raised(found: list[Outcome], cases: tuple[tuple, ...]) -> Iterator[str]:
@@ -112,7 +112,7 @@ def _unusable(found: list[Outcome], wanted: list[Outcome], cases: tuple[tuple, .
         if one.changed:
             yield "Your function changes its arguments in place: whoever calls it needs them again, so change a copy."
         if one.value is None:
-            yield f"Your function returns nothing (None) for {outcome.shown(case)}: does every branch end in a return?"
+            yield f"Your function returns nothing (None) for {outcome.shown(case)}: let every branch end in a return."
         if not isinstance(one.value, np.ndarray):
             yield f"Your function returns a {type(one.value).__name__}; it should return {returns}."
         elif one.value.shape != right.value.shape:

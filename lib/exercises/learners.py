@@ -1,7 +1,7 @@
 """Write the learners' copies of the notebooks: `python -m lib.exercises.learners [--out folder]`.
 
-The notebooks hold the solutions, in cells tagged `solution`; here each becomes its stub. A copy that is already there is
-somebody's work, and stays as it is.
+The notebooks hold the solutions, in cells tagged `solution`; here each becomes its stub. A copy that is already there
+is somebody's work, and stays as it is.
 """
 
 import argparse

@@ -88,7 +88,7 @@ adaptive_loss = Exercise(
         "The target compares query and negative; it should compare positive and negative.": (
             lambda q, p, n: ((q * (p - n)).sum(-1) - ((1 + (q * n).sum(-1)) / 2).detach()).square()
         ),
-        "Margin and target are added, or the margin's sign is wrong: it is the positive's score minus the negative's.": (
+        "Margin and target are added, or the margin's sign is wrong: it is the positive's score minus a negative's.": (
             lambda q, p, n: ((q * (n - p)).sum(-1) - ((1 + (p * n).sum(-1)) / 2).detach()).square()
         ),
         "The difference is not squared.": lambda q, p, n: (q * (p - n)).sum(-1) - ((1 + (p * n).sum(-1)) / 2).detach(),
