@@ -1,6 +1,6 @@
 # Every target sets up what it needs. Variables for most targets: PYTHON, PROFILE (make study PROFILE=smoke), STUDY_DATA.
 # Variables for one target each: TESTS (pytest options), LAB (JupyterLab options), SIZE (of the benchmark), FIGURES,
-# TABLE (of the evening).
+# TABLE (of the evening), LEARNERS (folder of the copies).
 PYTHON ?= python3
 PROFILE ?= laptop
 FIGURES ?= figures
@@ -19,7 +19,7 @@ endif
 DATA := $(or $(STUDY_DATA),data)
 
 .DEFAULT_GOAL := help
-.PHONY: help study test lab check report figures laptop-only evening bench clean
+.PHONY: help study test lab learners check report figures laptop-only evening bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -32,6 +32,9 @@ test: $(READY) ## run the tests
 
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks $(LAB)
+
+learners: $(READY) ## write copies of the notebooks without the solutions of the exercises into notebooks/learners
+	$(BIN)/python -m lib.exercises.learners $(if $(LEARNERS),--out "$(LEARNERS)")
 
 check: $(READY) ## lint the code and the notebooks
 	$(BIN)/ruff check .

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 
 # From the bottom up: a room may import those before it.
-ROOMS = ["machine", "losses", "data", "models", "training", "search", "analysis", "study", "explorer"]
+ROOMS = ["machine", "losses", "data", "models", "training", "search", "analysis", "study", "explorer", "exercises"]
 FILES = sorted((ROOT / "lib").rglob("*.py"))
 
 

@@ -1,0 +1,1 @@
+"""Exercises of the notebooks: their checks, and the learners' copies."""

@@ -1,0 +1,21 @@
+"""Checks of the notebooks' exercises: `check.kl(yours)` praises your function, or says in one sentence what is wrong.
+
+Each is an `Exercise`; `check.kl.task` says what is to be written.
+"""
+
+from lib.exercises.choices import all_in, choose, frontier
+from lib.exercises.contrastive import info_nce, info_nce_gradient, listwise, ranknet, sparing_loss
+from lib.exercises.distillation import kl, margin_mse
+from lib.exercises.evaluation import departure, effect, guessing_loss, holm, p_value, schedule
+from lib.exercises.examine import NotYet
+from lib.exercises.own_margins import adaptive_loss, adaptive_target, target_margin
+from lib.exercises.rankings import overlap, reciprocal_rank, share_of_leaks
+from lib.exercises.retrieval import fuse, recall, search
+from lib.exercises.scores import agrees, combine, correct, masked_maxsim, maxsim, score_margins
+
+__all__ = [
+    "NotYet", "adaptive_loss", "adaptive_target", "agrees", "all_in", "choose", "combine", "correct", "departure",
+    "effect", "frontier", "fuse", "guessing_loss", "holm", "info_nce", "info_nce_gradient", "kl", "listwise",
+    "margin_mse", "masked_maxsim", "maxsim", "overlap", "p_value", "ranknet", "recall", "reciprocal_rank", "schedule",
+    "score_margins", "search", "share_of_leaks", "sparing_loss", "target_margin",
+]  # fmt: skip

@@ -1,0 +1,204 @@
+"""Checks of notebook 06 on distillation: Margin-MSE, and KL with two temperatures."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from lib import losses
+from lib.exercises import properties
+from lib.exercises.examine import Exercise, Function, draw
+
+PAIRS = ((draw(3, 4), 2 * draw(3, 4, seed=1)), (3 * draw(2, 5, seed=2), draw(2, 5, seed=3)))  # scores, teacher
+# scores, teacher, the student's temperature, the teacher's
+WARM = tuple((*pair, own, teachers) for pair, (own, teachers) in zip(PAIRS, ((2.0, 3.0), (0.5, 1.5)), strict=True))
+
+
+def _sizes(scores: Tensor, *_: object) -> dict[str, int]:
+    return {"documents": scores.shape[1], "negatives": scores.shape[1] - 1, "queries": len(scores)}
+
+
+def _margins(scores: Tensor) -> Tensor:
+    return scores[:, :1] - scores[:, 1:]
+
+
+def _zero_at_the_teacher(cases: tuple[tuple, ...]) -> dict[str, Callable[[Function], bool]]:
+    def holds(yours: Function) -> bool:
+        values = [yours(case[1], case[1], *(1.0 for _ in case[2:])) for case in cases]
+        return all(torch.allclose(value, torch.zeros_like(value)) for value in values)
+
+    return {"A student whose scores are the teacher's has a loss that is not 0.": holds}
+
+
+_SWAPPED = {
+    "The two arguments are swapped: the student's scores come first.": lambda f: lambda s, t, *more: f(t, s, *more)
+}
+
+margin_mse = Exercise(
+    task="Margin-MSE of scores and teacher (batch, docs), positive in column 0; mean over the negatives, (batch,).",
+    praise="The teacher's offset costs nothing, its scale does.",
+    cases=PAIRS,
+    right=losses.margin_mse,
+    returns="one value per query",
+    gradients=(0,),
+    sizes=_sizes,
+    slips={
+        "Scores are compared, not margins: subtract each negative's score from the positive's.": losses.mse,
+        "The mean over the margins comes before the square: square each difference, then average.": (
+            lambda s, t: (_margins(s) - _margins(t)).mean(-1).square()
+        ),
+        "The difference is not squared but taken as it is, so that errors cancel.": (
+            lambda s, t: (_margins(s) - _margins(t)).mean(-1)
+        ),
+        "The absolute difference is taken, not its square.": lambda s, t: (_margins(s) - _margins(t)).abs().mean(-1),
+        "The root is taken at the end: the loss is the mean square itself.": lambda s, t: losses.margin_mse(
+            s, t
+        ).sqrt(),
+        "The positive is compared with itself too: its margin of 0 is in the mean, so leave out column 0.": (
+            lambda s, t: (s[:, :1] - s - (t[:, :1] - t)).square().mean(-1)
+        ),
+        "Only the first negative counts; take the mean over all.": lambda s, t: losses.margin_mse(s[:, :2], t[:, :2]),
+        "The two margins have opposite signs: take positive minus negative for both.": (
+            lambda s, t: (_margins(s) + _margins(t)).square().mean(-1)
+        ),
+        "Neighbouring columns are subtracted; subtract each negative from column 0.": (
+            lambda s, t: (s.diff(dim=-1) - t.diff(dim=-1)).square().mean(-1)
+        ),
+        "The squares of the margins are compared; square their difference.": (
+            lambda s, t: (_margins(s).square() - _margins(t).square()).mean(-1)
+        ),
+        "The teacher has no part: this is the square of the student's own margin.": (
+            lambda s, _: _margins(s).square().mean(-1)
+        ),
+        "All pairs of documents are compared; Margin-MSE takes the positive with each negative.": (
+            lambda s, t: (s[:, :, None] - s[:, None] - t[:, :, None] + t[:, None]).square().mean((-1, -2))
+        ),
+        "A softmax is taken before the margins: Margin-MSE compares raw scores.": (
+            lambda s, t: losses.margin_mse(s.softmax(-1), t.softmax(-1))
+        ),
+        "The scores are centred on their mean; margins are differences to the positive, column 0.": (
+            lambda s, t: (s - s.mean(-1, keepdim=True) - t + t.mean(-1, keepdim=True)).square().mean(-1)
+        ),
+    },
+    wraps={
+        **properties.SCORE_WRAPS,
+        "The square is halved, which the definition does not do.": (lambda f: lambda *a: f(*a) / 2),
+    },
+    demands={
+        "A query's value changes with another query's scores: nothing may be taken over the batch.": (
+            lambda f: torch.allclose(f(PAIRS[0][0][:1], PAIRS[0][1][:1]), f(*PAIRS[0])[:1])
+        ),
+        **_zero_at_the_teacher(PAIRS),
+        **properties.shift(PAIRS),
+        **properties.shift(PAIRS, 1, "teacher's scores"),
+    },
+)
+
+
+def _kl(s: Tensor, t: Tensor, own: float, teachers: float) -> Tensor:
+    return losses.kl(s, t, temperature=own, target_temperature=teachers)
+
+
+def _terms(s: Tensor, t: Tensor, own: float, teachers: float) -> tuple[Tensor, Tensor, float]:
+    return (s / own).log_softmax(-1), (t / teachers).log_softmax(-1), own**2
+
+
+def _divergence(student: Tensor, teacher: Tensor, factor: float) -> Tensor:
+    return (teacher.exp() * (teacher - student)).sum(-1) * factor
+
+
+kl = Exercise(
+    task="KL(teacher || student) of scores and teacher (batch, docs); temperature divides the student's scores, "
+    "teacher_temperature the teacher's; times temperature squared; (batch,).",
+    praise="Each side has its own temperature, and the gradient keeps its size as the student's grows.",
+    cases=WARM,
+    right=_kl,
+    returns="one value per query",
+    gradients=(0,),
+    sizes=_sizes,
+    slips={
+        "The teacher's temperature divides the student too: the student's scores have their own temperature.": (
+            lambda s, t, own, teachers: _kl(s, t, teachers, teachers) * own**2 / teachers**2
+        ),
+        "The teacher's temperature divides the student too, and its square is the factor: the student has its own.": (
+            lambda s, t, own, teachers: _kl(s, t, teachers, teachers)
+        ),
+        "The student's temperature divides the teacher too: the teacher's scores have their own temperature.": (
+            lambda s, t, own, teachers: _kl(s, t, own, own)
+        ),
+        "The two temperatures are swapped.": lambda s, t, own, teachers: _kl(s, t, teachers, own),
+        "The two temperatures are swapped in the softmaxes: temperature is the student's.": (
+            lambda s, t, own, teachers: _kl(s, t, teachers, own) * own**2 / teachers**2
+        ),
+        "The temperature multiplies the scores on both sides; it divides them.": (
+            lambda s, t, own, teachers: _kl(s, t, 1 / own, 1 / teachers) * own**4
+        ),
+        "The temperature multiplies the student's scores; it divides them.": (
+            lambda s, t, own, teachers: _kl(s, t, 1 / own, teachers) * own**4
+        ),
+        "The temperature multiplies the teacher's scores; it divides them.": (
+            lambda s, t, own, teachers: _kl(s, t, own, 1 / teachers)
+        ),
+        "The student's scores are not divided by its temperature.": (
+            lambda s, t, own, teachers: _kl(s, t, 1.0, teachers) * own**2
+        ),
+        "The teacher's scores are not divided by their temperature.": lambda s, t, own, _: _kl(s, t, own, 1.0),
+        "Neither side is divided by its temperature.": lambda s, t, own, _: _kl(s, t, 1.0, 1.0) * own**2,
+        "The factor is missing: multiply by the square of the student's temperature.": (lambda *a: _kl(*a) / a[2] ** 2),
+        "The factor is the student's temperature; it should be its square.": lambda *a: _kl(*a) / a[2],
+        "The factor is the square of the teacher's temperature; it should be the student's.": (
+            lambda *a: _kl(*a) * a[3] ** 2 / a[2] ** 2
+        ),
+        "The factor is the product of the temperatures; it should be the square of the student's.": (
+            lambda *a: _kl(*a) * a[3] / a[2]
+        ),
+        "The result is divided by the squared temperature; multiply by it.": lambda *a: _kl(*a) / a[2] ** 4,
+        "A softmax stands where a log-softmax is due: the student's probabilities lack their logarithm.": (
+            lambda *a: _divergence(_terms(*a)[0].exp(), *_terms(*a)[1:])
+        ),
+        "A softmax stands where a log-softmax is due, on both sides: the difference is that of logarithms.": (
+            lambda *a: (_terms(*a)[1].exp() * (_terms(*a)[1].exp() - _terms(*a)[0].exp())).sum(-1) * a[2] ** 2
+        ),
+        "The weights are log-probabilities: the teacher's softmax itself weighs the difference of logarithms.": (
+            lambda *a: (_terms(*a)[1] * (_terms(*a)[1] - _terms(*a)[0])).sum(-1) * a[2] ** 2
+        ),
+        "The difference of logarithms has no weights: the teacher's probabilities weigh it.": (
+            lambda *a: (_terms(*a)[1] - _terms(*a)[0]).sum(-1) * a[2] ** 2
+        ),
+        "The divergence runs the other way: this is KL(student || teacher), weighted by the student.": (
+            lambda s, t, own, teachers: losses.reverse_kl(s, t, temperature=own, target_temperature=teachers)
+        ),
+        "The teacher's entropy is missing: a cross-entropy is not 0 where the student equals the teacher.": (
+            lambda *a: -(_terms(*a)[1].exp() * _terms(*a)[0]).sum(-1) * a[2] ** 2
+        ),
+        "The teacher's scores lack their softmax.": (
+            lambda s, t, own, teachers: (t / teachers * (t / teachers - (s / own).log_softmax(-1))).sum(-1) * own**2
+        ),
+        "This is a squared difference of probabilities; the divergence weighs a difference of logarithms.": (
+            lambda *a: (_terms(*a)[1].exp() - _terms(*a)[0].exp()).square().sum(-1) * a[2] ** 2
+        ),
+        "The softmax runs over the queries (dim 0); each query has one over its documents (dim -1).": (
+            lambda s, t, own, teachers: _divergence((s / own).log_softmax(0), (t / teachers).log_softmax(0), own**2)
+        ),
+        "The sum is divided by the number of documents (the mean of kl_div): sum over them.": (
+            lambda *a: _kl(*a) / a[0].shape[1]
+        ),
+    },
+    wraps={
+        **{
+            says: wrap
+            for says, wrap in properties.SCORE_WRAPS.items()
+            if says not in (properties.LAST, properties.HIGHEST)
+        },
+        **_SWAPPED,
+    },
+    demands={
+        "A query's value changes with another query's scores: nothing may be taken over the batch.": (
+            lambda f: torch.allclose(f(*(one[:1] for one in PAIRS[0]), 2.0, 3.0), f(*PAIRS[0], 2.0, 3.0)[:1])
+        ),
+        **_zero_at_the_teacher(WARM),
+        **properties.shift(WARM),
+        **properties.shift(WARM, 1, "teacher's scores"),
+        **properties.finite(WARM),
+    },
+)

@@ -1,0 +1,287 @@
+"""Checks of notebooks 04, 05 and 10 on what is concluded: plateaus, effects, corrections, tests, costs, choices."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from lib.exercises.examine import Exercise, Function, draw
+
+guessing_loss = Exercise(
+    task="InfoNCE of a ranker that gives each of `docs` documents the same score.",
+    praise="A loss that stays there has learned nothing.",
+    cases=((2,), (4,), (9,)),
+    right=lambda docs: np.log(docs),
+    sizes=lambda docs: {"documents": docs},
+    slips={
+        "The logarithm has base 2; the loss has the natural one.": lambda docs: np.log2(docs),
+        "The logarithm has base 10; the loss has the natural one.": lambda docs: np.log10(docs),
+        "The sign is wrong: minus the log of a probability is above zero.": lambda docs: -np.log(docs),
+        "This is the probability of the positive; the loss is minus its log.": lambda docs: 1 / docs,
+        "This is the probability of a wrong guess; the loss is minus the log of that of the right one.": (
+            lambda docs: 1 - 1 / docs
+        ),
+        "Only the negatives are counted; the positive is one of the documents.": lambda docs: np.log(docs - 1),
+        "The positive is counted twice: it is one of the documents.": lambda docs: np.log(docs + 1),
+        "This is minus the log of missing the positive; take that of finding it.": lambda docs: -np.log(1 - 1 / docs),
+        "The logarithm is missing.": lambda docs: float(docs),
+        "The loss is averaged over the documents; only the positive's term counts.": lambda docs: np.log(docs) / docs,
+        "This is RankNet's or a binary loss at score 0, which has no group.": lambda docs: np.log(2) + 0 * docs,
+    },
+)
+
+
+def _losses(*parts: tuple[int, float]) -> np.ndarray:
+    """Constant stretches (steps, level) with a dip that smoothing removes."""
+    return np.concatenate([np.full(count, level) for count, level in parts])
+
+
+CURVES = (
+    (_losses((9, 1.4), (1, 0.1), (10, 1.4), (20, 0.9)), 1.4, 5),
+    (
+        _losses(
+            (30, 1.4),
+        ),
+        1.4,
+        5,
+    ),
+    (_losses((6, 1.6), (12, 1.2), (6, 1.5), (6, 1.0)), 1.5, 4),
+    (
+        _losses(
+            (8, 1.0),
+        ),
+        1.4,
+        3,
+    ),
+    (_losses((10, 1.4), (10, 1.35)), 1.4, 5),
+)
+
+
+def _left(losses: np.ndarray, guess: float, window: int, drop: float = 0.1, **more: object) -> float:
+    smooth = pd.Series(losses).rolling(window, **{"min_periods": 1, **more}).mean()
+    below = np.flatnonzero(smooth < guess - drop)
+    return float(below[0]) if len(below) else np.nan
+
+
+departure = Exercise(
+    task="First step (from 0) at which the mean of the last `window` losses (fewer at the start) is more than 0.1 "
+    "below `guess`; NaN if there is none.",
+    praise="A single low loss is no departure.",
+    cases=CURVES,
+    right=_left,
+    slips={
+        "The losses are not smoothed: a single low one counts as leaving.": lambda losses, guess, _: _left(
+            losses, guess, 1
+        ),
+        "The drop is missing: the mean has to be more than 0.1 below guessing.": (
+            lambda losses, guess, window: _left(losses, guess, window, 0.0)
+        ),
+        "The drop is added to the loss of guessing; it is subtracted.": (
+            lambda losses, guess, window: _left(losses, guess, window, -0.1)
+        ),
+        "The window looks ahead or to both sides; it holds the last losses.": (
+            lambda losses, guess, window: _left(losses, guess, window, center=True)
+        ),
+        "The first steps have no value: with fewer losses than the window, average those there are.": (
+            lambda losses, guess, window: _left(losses, guess, window, min_periods=window)
+        ),
+        "The last such step is returned; the first is due.": (
+            lambda losses, guess, window: float(
+                max(
+                    np.flatnonzero(pd.Series(losses).rolling(window, min_periods=1).mean() < guess - 0.1),
+                    default=np.nan,
+                )
+            )
+        ),
+        "A run that never leaves gives 0, as if it had left at once: return NaN.": (
+            lambda *a: float(np.nan_to_num(_left(*a)))
+        ),
+        "A run that never leaves gives its last step: return NaN.": (
+            lambda *a: len(a[0]) - 1.0 if np.isnan(_left(*a)) else _left(*a)
+        ),
+        "A run that never leaves gives its length: return NaN.": (
+            lambda *a: float(len(a[0])) if np.isnan(_left(*a)) else _left(*a)
+        ),
+        "A run that never leaves gives -1: return NaN.": lambda *a: -1.0 if np.isnan(_left(*a)) else _left(*a),
+        "Steps are counted from 1; they begin at 0.": lambda *a: _left(*a) + 1,
+        "The number of steps below is returned; the first of them is due.": (
+            lambda losses, guess, window: float(
+                (pd.Series(losses).rolling(window, min_periods=1).mean() < guess - 0.1).sum()
+            )
+        ),
+        "The comparison is the wrong way round: leaving means a loss below guessing.": (
+            lambda losses, guess, window: _left(-losses, -guess, window)
+        ),
+        "The mean runs over all steps so far; only the last `window` count.": (
+            lambda losses, guess, _: _left(losses, guess, len(losses))
+        ),
+    },
+)
+
+
+def _rates(yours: Function, steps: int) -> np.ndarray:
+    return np.array([float(yours(step, steps)) for step in range(steps)])
+
+
+schedule = Exercise(
+    task="The factor of the learning rate at `step` (from 0) of `steps`, from 0 to 1; a schedule of your own with a"
+    " warm-up and a decay.",
+    praise="It starts gently, reaches the full rate and ends near zero, however long the training.",
+    cases=((0, 100), (99, 100)),
+    demands={
+        "The factor leaves the range from 0 to 1.": lambda f: all(0 <= rate <= 1 for rate in _rates(f, 100)),
+        "The full rate, 1, is never reached.": lambda f: _rates(f, 200).max() > 0.98,
+        "The first step has more than a fifth of the full rate: that is no warm-up.": lambda f: (
+            _rates(f, 200)[0] <= 0.2
+        ),
+        "The first step has rate 0 and teaches nothing: count it from 1.": lambda f: _rates(f, 200)[0] > 0,
+        "The full rate is reached only in the second half.": lambda f: _rates(f, 200).argmax() < 100,
+        "The rate does not end near zero.": lambda f: _rates(f, 200)[-1] < 0.1,
+        "After the warm-up the rate rises again.": lambda f: (
+            np.diff(_rates(f, 200)[_rates(f, 200).argmax() :]) <= 1e-9
+        ).all(),
+        "The rate jumps by more than a fifth from one step to the next.": lambda f: (
+            np.abs(np.diff(_rates(f, 200))).max() < 0.2
+        ),
+        "The schedule does not depend on the number of steps: a longer training is cut off or never ends.": (
+            lambda f: not np.allclose(_rates(f, 400)[:200], _rates(f, 200))
+        ),
+        "A training of a single step fails.": lambda f: 0 < _rates(f, 1)[0] <= 1,
+    },
+)
+
+
+# ---- 05 -------------------------------------------------------------------------------------------------------------
+
+VALUES = tuple((draw(8, seed=seed).numpy(), draw(8, seed=seed + 5).numpy() + 1 - seed) for seed in (0, 1, 2))
+
+effect = Exercise(
+    task="Paired effect size of values `mine` and `baseline` (queries,): mean difference over its standard "
+    "deviation over queries (n - 1).",
+    praise="Pairing leaves the difficulty of the queries out of it.",
+    cases=VALUES,
+    right=lambda a, b: (a - b).mean() / (a - b).std(ddof=1),
+    sizes=lambda a, _: {"queries": len(a)},
+    slips={
+        "The sign is wrong: it is mine minus the baseline.": lambda a, b: (b - a).mean() / (a - b).std(ddof=1),
+        "The standard deviation divides by n; use n - 1 (ddof=1).": lambda a, b: (a - b).mean() / (a - b).std(),
+        "The spread is that of the values, unpaired: take the standard deviation of the differences.": (
+            lambda a, b: (a.mean() - b.mean()) / np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2)
+        ),
+        "The spread is that of the baseline alone: take the standard deviation of the differences.": (
+            lambda a, b: (a - b).mean() / b.std(ddof=1)
+        ),
+        "This divides by the standard error, which makes it a t value that grows with the number of queries.": (
+            lambda a, b: (a - b).mean() / (a - b).std(ddof=1) * len(a) ** 0.5
+        ),
+        "This divides by the variance; take its root.": lambda a, b: (a - b).mean() / (a - b).var(ddof=1),
+        "The mean difference is not divided by its standard deviation.": lambda a, b: (a - b).mean(),
+        "The absolute value hides which of the two is better.": lambda a, b: abs((a - b).mean()) / (a - b).std(ddof=1),
+        "The mean is divided by the baseline's mean; divide by the standard deviation of the differences.": (
+            lambda a, b: (a - b).mean() / b.mean()
+        ),
+        "The median stands where the mean is due.": lambda a, b: np.median(a - b) / (a - b).std(ddof=1),
+        "The absolute differences are averaged, so that wins and losses add up.": (
+            lambda a, b: np.abs(a - b).mean() / (a - b).std(ddof=1)
+        ),
+    },
+)
+
+P_VALUES = tuple((np.array(values),) for values in (
+    [0.04, 0.001, 0.03, 0.6], [0.02, 0.015, 0.5, 0.011, 0.4], [0.5, 0.4, 0.9], [0.01, 0.04, 0.03]))  # fmt: skip
+
+
+def _sorted(p: np.ndarray, factors: np.ndarray, *, cumulate: bool = True, back: bool = True) -> np.ndarray:
+    order = np.argsort(p)
+    grown = p[order] * factors
+    grown = np.minimum(np.maximum.accumulate(grown) if cumulate else grown, 1)
+    return grown[np.argsort(order)] if back else grown
+
+
+def _step_up(p: np.ndarray, factor: Callable[[int, np.ndarray], np.ndarray]) -> np.ndarray:
+    """The corrections that take the smallest product from the largest p downwards."""
+    order, n = np.argsort(p), len(p)
+    grown = p[order] * factor(n, np.arange(1, n + 1))
+    return np.minimum(np.minimum.accumulate(grown[::-1])[::-1], 1)[np.argsort(order)]
+
+
+def _steps(p: np.ndarray) -> np.ndarray:
+    return np.arange(len(p), 0, -1)
+
+
+holm = Exercise(
+    task="P-values (n,) with Holm's correction, in the order given.",
+    praise="It is never less powerful than Bonferroni's correction, and holds as widely.",
+    cases=P_VALUES,
+    right=lambda p: _sorted(p, _steps(p)),
+    returns="one corrected value per p-value",
+    sizes=lambda p: {"tests": len(p)},
+    slips={
+        "This is Bonferroni's correction: Holm multiplies only the smallest p by n, the next by n - 1, and so on.": (
+            lambda p: np.minimum(p * len(p), 1)
+        ),
+        "A corrected value is below that of a smaller p: take the largest so far (np.maximum.accumulate).": (
+            lambda p: _sorted(p, _steps(p), cumulate=False)
+        ),
+        "Values above 1 are left: a probability is at most 1.": lambda p: np.maximum.accumulate(np.sort(p) * _steps(p))[
+            np.argsort(np.argsort(p))
+        ],
+        "The values come back sorted; give them in the order of the arguments.": lambda p: _sorted(
+            p, _steps(p), back=False
+        ),
+        "They are put back with argsort of p; it takes the inverse, argsort of the argsort.": (
+            lambda p: _sorted(p, _steps(p), back=False)[np.argsort(p)]
+        ),
+        "The p-values are not sorted first: the smallest is multiplied by n, not the first.": (
+            lambda p: np.minimum(np.maximum.accumulate(p * _steps(p)), 1)
+        ),
+        "The p-values are not sorted first, and nothing keeps them in order.": lambda p: np.minimum(p * _steps(p), 1),
+        "The factors run the wrong way: the smallest p is multiplied by n, the largest by 1.": (
+            lambda p: _sorted(p, _steps(p)[::-1])
+        ),
+        "The factors begin with n - 1; the smallest p is multiplied by n.": lambda p: _sorted(p, _steps(p) - 1),
+        "The factors begin with n + 1; the smallest p is multiplied by n.": lambda p: _sorted(p, _steps(p) + 1),
+        "This is Hochberg's correction, which takes the smallest from above; Holm takes the largest from below.": (
+            lambda p: _step_up(p, lambda n, rank: n - rank + 1)
+        ),
+        "This is the correction of Benjamini and Hochberg, which is for the false discovery rate.": (
+            lambda p: _step_up(p, lambda n, rank: n / rank)
+        ),
+        "This is Sidak's correction: Holm multiplies.": lambda p: 1 - (1 - p) ** len(p),
+        "The p-values come back uncorrected.": lambda p: p,
+        "The p-values are divided; a correction makes them larger.": lambda p: p / len(p),
+    },
+)
+
+_EASY, _NOISE = 3 * draw(60, seed=3).numpy(), 0.2 * draw(60, seed=4).numpy()
+
+
+def _false_alarms(yours: Function) -> float:
+    values = np.random.default_rng(0).normal(size=(200, 2, 25))
+    return float(np.mean([yours(*pair) < 0.05 for pair in values]))
+
+
+p_value = Exercise(
+    task="P-value of a two-sided paired test of your choice that `mine` and `baseline` (queries,) have the same mean.",
+    praise="It keeps its level where there is no difference, and finds a small one where queries differ a lot.",
+    cases=VALUES,
+    demands={
+        "Your value is not one number from 0 to 1.": lambda f: all(0 <= float(f(*pair)) <= 1 for pair in VALUES),
+        "Your value changes when the two rankers are swapped: the test should be two-sided.": (
+            lambda f: abs(f(_NOISE + 0.05, 0 * _NOISE) - f(0 * _NOISE, _NOISE + 0.05)) < 0.02
+        ),
+        "A clear difference has a large value: return the p-value, not 1 minus it or the statistic.": (
+            lambda f: f(_NOISE + 1, 0 * _NOISE) < 0.01
+        ),
+        "The test ignores that values are paired: their large spread hides a small difference on every query.": (
+            lambda f: f(_EASY + _NOISE + 0.2, _EASY) < 0.01
+        ),
+        "Without any difference the value is below 0.05 much more often than once in twenty.": lambda f: (
+            _false_alarms(f) < 0.1
+        ),
+        "Without any difference the value is hardly ever below 0.05: the test is too strict.": lambda f: (
+            _false_alarms(f) > 0.01
+        ),
+        "Equal rankers have a value below 1, or none.": lambda f: np.isclose(f(_EASY, _EASY), 1),
+    },
+)

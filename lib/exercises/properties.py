@@ -1,0 +1,90 @@
+"""Errors and demands that several losses share: axes, signs, columns, shift, separate queries, large scores."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from lib.exercises.examine import Function, draw
+
+LAST = "The last column is taken for the positive; it is column 0."
+HIGHEST = "The document with the highest score is taken for the positive; it is column 0, wherever its score ranks."
+WRONG_AXIS = "The softmax or sum runs over the queries (dim 0) and not over a query's documents (dim -1)."
+
+
+def _rolled(*matrices: Tensor) -> list[Tensor]:
+    return [matrix.roll(1, -1) for matrix in matrices]
+
+
+def _highest_first(scores: Tensor, *others: Tensor) -> list[Tensor]:
+    order = scores.argsort(-1, descending=True)
+    return [matrix.gather(-1, order) for matrix in (scores, *others)]
+
+
+def _matrices(change: Callable[..., list[Tensor]]) -> Callable[[Function], Function]:
+    """A wrap that changes the arguments which are matrices, and gives the rest on."""
+
+    def wrap(function: Function) -> Function:
+        def changed(*arguments: object) -> object:
+            matrices = [one for one in arguments if isinstance(one, Tensor)]
+            return function(*change(*matrices), *arguments[len(matrices):])  # fmt: skip
+
+        return changed
+
+    return wrap
+
+
+SCORE_WRAPS: dict[str, Callable[[Function], Function]] = {
+    "The sign is wrong: the loss is minus this, and falls as the positive's score rises.": lambda f: lambda *a: -f(*a),
+    "This is the mean over the queries too: return one value per query.": lambda f: lambda *a: f(*a).mean(),
+    "This is the sum over the queries too: return one value per query.": lambda f: lambda *a: f(*a).sum(),
+    LAST: _matrices(_rolled),
+    HIGHEST: _matrices(_highest_first),
+    WRONG_AXIS: _matrices(lambda *matrices: [matrix.T for matrix in matrices]),
+    "No gradient reaches the scores: something detaches them, or leaves torch (detach, item, numpy, no_grad).": (
+        lambda f: lambda *a: f(*a).detach()
+    ),
+}
+
+
+def shift(cases: tuple[tuple, ...], which: int = 0, says: str = "scores") -> dict[str, Callable[[Function], bool]]:
+    """A constant per query, added to one of the arguments, changes nothing."""
+
+    def holds(yours: Function) -> bool:
+        return all(torch.allclose(yours(*_shifted(case, which)), yours(*case)) for case in cases)
+
+    return {f"Adding a constant to all {says} of a query changes your loss, which it should not.": holds}
+
+
+def _shifted(case: tuple, which: int) -> tuple:
+    constants = 5 + torch.arange(len(case[which])).to(case[which].dtype).unsqueeze(1)
+    return (*case[:which], case[which] + constants, *case[which + 1:])  # fmt: skip
+
+
+def finite(cases: tuple[tuple, ...]) -> dict[str, Callable[[Function], bool]]:
+    """Large scores overflow nothing, in the value and in the gradient."""
+
+    def holds(yours: Function) -> bool:
+        for case in cases:
+            scores = (1e4 * case[0]).requires_grad_()
+            value = yours(scores, *case[1:])
+            (gradient,) = torch.autograd.grad(value.sum(), scores)
+            if not (value.isfinite().all() and gradient.isfinite().all()):
+                return False
+        return True
+
+    return {"Your loss or its gradient is not finite when scores are as large as 10,000: an exp overflows, or a log "
+            "meets 0, so use logsumexp, log_softmax or softplus.": holds}  # fmt: skip
+
+
+def _is_separate(yours: Function, *others: Tensor) -> bool:
+    both, changed = draw(2, 4), draw(2, 4)
+    changed[1] = 9
+    return torch.allclose(yours(both, *others)[0], yours(changed, *others)[0])
+
+
+_OTHER = "A query's value changes with another query's scores: nothing may be taken over the batch."
+SEPARATE: dict[str, Callable[[Function], bool]] = {_OTHER: _is_separate}
+SEPARATE_WITH_LABELS: dict[str, Callable[[Function], bool]] = {
+    _OTHER: lambda yours: _is_separate(yours, torch.tensor([[1.0, 0, 0, 0], [0, 2, 1, 0]]).double())
+}
