@@ -1,7 +1,7 @@
 """Profiles: what is trained and evaluated at each scale. A notebook defines its own grid.
 
 smoke        a step or two of everything, on the real text: does it run?
-laptop       two cores, no accelerator, no network: half an hour for everything; the figures of the README
+laptop       two cores, no accelerator, no network: under an hour for everything; the figures of the README
 workstation  one accelerator: all training groups, longer lists, five seeds, every test query
 """
 

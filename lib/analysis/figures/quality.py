@@ -89,7 +89,7 @@ def ablations(table: pd.DataFrame, measure: str, others: pd.Series) -> Figure:
 def verdicts(table: pd.DataFrame, measure: str, within: float) -> Figure:
     """Which claims hold? Columns claim, where, difference, low, high, verdict; the band counts as equivalent."""
     places, claims = table["where"].unique(), list(dict.fromkeys(table["claim"]))
-    figure, panes = panels(places, width=4.4, height=0.34 * len(claims) + 1.2, sharey=True)
+    figure, panes = panels(places, width=5, height=0.34 * len(claims) + 1.2, sharey=True)
     marks = {"better": ("#111111", ">"), "worse": ("#111111", "<"), "equivalent": ("#3d8fc4", "o")}
     for axes, place in zip(panes, places, strict=True):
         axes.axvspan(-within, within, color="#dddddd")
@@ -100,6 +100,7 @@ def verdicts(table: pd.DataFrame, measure: str, within: float) -> Figure:
             axes.plot([row.low, row.high], [height, height], color=colour, linewidth=2)
             axes.plot(row.difference, height, marker, color=colour, markersize=7, label=row.verdict)
         axes.set_yticks(range(len(claims)), claims)
-        axes.xaxis.set_major_locator(plt.MaxNLocator(5))
+        axes.xaxis.set_major_locator(plt.MaxNLocator(4))
     panes[0].invert_yaxis()
-    return finish(figure, "Which claims hold on this text?", x=f"difference in {measure} (95 % interval)", y="")
+    title = f"Which claims hold on this text? 95 % intervals; band: equivalent within {within:g}"
+    return finish(figure, title, x=f"difference in {measure}", y="")
