@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from lib.analysis import measures
 from lib.analysis.style import finish, panels
@@ -36,7 +37,8 @@ def figure(tables: Mapping[tuple[str, str], pd.DataFrame]) -> Figure:
             axes.plot([0, 1], [before, after], color=colour, linestyle=dash, linewidth=len(part) ** 0.5, label=move)
         axes.set_xticks([0, 1], names)
         axes.set_xlim(-0.3, 1.3)
-    places[0].invert_yaxis()
+    places[0].invert_yaxis()  # shared, as are the ticks: ranks are whole numbers
+    places[0].yaxis.set_major_locator(MaxNLocator(integer=True))
     title = "Where do two rankers put the relevant documents?"
     return finish(drawn, title, x="ranker", y="rank of a relevant document")
 
