@@ -57,9 +57,9 @@ REFUSED = [
     (["-p", "profile", "3"], "'profile': 3 is int"),
     (["-p", "measure", "RR@10", "-p", "measure", "R@10"], "'measure': given twice"),
     (["-p", "folders", "x"], "'folders': there is no folder {at}/x"),
-    ([str(NOTEBOOKS[0]), "-p", "measure", "RR@10"], "'measure': 01_data.ipynb has none"),
+    ([str(NOTEBOOKS[1]), "-p", "measure", "RR@10"], "'measure': 01_data.ipynb has none"),
     (["nowhere.ipynb"], "{at}/nowhere.ipynb: no such notebook"),
-    ([str(NOTEBOOKS[2])], "two notebooks have this name"),
+    ([str(NOTEBOOKS[3])], "two notebooks have this name"),
     (["--out", str(ROOT / "notebooks")], "its executed copy would replace it"),
 ]
 
@@ -67,7 +67,7 @@ REFUSED = [
 @pytest.mark.parametrize(("arguments", "says"), REFUSED, ids=[says for _, says in REFUSED])
 def test_the_command_refuses_before_it_runs(arguments, says, at, capsys, monkeypatch):
     monkeypatch.setattr(batch, "_run_all", lambda *_: pytest.fail("it ran"))
-    assert batch.main([str(NOTEBOOKS[2]), *arguments]) == 2
+    assert batch.main([str(NOTEBOOKS[3]), *arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert says.replace("{at}", str(at)) in line
 
