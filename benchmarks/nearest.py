@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from benchmarks import add_out, out_folder
 from lib.machine import hardware, store
 from lib.models import vectors
 from lib.models.vectors import Identity, VectorStore
@@ -33,7 +34,6 @@ IDENTITY = Identity("synthetic", "synthetic")
 DIM, LATENT, CENTRES, CHUNK = 384, 64, 2_000, 50_000
 DEPTHS, QUERIES, SINGLE, BATCH = (10, 100), 1_024, 100, 64
 SIZES = {"full": 1_000_000, "tiny": 1_000}  # passages
-ROOT = Path(__file__).parents[1]
 RESCORED = 4  # times the depth, searched by IVF-PQ before exact inner products order what was found
 FACTORIES = {"flat": "Flat", "hnsw": "HNSW16_SQfp16", "ivf_pq": "IVF1024,PQ48"}
 EFFORTS = {"flat": [1], "hnsw": [16, 32, 64, 128, 256, 512], "ivf_pq": [1, 4, 16, 64, 256]}
@@ -184,8 +184,7 @@ def draw(table: pd.DataFrame, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=SIZES, default="full")
-    parser.add_argument("--out", type=Path, help="folder of the results; default: benchmarks in the data folder")
-    parser.add_argument("--publish", action="store_true", help="write into figures/ instead")
+    add_out(parser)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)  # these two: one step in a process of its own
     parser.add_argument("--step", type=json.loads, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
@@ -197,8 +196,7 @@ def main() -> None:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         table = measure(Path(folder), SIZES[chosen.size])
-    out = ROOT / "figures" if chosen.publish else chosen.out or store.data_folder() / "benchmarks"
-    out.mkdir(parents=True, exist_ok=True)
+    out = out_folder(chosen)
     table.round(4).to_csv(out / "bench_nearest.csv", index=False)
     draw(table, out / "bench_nearest.png")
     print(f"{(time.perf_counter() - start) / 60:.1f} minutes; {conditions()}; written to {out}")

@@ -1,5 +1,6 @@
 """What the benchmark of speed compares the kit with: sentence-transformers, ONNX Runtime and OpenVINO."""
 
+import contextlib
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,10 +19,6 @@ from lib.models.tokens import PairTokens
 Scorer = Callable[[], np.ndarray]
 
 
-def _bf16() -> bool:
-    return hardware.precision() == "bf16"
-
-
 def _cross_encoder(folder: Path, max_length: int, **kwargs: object) -> CrossEncoder:
     device = str(hardware.device())
     return CrossEncoder(str(folder), num_labels=1, max_length=max_length, device=device, model_kwargs=kwargs)
@@ -34,7 +31,7 @@ def trained(
     ranker = _cross_encoder(folder, max_length, **kwargs)
     with tempfile.TemporaryDirectory() as out:
         arguments = CrossEncoderTrainingArguments(
-            out, per_device_train_batch_size=batch_size, num_train_epochs=1, learning_rate=rate, bf16=_bf16(),
+            out, per_device_train_batch_size=batch_size, num_train_epochs=1, learning_rate=rate, bf16=hardware.precision() == "bf16",
             use_cpu=hardware.device().type == "cpu", save_strategy="no", report_to="none", disable_tqdm=True,
             logging_strategy="no",
         )  # fmt: skip
@@ -48,7 +45,7 @@ def scorer(folder: Path, texts: list[tuple[str, str]], max_length: int, *, autoc
     ranker = _cross_encoder(folder, max_length, **kwargs)
 
     def run() -> np.ndarray:
-        with torch.autocast(hardware.device().type, torch.bfloat16, enabled=autocast and _bf16()):
+        with hardware.autocast() if autocast else contextlib.nullcontext():
             return ranker.predict(texts, batch_size=64, show_progress_bar=False, activation_fn=nn.Identity())
 
     return run
@@ -63,7 +60,7 @@ def late_scorer(folder: Path, texts: list[tuple[str, str]], **kwargs: object) ->
     options = {"batch_size": 64, "show_progress_bar": False}
 
     def run() -> np.ndarray:
-        with torch.autocast(hardware.device().type, torch.bfloat16, enabled=_bf16()):
+        with hardware.autocast():
             asks, gives = model.encode_query(queries, **options), model.encode_document(documents, **options)
         asks, gives = [part.float() for part in asks], [part.float() for part in gives]
         pairs = [asks[query_of[query]] for query, _ in texts], [gives[document_of[document]] for _, document in texts]

@@ -7,21 +7,20 @@ import argparse
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from benchmarks import ROOT, add_out, out_folder
 from lib import models
 from lib.analysis import style
 from lib.data import collections
-from lib.machine import hardware, provenance, store
+from lib.machine import hardware, provenance
 from lib.models import backbone
 from lib.study import rankers
 from lib.study.experiment import Model
 from lib.training import scoring
 
-ROOT = Path(__file__).parents[1]
 SIZES = {"full": (10_000, 100_000, 1_000_000), "tiny": (500, 1_000)}
 
 
@@ -50,7 +49,7 @@ def measure(pairs: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=SIZES, default="full")
-    parser.add_argument("--publish", action="store_true", help="write into figures/ instead of the data folder")
+    add_out(parser)
     parser.add_argument("--pairs", type=int, help=argparse.SUPPRESS)  # one size in its own process
     chosen = parser.parse_args()
     if chosen.pairs:
@@ -63,8 +62,7 @@ def main() -> None:
         rows.append(json.loads(done.stdout.splitlines()[-1]))
     table = pd.DataFrame(rows).round(1).set_index("pairs")
     under = ", ".join(f"{name} {value}" for name, value in provenance.conditions().items())
-    out = ROOT / "figures" if chosen.publish else store.data_folder() / "benchmarks"
-    out.mkdir(parents=True, exist_ok=True)
+    out = out_folder(chosen)
     table.assign(conditions=under).to_csv(out / "bench_scaling.csv")
     (out / "bench_scaling.md").write_text(style.markdown(table))
     print(table.to_string(), under, f"written to {out}", sep="\n")

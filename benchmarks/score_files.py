@@ -19,10 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import ROOT, add_out, out_folder
 from lib.data import score_files
-from lib.machine import store
 
-ROOT = Path(__file__).parents[1]
 MILLION = 1_000_000
 BLOCK, ROUNDS = 100_000, 3
 SAMPLE = 10_000  # rows between two looks at the memory
@@ -158,8 +157,7 @@ def benchmark(folder: Path, size: str) -> dict[str, list[dict]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=SIZES, default="full")
-    parser.add_argument("--out", type=Path, help="folder of the results; default: benchmarks in the data folder")
-    parser.add_argument("--publish", action="store_true", help="write into figures/ instead")
+    add_out(parser)
     parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--what", default="read", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -168,8 +166,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         runs = benchmark(Path(folder), given.size)
-    out = ROOT / "figures" if given.publish else given.out or store.data_folder() / "benchmarks"
-    out.mkdir(parents=True, exist_ok=True)
+    out = out_folder(given)
     draw(*(runs[f"pairs, {name}"][0] for name in ("few rows", "many rows", "every row kept")),
          out / "bench_score_files.png")  # fmt: skip
     with (out / "bench_score_files.csv").open("w", newline="") as file:

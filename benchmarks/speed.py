@@ -6,6 +6,7 @@ peers profit from `hardware.keep_memory`, which holds for the whole process.
 """
 
 import argparse
+import importlib.util
 import json
 import logging
 import subprocess
@@ -24,20 +25,19 @@ import torch
 import transformers
 from matplotlib.figure import Figure
 
-from benchmarks import peers
+from benchmarks import ROOT, add_out, out_folder, peers
 from lib import models
 from lib.analysis import style
 from lib.data import collections, groups
 from lib.data.groups import Groups
-from lib.machine import hardware, provenance, store
-from lib.models import backbone
+from lib.machine import hardware, provenance
+from lib.models import backbone, packed
 from lib.study import rankers
 from lib.study.experiment import Model
 from lib.training import ladder, loop, scoring, strategies
 from lib.training.ladder import Way
 from lib.training.settings import Training
 
-ROOT = Path(__file__).parents[1]
 BATCH, ROUNDS, RATE, MAX_LENGTH = 8, 5, 1e-4, 96
 BEST = "sentence-transformers, best settings"  # what ratios are to
 LIMIT = "the machine: these products alone"
@@ -136,7 +136,7 @@ def their_scoring(given: Material, **settings: object) -> peers.Scorer:
 
 def graph_scoring(given: Material, engine: Callable[..., peers.Scorer], int8: bool = False, **options: object):
     model = models.load(given.folder / "cat").transformer.eval()  # transformers' own layers: not on the packed path
-    ladder.packed.unpack(model)
+    packed.unpack(model)
     path = peers.exported(model, given.folder, int8=int8)
     return engine(path, given.work.tokens, given.rows, **options)
 
@@ -166,11 +166,10 @@ SYSTEMS: dict[tuple[str, str], Callable[[Material], Callable[[], object]]] = {
 def available(task_and_system: tuple[str, str]) -> bool:
     """Whether its package is installed; says so if not."""
     package = {"ONNX": "onnxruntime", "Open": "openvino"}.get(task_and_system[1][:4])
-    try:
-        return package is None or bool(__import__(package))
-    except ImportError:
+    found = package is None or importlib.util.find_spec(package) is not None
+    if not found:
         print(f"without {task_and_system[1]}: pip install -c constraints.txt -e '.[bench]'")
-        return False
+    return found
 
 
 def limit(given: Material, task: str) -> float:
@@ -212,8 +211,9 @@ def peaks(given: Material, names: list[tuple[str, str]], size: str) -> dict[tupl
 def summary(rates: pd.DataFrame, scores: dict, peak: dict) -> pd.DataFrame:
     """One row per task and system; ratios are to `BEST` of the task, round by round."""
     exact = scores[("scoring", "sentence-transformers, defaults: float32")]
+    tasks = list(dict.fromkeys(task for task, _ in rates))
     rows = []
-    for task, system in sorted(rates, key=lambda name: [*dict.fromkeys(task for task, _ in rates)].index(name[0])):
+    for task, system in sorted(rates, key=lambda name: tasks.index(name[0])):
         some = rates[(task, system)]
         ratios = some / rates[(task, BEST)]
         row = {
@@ -277,8 +277,7 @@ def conditions(given: Material) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=SIZES, default="full")
-    parser.add_argument("--out", type=Path, help="folder of the results; default: benchmarks in the data folder")
-    parser.add_argument("--publish", action="store_true", help="write into figures/ instead")
+    add_out(parser)
     parser.add_argument("--only", type=json.loads, help=argparse.SUPPRESS)  # these two: one system in its own process
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
@@ -297,8 +296,7 @@ def main() -> None:
         rates, scores = measure(given, names)
         table = summary(rates, scores, peaks(given, names, chosen.size))
         under = conditions(given)
-    out = ROOT / "figures" if chosen.publish else chosen.out or store.data_folder() / "benchmarks"
-    out.mkdir(parents=True, exist_ok=True)
+    out = out_folder(chosen)
     table.round(4).assign(conditions=under).to_csv(out / "bench_speed.csv")
     (out / "bench_speed.md").write_text(style.markdown(shown(table)) + f"\n{under}.\n")
     draw(table).savefig(out / "bench_speed.png", dpi=110, bbox_inches="tight", metadata={"Software": None})

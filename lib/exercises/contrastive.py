@@ -19,10 +19,6 @@ def _rows(scores: Tensor) -> Tensor:
     return torch.arange(len(scores)) % scores.shape[1]
 
 
-def _sizes(scores: Tensor, *_: object) -> dict[str, int]:
-    return {"documents": scores.shape[1], "negatives": scores.shape[1] - 1, "queries": len(scores)}
-
-
 def _info_nce(scores: Tensor) -> Tensor:
     return losses.info_nce(scores, _labels(scores))
 
@@ -34,7 +30,7 @@ info_nce = Exercise(
     right=_info_nce,
     returns="one value per query",
     gradients=(0,),
-    sizes=_sizes,
+    sizes=properties.sizes,
     slips={
         "The logarithm is missing: the loss is minus the log of the positive's probability.": (
             lambda s: -s.softmax(-1)[:, 0]
@@ -93,7 +89,7 @@ info_nce_gradient = Exercise(
     cases=SCORES,
     right=lambda s: s.softmax(-1) - _labels(s),
     returns="one value per query and document",
-    sizes=_sizes,
+    sizes=properties.sizes,
     slips={
         "The label is missing: 1 has to be subtracted from the positive's probability.": lambda s: s.softmax(-1),
         "1 is subtracted from every document's probability; subtract it from the positive's alone.": (
@@ -182,7 +178,7 @@ ranknet = Exercise(
     right=lambda s: losses.ranknet(s, _labels(s)),
     returns="one value per query",
     gradients=(0,),
-    sizes=_sizes,
+    sizes=properties.sizes,
     slips={
         "This is InfoNCE, which has one softmax over all documents; RankNet takes one negative at a time.": _info_nce,
         "The margin has the wrong sign: it is the positive's score minus the negative's, and the loss falls with it.": (

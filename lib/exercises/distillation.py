@@ -14,10 +14,6 @@ PAIRS = ((draw(3, 4), 2 * draw(3, 4, seed=1)), (3 * draw(2, 5, seed=2), draw(2, 
 WARM = tuple((*pair, own, teachers) for pair, (own, teachers) in zip(PAIRS, ((2.0, 3.0), (0.5, 1.5)), strict=True))
 
 
-def _sizes(scores: Tensor, *_: object) -> dict[str, int]:
-    return {"documents": scores.shape[1], "negatives": scores.shape[1] - 1, "queries": len(scores)}
-
-
 def _margins(scores: Tensor) -> Tensor:
     return scores[:, :1] - scores[:, 1:]
 
@@ -41,7 +37,7 @@ margin_mse = Exercise(
     right=losses.margin_mse,
     returns="one value per query",
     gradients=(0,),
-    sizes=_sizes,
+    sizes=properties.sizes,
     slips={
         "Scores are compared, not margins: subtract each negative's score from the positive's.": losses.mse,
         "The mean over the margins comes before the square: square each difference, then average.": (
@@ -115,7 +111,7 @@ kl = Exercise(
     right=_kl,
     returns="one value per query",
     gradients=(0,),
-    sizes=_sizes,
+    sizes=properties.sizes,
     slips={
         "The teacher's temperature divides the student too: the student's scores have their own temperature.": (
             lambda s, t, own, teachers: _kl(s, t, teachers, teachers) * own**2 / teachers**2

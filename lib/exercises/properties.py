@@ -12,6 +12,11 @@ HIGHEST = "The document with the highest score is taken for the positive; it is 
 WRONG_AXIS = "The softmax or sum runs over the queries (dim 0) and not over a query's documents (dim -1)."
 
 
+def sizes(scores: Tensor, *_: object) -> dict[str, int]:
+    """What a sum or mean over (batch, docs) may have been taken over."""
+    return {"documents": scores.shape[1], "negatives": scores.shape[1] - 1, "queries": len(scores)}
+
+
 def _rolled(*matrices: Tensor) -> list[Tensor]:
     return [matrix.roll(1, -1) for matrix in matrices]
 

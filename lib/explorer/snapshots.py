@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from lib.data import collections
-from lib.machine import hardware, store
-from lib.study import identity, rankers, targets
+from lib.machine import store
+from lib.study import identity, rankers, runs
 from lib.study.experiment import Experiment, TestSet, describe
 from lib.training import loop, scoring
 
@@ -31,9 +30,7 @@ def scores(run: Experiment, test: TestSet, *, count: int = 6) -> pd.DataFrame:
 
 
 def _repeat(run: Experiment, test: TestSet, count: int, folder: Path) -> None:
-    groups, collection = targets.training_groups(run), collections.load(run.data.collection)
-    trained, scored = rankers.at_start(run), rankers.at_start(run)
-    trained.set_attention(hardware.attention(training=True))
+    (trained, groups, tokens), scored = runs.at_start(run), rankers.at_start(run)
     tested, _, ranking = test.candidates()
     inputs = rankers.inputs(scored, tested, run.model)
     asked, candidates = ranking["query"].to_numpy(), ranking["document"].to_numpy()
@@ -55,7 +52,6 @@ def _repeat(run: Experiment, test: TestSet, count: int, folder: Path) -> None:
     look()
     hook = register_optimizer_step_post_hook(after)
     try:
-        tokens = rankers.inputs(trained, collection, run.model)
         loop.train(trained, groups, tokens, run.strategy, run.training, seed=run.seed)
     finally:
         hook.remove()

@@ -16,8 +16,8 @@ import pandas as pd
 from lib.analysis import significance
 from lib.machine import hardware, progress, store
 from lib.study import identity, profiles, tables
-from lib.study.experiment import Model, Run, TestSet, Untrained, vary, with_seed
-from lib.study.profiles import FREE_TEACHER, OUT_OF_DOMAIN, Profile
+from lib.study.experiment import Run, TestSet, vary, with_seed
+from lib.study.profiles import FREE_TEACHER, Profile
 from lib.training import strategies
 
 TABLE = Path(__file__).parents[2] / "figures" / "evening.parquet"
@@ -56,8 +56,7 @@ def tests(profile: Profile) -> tuple[TestSet, ...]:
     """Every in-domain query and `QUERIES` of each other set; with the smoke profile its own."""
     if profile.name == "smoke":
         return profile.tests
-    sets = {profile.tests[0].collection: None, **dict.fromkeys(OUT_OF_DOMAIN, QUERIES)}
-    return tuple(TestSet(name, queries=count, depth=profile.tests[0].depth) for name, count in sets.items())
+    return profiles.test_sets(None, QUERIES, profile.tests[0].depth)
 
 
 def plan(profile: Profile) -> Iterator[Entry]:
@@ -91,7 +90,7 @@ def _teachers(profile: Profile, seed: int) -> Iterator[Entry]:
     bge = vary(profiles.ZERO_SHOT["bge-small"], options=(("pooling", "cls"), *FREE_TEACHER.model.options))
     teachers = {
         "a student of the same size": profile.variant("info_nce", seed=9),
-        "msmarco-minilm-l12": Untrained(Model(backbone="msmarco-minilm-l12")),
+        "msmarco-minilm-l12": profiles.ZERO_SHOT["msmarco-minilm-l12"],
         "bge-small": bge,
         "minilm": FREE_TEACHER,
     }

@@ -2,7 +2,7 @@
 
 `TIMES` holds, for each profile and notebook, the seconds with an empty data folder and those when everything is there
 (a kernel's start and imports, tables, figures), beside the probe of the machine that measured them. A forecast scales
-the difference of the two by the probes' ratio. `make figures` writes the file anew.
+the difference of the two by the probes' ratio. `python -m lib.study.forecast laptop smoke` writes the file anew.
 """
 
 import argparse
@@ -48,14 +48,13 @@ def probe() -> float:
 
 
 def _work(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> None:
-    bf16 = hardware.precision() == "bf16"
     for _ in range(8):
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+        with hardware.autocast():
             loss = model(**batch).last_hidden_state[:, 0].sum()
         loss.backward()
         model.zero_grad()
         for _ in range(3):
-            with torch.inference_mode(), torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+            with torch.inference_mode(), hardware.autocast():
                 model(**batch).last_hidden_state[:, 0].sum().item()
 
 

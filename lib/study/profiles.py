@@ -81,7 +81,8 @@ class Profile:
         return [with_seed(run, seed) for seed in self.seeds]
 
 
-def _tests(in_domain: int, out_of_domain: int, depth: int) -> tuple[TestSet, ...]:
+def test_sets(in_domain: int | None, out_of_domain: int, depth: int) -> tuple[TestSet, ...]:
+    """The in-domain test set, then the others, with so many queries each (None: all)."""
     queries = {pydocs.IN_DOMAIN: in_domain, **dict.fromkeys(OUT_OF_DOMAIN, out_of_domain)}
     return tuple(TestSet(name, queries=count, depth=depth) for name, count in queries.items())
 
@@ -133,7 +134,7 @@ def _smoke() -> Profile:
     return Profile(
         "smoke", teacher=vary(student, layers=(0, 1, 2)), cropped=cropped, start=_start(student, cropped),
         student=student, strategies=("info_nce", "bce", "ranknet", "kl", "margin_mse", "mse"), seeds=(0, 1),
-        repeated=("info_nce", "kl"), plateau_groups=12, tests=_tests(8, 4, 6),
+        repeated=("info_nce", "kl"), plateau_groups=12, tests=test_sets(8, 4, 6),
         dev=TestSet(split="dev", queries=8, depth=6),
         architectures=_architectures(8, _cropped(vary(student, layers=(0, 1, 2)), 8)), assistants=_assistants(8),
         architecture_test=TestSet(queries=8, depth=6), margins=_margins(12, batch_size=2), margin_groups=(8, 12),
@@ -151,7 +152,7 @@ def _laptop() -> Profile:
     return Profile(
         "laptop", teacher=teacher, cropped=cropped, start=_start(student, cropped), student=student,
         strategies=("info_nce", "bce", "ranknet", "kl", "margin_mse", "mse"), seeds=(0, 1, 2),
-        repeated=("info_nce", "kl", "margin_mse"), plateau_groups=400, tests=_tests(400, 100, 20),
+        repeated=("info_nce", "kl", "margin_mse"), plateau_groups=400, tests=test_sets(400, 100, 20),
         dev=TestSet(split="dev", queries=100, depth=20), architectures=_architectures(320, cropped),
         assistants=_assistants(320), architecture_test=TestSet(queries=100, depth=20), margins=_margins(384),
         margin_groups=(48, 96, 192, 384), retrieval=TestSet(queries=150, depth=20),
@@ -166,7 +167,7 @@ def _workstation() -> Profile:
         student=student,
         strategies=("info_nce", "bce", "ranknet", "lambda_loss", "kl", "margin_mse", "mse", "info_nce+kl"),
         seeds=(0, 1, 2, 3, 4), repeated=("info_nce", "kl", "margin_mse"), plateau_groups=1000,
-        tests=_tests(1500, 800, 50), dev=TestSet(split="dev", queries=500, depth=50),
+        tests=test_sets(1500, 800, 50), dev=TestSet(split="dev", queries=500, depth=50),
         architectures=_architectures(8000, cropped), assistants=_assistants(8000),
         architecture_test=TestSet(queries=1500, depth=50), margins=_margins(8000),
         margin_groups=(500, 1000, 2000, 4000, 8000), retrieval=TestSet(queries=1500, depth=50),

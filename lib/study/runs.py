@@ -12,9 +12,11 @@ from pathlib import Path
 import pandas as pd
 
 from lib.data import collections
+from lib.data.groups import Groups
 from lib.machine import hardware, progress, store
 from lib.machine.provenance import conditions
-from lib.models import adapters, changes
+from lib.models import Ranker, adapters, changes
+from lib.models.tokens import PairTokens, SeparateTokens
 from lib.study import checks, identity, rankers, targets
 from lib.study.experiment import Experiment, Run, TestSet, Untrained, describe, lineage
 from lib.training import loop
@@ -79,6 +81,14 @@ def with_conditions(measured: dict[str, float], quality: pd.DataFrame | None = N
     return table.assign(**table[["collection", "query", "text"]].fillna("").astype(str))
 
 
+def at_start(run: Experiment) -> tuple[Ranker, Groups, PairTokens | SeparateTokens]:
+    """What training a run begins with: its model, its groups with their targets, and what the model reads."""
+    groups = targets.training_groups(run)
+    ranker = rankers.at_start(run)
+    ranker.set_attention(hardware.attention(training=True))
+    return ranker, groups, rankers.inputs(ranker, collections.load(run.data.collection), run.model)
+
+
 def _keep(run: Experiment) -> None:
     ancestors = [f"runs/{ancestor.key}" for ancestor in lineage(run)[:-1]]
     store.keep("runs", run.key, partial(_train, run), of=ancestors, together=True)
@@ -87,10 +97,7 @@ def _keep(run: Experiment) -> None:
 def _train(run: Experiment, folder: Path | None) -> None:
     """Train one run and write it; without a folder (all processes of a launch but the main one) only train it."""
     key = run.key
-    groups = targets.training_groups(run)
-    ranker = rankers.at_start(run)
-    ranker.set_attention(hardware.attention(training=True))
-    inputs = rankers.inputs(ranker, collections.load(run.data.collection), run.model)
+    ranker, groups, inputs = at_start(run)
     adapter, parameters = run.training.adapter, sum(weight.numel() for weight in ranker.parameters())
     if adapter is not None:
         adapters.attach(ranker, adapter.kind, adapter.size, run.seed)

@@ -69,11 +69,6 @@ class Work:
         return int(self.tokens.lengths(*self.rows).sum())
 
     @property
-    def all_operations(self) -> float:
-        """The same if every token went through every layer."""
-        return 2.0 * _weights(self.model.transformer.base_model.encoder) * self.useful_tokens
-
-    @property
     def operations(self) -> float:
         """Floating-point operations that one forward pass needs in the layers' linear modules, 2 per weight and row.
 
@@ -84,9 +79,18 @@ class Work:
         tokens = sum(map(_weights, layers)) + sides
         return 2.0 * (tokens * self.useful_tokens + (_weights(last) - sides) * self.pairs)
 
+    @property
+    def all_operations(self) -> float:
+        """The same if every token went through every layer."""
+        return 2.0 * _weights(self.model.transformer.base_model.encoder) * self.useful_tokens
+
+
+def _matrices(module: nn.Module) -> list[torch.Tensor]:
+    return [part.weight for part in module.modules() if isinstance(part, nn.Linear)]
+
 
 def _weights(module: nn.Module) -> int:
-    return sum(part.weight.numel() for part in module.modules() if isinstance(part, nn.Linear))
+    return sum(matrix.numel() for matrix in _matrices(module))
 
 
 def places(work: Work, way: Way) -> int:
@@ -164,7 +168,7 @@ def limit(work: Work, dtype: torch.dtype, seconds: float = 0.3) -> float:
     """Floating-point operations per second of the layers' products alone, with as many rows as a batch has tokens."""
     layer, device = work.model.transformer.base_model.encoder.layer[0], hardware.device()
     tokens = work.useful_tokens * work.batch_size // len(work.groups)
-    weights = [module.weight.detach().to(device, dtype) for module in layer.modules() if isinstance(module, nn.Linear)]
+    weights = [matrix.detach().to(device, dtype) for matrix in _matrices(layer)]
     rows = {width: torch.randn(tokens, width, device=device, dtype=dtype) for width in {w.shape[1] for w in weights}}
     done, start = -1, 0.0
     with torch.inference_mode():
@@ -174,7 +178,7 @@ def limit(work: Work, dtype: torch.dtype, seconds: float = 0.3) -> float:
             _wait()
             done += 1
             start = start or time.perf_counter()  # after a round that warms up
-        return done * 2 * tokens * sum(weight.numel() for weight in weights) / (time.perf_counter() - start)
+        return done * 2 * tokens * _weights(layer) / (time.perf_counter() - start)
 
 
 # What a profiler's operator belongs to, by a part of its name; the first that fits.
@@ -225,8 +229,8 @@ def _training(work: Work, way: Way) -> tuple[list[tuple[dict, torch.Tensor]], Ca
     else:
         queries, documents = work.rows
         labels = torch.from_numpy(work.groups.targets[LABELS])
-        places = [slice(start, start + size) for start in range(0, len(work.groups), size)]
-        parts = [(work.tokens.batch(queries[part, 0], documents[part]), labels[part]) for part in places]
+        chosen = [slice(start, start + size) for start in range(0, len(work.groups), size)]
+        parts = [(work.tokens.batch(queries[part, 0], documents[part]), labels[part]) for part in chosen]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=0.0, fused=True)
     model.zero_grad()  # an earlier way may have left some where this one has none

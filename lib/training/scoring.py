@@ -24,9 +24,8 @@ def _ready(model: nn.Module) -> Iterator[torch.device]:
     hardware.keep_memory()
     device = hardware.device()
     model.to(device).eval()
-    bf16 = hardware.precision() == "bf16"
-    products = packed.reordered_weights(model) if bf16 and device.type == "cpu" else contextlib.nullcontext()
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16), products:
+    ordered = hardware.precision() == "bf16" and device.type == "cpu"
+    with hardware.autocast(), packed.reordered_weights(model) if ordered else contextlib.nullcontext():
         yield device
 
 
