@@ -95,6 +95,12 @@ FIGURES = {
         pd.DataFrame({"architecture": ["cat", "tk"], "milliseconds": [40, 4], "labels": 0.4, "distilled": 0.5}), MEASURE
     ),
     "margins_and_similarities": lambda: figures.margins_and_similarities({name: history() for name in OWN}),
+    "by_feature": lambda: figures.by_feature(
+        intervals(feature=["a", "a", "b"], bin=["1", "2 to 3", "1"], ranker="kl"), MEASURE, "info_nce"
+    ),
+    "reliability": lambda: figures.reliability(
+        {"bce": {how: pd.DataFrame({"predicted": [0.1, 0.6], "observed": [0, 0.2]}) for how in ("as it is", "Platt")}}
+    ),
     "over_data": lambda: figures.over_data(intervals(strategy=["kl", "kl", "mse"], groups=[8, 16, 8]), MEASURE, OTHERS),
     "retrieval": lambda: figures.retrieval(by_query("BM25", "dense, exact"), MEASURE),
     "ablations": lambda: figures.ablations(

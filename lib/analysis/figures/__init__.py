@@ -4,11 +4,13 @@
 from lib.analysis.figures.cost import ladder, quality_and_cost, quality_over_time, where_time_goes
 from lib.analysis.figures.quality import (
     ablations,
+    by_feature,
     by_supervision,
     differences,
     in_and_out_of_domain,
     over_data,
     quality,
+    reliability,
     retrieval,
     verdicts,
 )

@@ -86,6 +86,34 @@ def ablations(table: pd.DataFrame, measure: str, others: pd.Series) -> Figure:
     return finish(figure, "What does each choice change? Mean and 95 % interval over dev queries", x=measure, y="")
 
 
+def by_feature(table: pd.DataFrame, measure: str, baseline: str) -> Figure:
+    """For which queries does a strategy win? Columns feature, bin, ranker, mean, low, high; a panel per feature."""
+    features = table["feature"].unique()
+    figure, places = panels(features, width=3.3, height=3.4, columns=4, sharey=True)
+    for axes, feature in zip(places, features, strict=True):
+        part = table[table["feature"] == feature]
+        dodge = 0.14 * (part["ranker"].nunique() - 1)
+        points(axes, part, "ranker", x="bin", y="value", order=part["bin"].unique(), dodge=dodge)
+        axes.axhline(0, color="black", linewidth=1)
+        axes.tick_params(axis="x", labelsize=7)
+    title = f"For which queries does a strategy win? (paired with {baseline}, 95 % intervals)"
+    return finish(figure, title, x="queries with values from, to", y=f"difference in {measure}")
+
+
+def reliability(tables: dict[str, dict[str, pd.DataFrame]]) -> Figure:
+    """Are scores probabilities? Ranker -> scaling -> `lib.analysis.calibration.reliability`; a panel per ranker."""
+    figure, places = panels(tables, width=2.7, height=2.8, columns=4, sharex=True, sharey=True)
+    for axes, by_scaling in zip(places, tables.values(), strict=True):
+        axes.axline((0, 0), slope=1, color="black", linewidth=1, linestyle=":")
+        for number, (name, table) in enumerate(by_scaling.items()):
+            colour, marker, dash = style(name, number)
+            marks = {"marker": marker, "markersize": 4, "label": name}
+            axes.plot(table["predicted"], table["observed"], color=colour, linestyle=dash, **marks)
+        axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    title = "Are scores probabilities of relevance? Ten bins of equally many pairs; dotted: as predicted"
+    return finish(figure, title, x="predicted", y="observed share of relevant")
+
+
 def verdicts(table: pd.DataFrame, measure: str, within: float) -> Figure:
     """Which claims hold? Columns claim, where, difference, low, high, verdict; the band counts as equivalent."""
     places, claims = table["where"].unique(), list(dict.fromkeys(table["claim"]))

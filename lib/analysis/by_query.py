@@ -1,0 +1,74 @@
+"""What queries are like, so that a difference between rankers can be looked at for each kind of query."""
+
+import re
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from lib.analysis import significance
+from lib.data.collections import Collection
+from lib.models.vectors import VectorStore
+
+
+def features(candidates: pd.DataFrame, collection: Collection, vectors: VectorStore) -> pd.DataFrame:
+    """One row per query with a relevant candidate, by the query's id.
+
+    `candidates` has the columns query, document, rank, grade; `vectors` has one vector of unit length per document.
+
+    - query words: how many
+    - overlap: share of the query's distinct words that its first relevant candidate has
+    - first-stage rank: of that candidate
+    - similarity: highest cosine of that candidate and one that is not relevant; 0 without any
+    """
+    rows = {}
+    for query, part in candidates.sort_values("rank").groupby("query", sort=False):
+        relevant = part["grade"] >= collection.relevant_grade
+        if not relevant.any():
+            continue
+        first, others = part.loc[relevant.idxmax()], part.loc[~relevant, "document"]
+        words, document = _words(collection.queries[query]), first["document"]
+        shared = set(words) & set(_words(collection.documents[document]))
+        mine, theirs = (vectors.take(vectors.rows(names)).values[:, 0].numpy() for names in ([document], others))
+        rows[query] = {
+            "query words": len(words), "overlap": len(shared) / max(len(set(words)), 1),
+            "first-stage rank": first["rank"], "similarity": float((theirs @ mine[0]).max(initial=0.0)),
+        }  # fmt: skip
+    return pd.DataFrame(rows).T
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())
+
+
+def in_bins(differences: pd.DataFrame, feature: pd.Series, *, bins: int = 3) -> pd.DataFrame:
+    """Mean differences for queries of low to high values of a feature: columns bin, ranker, mean, low, high, queries.
+
+    `differences` are as `significance.contrasts` takes them; the bins hold about equally many queries.
+    """
+    groups = pd.qcut(feature.rank(method="average"), bins, duplicates="drop", labels=False)
+    parts = []
+    for _, members in feature.groupby(groups):
+        low, high = members.min(), members.max()
+        rows = differences[differences.index.get_level_values(0).isin(members.index)]
+        label = f"{low:.2g} to {high:.2g}" if high > low else f"{low:.2g}"
+        found = significance.contrasts(rows).rename(columns={"difference": "mean"})
+        parts.append(found.assign(bin=label)[["bin", "ranker", "mean", "low", "high", "queries"]])
+    return pd.concat(parts, ignore_index=True)
+
+
+def correlations(differences: pd.DataFrame, features: pd.DataFrame) -> pd.DataFrame:
+    """Spearman's rank correlation of each feature and each ranker's differences: columns feature, ranker, rho, p.
+
+    Differences are averaged over seeds; p has Holm's correction over all rows. A feature that has one value gives nan,
+    and p is then 1.
+    """
+    by_query = differences.groupby(level=0).mean().loc[features.index]
+    rows = []
+    for feature, values in features.items():
+        for ranker, column in by_query.items():
+            varies = np.ptp(values) > 0 and np.ptp(column) > 0
+            rho, p = stats.spearmanr(values, column) if varies else (float("nan"), 1.0)
+            rows.append({"feature": feature, "ranker": ranker, "rho": rho, "p": p})
+    table = pd.DataFrame(rows)
+    return table.assign(p=significance.holm(table["p"]))
