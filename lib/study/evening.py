@@ -74,7 +74,11 @@ def plan(profile: Profile) -> Iterator[Entry]:
     for seed in seeds[:SOME]:
         yield from _teachers(profile, seed)
     for seed in seeds[:SOME]:
+        yield from _mixtures(profile, seed)
+    for seed in seeds[:SOME]:
         yield from _students(profile, STUDENTS[3:], seed)
+    for seed in seeds[:SOME]:
+        yield from _sizes(profile, seed)
     for seed in seeds[SOME:]:
         yield from _students(profile, STUDENTS, seed)
         yield Entry("students", "start", with_seed(profile.start, seed))
@@ -97,6 +101,28 @@ def _teachers(profile: Profile, seed: int) -> Iterator[Entry]:
     for name, teacher in teachers.items():
         run = vary(profile.variant("margin_mse", seed), teacher=teacher)
         yield Entry("teachers", f"margin_mse from {name}", run)
+
+
+def _mixtures(profile: Profile, seed: int) -> Iterator[Entry]:
+    """Labels with a teacher, higher temperatures, and the mean of two cross-encoders' scores (T2 of 2010.02666)."""
+    kinds = {"info_nce+kl": "info_nce+kl"}
+    kinds |= {f"kl, temperature {value}": strategies.named("kl", temperature=value) for value in (2, 4)}
+    for name, strategy in kinds.items():
+        yield Entry("mixtures", name, vary(profile.variant("kl", seed), strategy=strategy))
+    both = (profile.teacher, profiles.ZERO_SHOT["msmarco-minilm-l12"])
+    run = vary(profile.variant("margin_mse", seed), teacher=both)
+    yield Entry("mixtures", "margin_mse from two cross-encoders", run)
+
+
+def _sizes(profile: Profile, seed: int) -> Iterator[Entry]:
+    """Students of one and of six layers, each from a start of its own size."""
+    for layers in ((0,), None):
+        count = vary(profile.student, layers=layers).model.layer_count
+        cropped = vary(profile.cropped, layers=layers)
+        start = vary(profile.start, layers=layers, start=cropped)
+        for name in ("info_nce", "margin_mse"):
+            run = with_seed(vary(profile.variant(name, seed), layers=layers, start=start), seed)
+            yield Entry("sizes", f"{name}, layers {count}", run)
 
 
 def _bi_encoders(profile: Profile, seed: int) -> Iterator[Entry]:
