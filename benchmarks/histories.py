@@ -42,7 +42,7 @@ def grid() -> dict[str, Experiment]:
             grid[f"{name}, {run.strategy.name}"] = vary(run, architecture=name, layers=layers, options=options)
     for strategy in ("bce", "ranknet", "lambda_loss", "list_mle", "approx_ndcg"):
         grid[f"cat, {strategy}"] = vary(base, strategy=strategy)
-    for strategy in ("kl", "mse", "weighted_ranknet", "pearson", "info_nce+kl"):
+    for strategy in ("kl", "mse", "bounded_weighted_ranknet", "pearson", "info_nce+kl"):
         grid[f"cat, {strategy}"] = vary(distilled, strategy=strategy)
     for strategy in ("in_batch", "triplet", "fixed_margin", "adaptive_margin", "distributed_margin",
                      "adaptive_margin_in_batch"):  # fmt: skip

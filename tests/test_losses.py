@@ -22,7 +22,7 @@ GRADES = torch.tensor([[3.0, 0.0, 1.0, 0.0], [2.0, 1.0, 0.0, 3.0]], dtype=torch.
 TARGETS = {
     "bce": LABELS, "info_nce": LABELS, "hinge": GRADES, "ranknet": GRADES, "smooth_mrr": LABELS, "list_mle": GRADES,
     "position_list_mle": GRADES, "lambda_loss": GRADES, "approx_ndcg": GRADES, "adr_mse": TEACHER, "list_net": TEACHER,
-    "gist": TEACHER, "weighted_ranknet": TEACHER, "margin_mse": TEACHER, "mse": TEACHER, "kl": TEACHER,
+    "gist": TEACHER, "weighted_ranknet": TEACHER, "bounded_weighted_ranknet": TEACHER, "margin_mse": TEACHER, "mse": TEACHER, "kl": TEACHER,
     "reverse_kl": TEACHER, "jensen_shannon": TEACHER, "pearson": TEACHER, "margin_error": TEACHER,
 }  # fmt: skip
 VARIANTS = {
@@ -124,8 +124,8 @@ def test_pairwise_by_hand():
 def test_weighted_ranknet_as_published_goes_below_zero_and_bounded_does_not():
     scores = torch.tensor([[2.0, 1.0], [0.5, 1.5], [-1.0, -3.0]], dtype=torch.float64)
     targets = torch.tensor([[5.0, 2.0], [3.0, 4.0], [0.0, -1.0]], dtype=torch.float64)
-    published = losses.weighted_ranknet(scores, targets, bounded=False)
-    bounded = losses.weighted_ranknet(scores, targets)
+    published = losses.weighted_ranknet(scores, targets)
+    bounded = losses.bounded_weighted_ranknet(scores, targets)
     assert published.mean().item() == pytest.approx(-0.08218287130686056, abs=1e-12)
     assert bounded[[0, 2]].tolist() == pytest.approx(published[[0, 2]].tolist())
     assert bounded[1].item() == pytest.approx(math.log(1 + math.exp(-1)))  # the teacher's order, one apart
@@ -381,6 +381,7 @@ def test_a_perfect_student_is_at_zero_with_zero_gradient(name):
         "pearson",
         "gist",
         "weighted_ranknet",
+        "bounded_weighted_ranknet",
     ],
 )
 def test_a_constant_added_to_the_teacher_changes_nothing(name):

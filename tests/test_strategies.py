@@ -45,7 +45,7 @@ NAN = float("nan")
         ("lambda_loss", {"cutoff": 0}, "cutoff=0 is impossible; give a whole number of at least 1"),
         ("lambda_loss", {"cutoff": 2.5}, "cutoff=2.5 has the wrong type; give int or NoneType"),
         ("lambda_loss", {"scheme": "x"}, "scheme='x'"),
-        ("weighted_ranknet", {"bounded": 1}, "bounded=1 has the wrong type; give bool"),
+        ("weighted_ranknet", {"bounded": True}, "strategy weighted_ranknet: no parameter 'bounded'; it has none"),
         ("adaptive_margin", {"scale": "nope"}, "scale='nope': give one of unit, clamp, raw"),
         ("adaptive_margin", {"error": "l3"}, "error='l3': give one of l2, l1, soft"),
         ("adaptive_margin", {"reading": "column"}, "reading='column': give one of row, literal"),

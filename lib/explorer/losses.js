@@ -113,7 +113,8 @@ const LOSSES = {
     const [student, teacher] = logSoftmaxes(s, t, 1);
     return sum(student.map((one, place) => one.times(-Math.exp(teacher[place].value))));
   },
-  weighted_ranknet: (s, t) => mean(differences(s).map((margin, place) => {
+  weighted_ranknet: (s, t) => mean(differences(s).map((margin, place) => margin.times(-1).softplus().times(gaps(t)[place]))),
+  bounded_weighted_ranknet: (s, t) => mean(differences(s).map((margin, place) => {
     const weight = gaps(t)[place];
     return margin.times(-Math.sign(weight)).softplus().times(Math.abs(weight));
   })),

@@ -6,11 +6,19 @@ documents. Parameters are bound with `functools.partial`.
 
 from lib.losses.distillation import jensen_shannon, kl, pearson, reverse_kl
 from lib.losses.listwise import adr_mse, approx_ndcg, gist, info_nce, list_mle, list_net, position_list_mle, smooth_mrr
-from lib.losses.pairwise import hinge, lambda_loss, margin_error, margin_mse, ranknet, weighted_ranknet
+from lib.losses.pairwise import (
+    bounded_weighted_ranknet,
+    hinge,
+    lambda_loss,
+    margin_error,
+    margin_mse,
+    ranknet,
+    weighted_ranknet,
+)
 from lib.losses.pointwise import bce, mse
 
 __all__ = [
-    "adr_mse", "approx_ndcg", "bce", "gist", "hinge", "info_nce", "jensen_shannon", "kl", "lambda_loss", "list_mle",
-    "list_net", "margin_error", "margin_mse", "mse", "pearson", "position_list_mle", "ranknet", "reverse_kl",
-    "smooth_mrr", "weighted_ranknet",
+    "adr_mse", "approx_ndcg", "bce", "bounded_weighted_ranknet", "gist", "hinge", "info_nce", "jensen_shannon", "kl",
+    "lambda_loss", "list_mle", "list_net", "margin_error", "margin_mse", "mse", "pearson", "position_list_mle",
+    "ranknet", "reverse_kl", "smooth_mrr", "weighted_ranknet",
 ]  # fmt: skip

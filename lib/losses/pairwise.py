@@ -32,18 +32,25 @@ def ranknet(scores: Scores, targets: Scores) -> PerQuery:
 
 
 @ranking_loss
-def weighted_ranknet(scores: Scores, targets: Scores, *, bounded: bool = True) -> PerQuery:
+def weighted_ranknet(scores: Scores, targets: Scores) -> PerQuery:
     """RankNet with the teacher's margin as each pair's weight: (t_0 - t_j) log(1 + exp(-(s_0 - s_j))), mean over j.
 
-    Hofstaetter et al. 2020 (2010.02666, "Weighted RankNet"). As published (`bounded=False`) a pair on which the teacher
-    contradicts the label has a negative weight, and the loss is unbounded below. With `bounded` such a pair is turned
-    to the teacher's order: |t_0 - t_j| log(1 + exp(-sign(t_0 - t_j) (s_0 - s_j))), which is never negative. Shift
-    invariant on both sides; grows with the teacher's scale.
+    Hofstaetter et al. 2020 (2010.02666, "Weighted RankNet"), as published: a pair on which the teacher contradicts the
+    label has a negative weight, and the loss is unbounded below (`bounded_weighted_ranknet` is not). Shift invariant on
+    both sides; grows with the teacher's scale.
     """
-    margins, weights = _margins(scores), _margins(targets)
-    if bounded:
-        return (weights.abs() * F.softplus(-weights.sign() * margins)).mean(-1)
-    return (weights * F.softplus(-margins)).mean(-1)
+    return (_margins(targets) * F.softplus(-_margins(scores))).mean(-1)
+
+
+@ranking_loss
+def bounded_weighted_ranknet(scores: Scores, targets: Scores) -> PerQuery:
+    """`weighted_ranknet`, with the pairs on which the teacher contradicts the label turned to the teacher's order.
+
+    |t_0 - t_j| log(1 + exp(-sign(t_0 - t_j) (s_0 - s_j))), mean over j: never negative. The kit's own, after
+    2010.02666. Shift invariant on both sides; grows with the teacher's scale.
+    """
+    weights = _margins(targets)
+    return (weights.abs() * F.softplus(-weights.sign() * _margins(scores))).mean(-1)
 
 
 @ranking_loss

@@ -187,6 +187,7 @@ _ALL = (
     _teacher("pearson", "#bf7b26", "*", ":"),
     _teacher("list_net", "#cb181d", "^", ":"),
     _teacher("weighted_ranknet", "#ef5238", "<", "--"),
+    _teacher("bounded_weighted_ranknet", "#d6604d", "p", ":"),
     _teacher("adr_mse", "#67000d", ">", "-."),
     _teacher("gist", "#c4765d", "X", "-"),
     # Margins that the model's own document similarities ask for (2407.21515)
