@@ -93,6 +93,8 @@ def test_notebooks_keep_their_form(path):
     assert not any(cell.outputs or cell.execution_count for cell in code)
     assert notebooks.defaults(path)["profile"] == "laptop"
     assert "assert " in code[-1].source
+    slides = [cell.metadata.get("slideshow", {}).get("slide_type") for cell in notebook.cells]  # for `make slides`
+    assert set(slides) <= {"slide", "subslide", "fragment", "notes", "skip"} and slides[0] == "slide"
     for cell in code:
         assert len(cell.source.splitlines()) <= 15, cell.source
         tree = ast.parse(cell.source)
