@@ -30,6 +30,13 @@ def test_the_fingerprint_follows_every_file(copy):
     assert collections.load(str(copy)).fingerprint != before
 
 
+def test_empty_texts_are_counted(copy):
+    with (copy / "corpus.jsonl").open("a") as file:
+        file.write('{"_id": "e1", "title": "", "text": " "}\n{"_id": "e2", "title": "title", "text": ""}\n')
+    with pytest.warns(collections.CollectionWarning, match="corpus.jsonl: 1 of 42 texts are empty, the first 'e1'"):
+        collections.load(str(copy))
+
+
 def test_an_unknown_name_is_refused():
     with pytest.raises(collections.CollectionError, match="no collection 'nowhere'.*pydocs"):
         collections.load("nowhere")

@@ -31,10 +31,15 @@ def files(folder: Path) -> list[Path]:
 def read(folder: Path) -> tuple[dict[str, str], dict[str, str], dict[str, pd.DataFrame]]:
     """Documents and queries (id -> text), and judgements (split -> columns query, document, grade).
 
-    Raises CollectionError if a file is missing or malformed; warns of judged documents that the corpus lacks.
+    Raises CollectionError if a file is missing or malformed; warns of empty texts and of judged documents that the
+    corpus lacks.
     """
     corpus, topics, *splits = files(folder)
     documents, queries, judgements = _entries(corpus, _text), _entries(topics, _text), {}
+    for path, texts in ((corpus, documents), (topics, queries)):
+        if empty := [name for name, text in texts.items() if not text]:
+            what = f"{len(empty)} of {len(texts)} texts are empty, the first {empty[0]!r}"
+            warnings.warn(f"{path}: {what}; no ranker can tell them apart", CollectionWarning, stacklevel=4)
     for path in splits:
         grades = _entries(path, lambda line: _grade(line, queries))
         rows = [(query, document, grade) for (query, document), grade in grades.items()]

@@ -53,8 +53,9 @@ class Collection:
 
 
 def load(name: str) -> Collection:
-    """A collection by name: a PyDocs domain, `botocore`, `hub:<dataset>` (BEIR layout on the hub), or a folder's path.
+    """A collection by name: a PyDocs domain, `botocore`, `hub:<dataset>` (BEIR layout on the hub), or a folder.
 
+    A folder in BEIR's layout is named by its path, or by its name alone if it is in the data folder's `collections/`.
     `cropped:<name>` is that collection with queries cropped from its own documents (see `cropped`). A folder's
     `collection.json`, or an ending of its name such as `?relevant_grade=2`, says from which grade on a document is
     relevant. Files are read again only if they change. Raises CollectionError if there is no such collection or a file
@@ -69,6 +70,30 @@ def fingerprint(name: str) -> str:
         return _cropped_key(fingerprint(name.removeprefix("cropped:")))
     folder, grade = _place(name)
     return store.key({path.relative_to(folder).as_posix(): digest.of_file(path) for path in beir.files(folder)}, grade)
+
+
+def stored_run(name: str, run: str) -> Path:
+    """The file of a TREC run: a path, or the name of a file in `runs/` of a collection's folder, with or without .trec.
+
+    Raises CollectionError if there is none.
+    """
+    if name in pydocs.DOMAINS or name.startswith(("cropped:", "hub:")):
+        places = [Path(run)]
+    else:
+        runs = _place(name)[0] / "runs"
+        places = [Path(run), runs / run, runs / f"{run}.trec"]
+    for place in places:
+        if place.is_file():
+            return place.absolute()
+    raise CollectionError(
+        f"no run {run!r}: give a path" + (f", or a file of {places[-1].parent}" if places[1:] else "")
+    )
+
+
+def found() -> list[str]:
+    """Names of the folders in BEIR's layout in the data folder's `collections/`, where a user puts them."""
+    return sorted(path.parent.name for path in (store.data_folder() / "collections").glob("*/corpus.jsonl")
+                  if not store.is_whole(path.parent))  # fmt: skip
 
 
 @lru_cache(maxsize=16)
@@ -93,10 +118,12 @@ def _place(name: str) -> tuple[Path, int]:
         dataset = name.removeprefix("hub:")
         return store.keep("collections", hub.identity(dataset), partial(hub.copy, dataset)), 1
     path, separator, grade = name.partition(GRADE)
-    folder = Path(path).absolute()
+    folder, own = Path(path).absolute(), store.data_folder() / "collections" / path
+    if not folder.is_dir() and own.is_dir() and Path(path).name == path:
+        folder = own
     if not folder.is_dir():
-        own = ", ".join((*pydocs.DOMAINS, *services.OUT_OF_DOMAIN))
-        choice = f"give one of {own}, hub:<dataset>, or a folder in BEIR layout"
+        names = ", ".join((*pydocs.DOMAINS, *services.OUT_OF_DOMAIN))
+        choice = f"give one of {names}, hub:<dataset>, or a folder in BEIR layout, by its path or in {own.parent}"
         raise CollectionError(f"no collection {name!r}: {choice} (there is no folder {folder})")
     card = folder / CARD
     if not separator and not card.exists():

@@ -37,3 +37,5 @@ def check(runs: Iterable[Experiment | Untrained], tests: Iterable[TestSet]) -> N
     for test in tests:
         if not collections.load(test.collection).split(test.split, 1):
             raise ValueError(f"split={test.split!r}: {test.collection} has no query in it; give another split")
+        if test.run:
+            test.candidates()  # a faulty run is refused

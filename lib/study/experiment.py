@@ -13,7 +13,7 @@ from typing import Union
 import pandas as pd
 
 from lib import models
-from lib.data import collections, first_stage, groups
+from lib.data import collections, first_stage, groups, trec_runs
 from lib.data.collections import Collection
 from lib.machine import store
 from lib.machine.literals import check_name, check_whole, is_literal
@@ -190,7 +190,7 @@ class Experiment:
 
 @dataclass(frozen=True)
 class TestSet:
-    """Queries whose BM25 candidates are re-ranked."""
+    """Queries whose candidates are re-ranked: those of BM25, or those of a stored TREC run."""
 
     __test__ = False  # pytest: this is no test
 
@@ -198,18 +198,36 @@ class TestSet:
     split: str = "test"
     queries: int | None = 300  # the first ones of the split; None: all
     depth: int = 20  # candidates per query
+    run: str = ""  # a TREC run: a path, or a file of the collection's `runs/`; "": the kit's own BM25
 
     def __post_init__(self) -> None:
         check_whole(self, "queries", none=True)
         check_whole(self, "depth")
         check_name(self, "collection", "split")
+        if not isinstance(self.run, str):
+            raise ValueError(f"run={self.run!r}: give the name of a TREC run, or '' for BM25")
+
+    @classmethod
+    def of(cls, text: str, depth: int = 100) -> "TestSet":
+        """A test set of all queries from 'collection', 'collection | split' or 'collection | split | run'."""
+        parts = [part.strip() for part in text.split("|")]
+        if not 1 <= len(parts) <= 3 or not all(parts):
+            raise ValueError(f"{text!r}: give 'collection', 'collection | split' or 'collection | split | run'")
+        collection, split, run = (*parts, *("test", "")[len(parts) - 1 :])
+        return cls(collection, split, None, depth, run)
 
     def candidates(self) -> tuple[Collection, list[str], pd.DataFrame]:
         """Collection, query ids, and candidates: columns query, document, rank, first_stage, grade."""
         collection = collections.load(self.collection)
         queries = collection.split(self.split, self.queries)
-        ranking = first_stage.bm25(collection, queries, self.depth).rename(columns={"score": "first_stage"})
-        ranking = ranking.merge(collection.judgements[self.split], "left", ["query", "document"])
+        if self.run:
+            path = collections.stored_run(self.collection, self.run)
+            ranking = trec_runs.read(path, collection, queries, self.depth)
+        else:
+            ranking = first_stage.bm25(collection, queries, self.depth)
+        ranking = ranking.rename(columns={"score": "first_stage"}).merge(
+            collection.judgements[self.split], "left", ["query", "document"]
+        )
         return collection, queries, ranking.assign(grade=ranking["grade"].fillna(0).astype(int))
 
 

@@ -12,7 +12,7 @@ import pkgutil
 
 from lib.analysis import measures
 from lib.data import collections, first_stage, score_files
-from lib.machine import hardware
+from lib.machine import digest, hardware
 from lib.models import backbone
 from lib.study.functions import of_function
 from lib.training.strategies import Strategy
@@ -72,7 +72,7 @@ def of_evaluation(run: object, test: object) -> dict[str, object]:
     """What decides the scores and values of a run, or of an untrained model, on a `TestSet`."""
     return {
         "run": run.key, "collection": collections.fingerprint(test.collection), "split": test.split,
-        "queries": test.queries, "depth": test.depth, "first_stage": first_stage.identity(),
+        "queries": test.queries, "depth": test.depth, "first_stage": _of_first_stage(test),
         "measures": list(measures.MEASURES),
     }  # fmt: skip
 
@@ -84,6 +84,12 @@ def constants() -> dict[str, object]:
 
 def _common() -> dict[str, object]:
     return {"recipe": RECIPE, "precision": hardware.precision(), "constants": constants()}
+
+
+def _of_first_stage(test: object) -> dict[str, object]:
+    if test.run:
+        return {"run": digest.of_file(collections.stored_run(test.collection, test.run))}
+    return first_stage.identity()
 
 
 def _of_model(model: object) -> dict[str, object]:

@@ -58,8 +58,15 @@ def results(grid: Iterable[Run], tests: Iterable[TestSet]) -> pd.DataFrame:
 
 
 def first_stage(tests: Iterable[TestSet]) -> pd.DataFrame:
-    """The same table for BM25 itself (strategy "bm25"), over the candidates that every run re-ranks."""
-    return _ranked_by("first_stage", tests, strategy="bm25", paradigm="first stage")
+    """The same table for the candidates' own order, which every run re-ranks: BM25's, or that of a stored run.
+
+    Strategy and ranker are "bm25" or the stem of the stored run's name. Raises ValueError if test sets have several.
+    """
+    tests = list(tests)
+    names = {Path(test.run).name.removesuffix(".trec") or "bm25" for test in tests}
+    if len(names) > 1:
+        raise ValueError(f"test sets with several first stages ({', '.join(sorted(names))}): call once for each")
+    return _ranked_by("first_stage", tests, strategy=names.pop() if names else "bm25", paradigm="first stage")
 
 
 def best_order(tests: Iterable[TestSet]) -> pd.DataFrame:
@@ -68,7 +75,7 @@ def best_order(tests: Iterable[TestSet]) -> pd.DataFrame:
 
 
 def scores(run: Run, test: TestSet) -> pd.DataFrame:
-    """Raw test scores of a run: columns query, document, rank, first_stage (BM25's score), grade, score.
+    """Raw test scores of a run: columns query, document, rank, first_stage (its score there), grade, score.
 
     `run.before` is what a run starts from. Raises NotTrained if a run was not trained, or not scored on this test set.
     """
