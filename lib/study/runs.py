@@ -20,6 +20,7 @@ from lib.models.tokens import PairTokens, SeparateTokens
 from lib.study import checks, identity, rankers, targets
 from lib.study.experiment import Experiment, Run, TestSet, Untrained, describe, lineage
 from lib.training import loop
+from lib.training.resume import Checkpoint
 
 ABOUT = "experiment.json"  # the description that the run's name is a hash of, and where its inputs were
 
@@ -102,8 +103,10 @@ def _train(run: Experiment, folder: Path | None) -> None:
     if adapter is not None:
         adapters.attach(ranker, adapter.kind, adapter.size, run.seed)
     trained = sum(weight.numel() for weight in ranker.parameters() if weight.requires_grad)
+    # A folder of that name is what `lib.study.space` removes, if nobody comes back to the training.
+    checkpoint = Checkpoint(store.data_folder() / "checkpoints" / f"{key}.partial" / "state.safetensors", key)
     with hardware.Meter() as meter:
-        steps = loop.train(ranker, groups, inputs, run.strategy, run.training, seed=run.seed)
+        steps = loop.train(ranker, groups, inputs, run.strategy, run.training, seed=run.seed, checkpoint=checkpoint)
     if adapter is not None:
         adapters.finish(ranker)
     if folder is None:
@@ -112,9 +115,11 @@ def _train(run: Experiment, folder: Path | None) -> None:
         raise ValueError(f"{describe(run)}: what decides it changed while it was trained, so it is not kept: let a "
                          "loss change none of the values that it uses, and edit no text, model or score file meanwhile"
                          )  # fmt: skip
+    seconds = checkpoint.spent + meter.seconds
+    joules = float("nan") if checkpoint.spent else meter.energy_joules  # those before are not known
     measured = {
-        "train_seconds": meter.seconds, "train_pairs_per_second": steps["documents"].sum() / meter.seconds,
-        "peak_memory_gib": meter.peak_memory_gib, "energy_joules": meter.energy_joules, "parameters": parameters,
+        "train_seconds": seconds, "train_pairs_per_second": steps["documents"].sum() / seconds,
+        "peak_memory_gib": meter.peak_memory_gib, "energy_joules": joules, "parameters": parameters,
         "trained_parameters": trained,
     }  # fmt: skip
     with_conditions(measured).to_parquet(folder / "costs.parquet")
@@ -124,3 +129,4 @@ def _train(run: Experiment, folder: Path | None) -> None:
     about = {"name": describe(run), "collection": run.data.collection, "backbone": run.model.backbone,
              "identity": identity.of_run(run)}  # fmt: skip
     (folder / ABOUT).write_text(json.dumps(about, indent=1))
+    checkpoint.remove()

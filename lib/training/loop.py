@@ -1,6 +1,7 @@
 """One training loop for every strategy and architecture, on Accelerate."""
 
 from collections.abc import Callable
+from itertools import islice
 
 import accelerate
 import numpy as np
@@ -16,6 +17,7 @@ from lib.models.ranker import InBatch
 from lib.models.tokens import PairTokens, SeparateTokens
 from lib.training.batches import batches
 from lib.training.grad_cache import cached_backward
+from lib.training.resume import Checkpoint, State
 from lib.training.settings import Queue, Training
 from lib.training.strategies import OWN, Matrix, Strategy
 
@@ -24,7 +26,7 @@ READ_EVERY = 16  # steps between two looks at what an accelerator computed: each
 
 def train(
     model: nn.Module, groups: Groups, tokens: PairTokens | SeparateTokens, strategy: Strategy, settings: Training, *,
-    seed: int = 0, what: str = "training",
+    seed: int = 0, what: str = "training", checkpoint: Checkpoint | None = None,
 ) -> pd.DataFrame:  # fmt: skip
     """Train `model` in place and return its history, one row per step.
 
@@ -33,8 +35,9 @@ def train(
     gradient_norm, learning_rate, documents. Equal arguments on one machine in one process give an equal history.
 
     Under several processes (`accelerate launch`, on processors `python -m torch.distributed.run`) each takes its share
-    of every batch and compares a batch's documents within it; the history is that of all. Raises FloatingPointError if
-    a loss, a gradient or a weight is not finite, ValueError if groups or settings cannot be trained with.
+    of every batch and compares a batch's documents within it; the history is that of all. One process alone keeps a
+    `checkpoint` and goes on from what is there. Raises FloatingPointError if a loss, a gradient or a weight is not
+    finite, ValueError if groups or settings cannot be trained with.
     """
     _check_targets(groups, strategy)
     steps = len(groups) // settings.batch_size * settings.epochs
@@ -60,7 +63,10 @@ def train(
     wrapped, optimizer = accelerator.prepare(compared.train(), optimizer)
     with torch.random.fork_rng():
         torch.manual_seed(seed + accelerator.process_index)  # dropout, of its own in every process
-        for batch in progress.steps(data, what, steps):
+        state = State(compared, schedule.optimizer, schedule, history)
+        checkpoint = checkpoint if accelerator.num_processes == 1 else None
+        done = checkpoint.restore(state) if checkpoint else 0
+        for step, batch in enumerate(progress.steps(islice(data, done, None), what, steps - done), done + 1):
             batch = accelerate.utils.send_to_device(vars(batch), accelerator.device, non_blocking=True)
             if settings.chunk is None:
                 matrix = strategy.matrix(wrapped, **batch)
@@ -75,6 +81,8 @@ def train(
             means = _means(loss, matrix, matrix.targets[strategy.terms[0].source], norm)
             history.add(means, schedule.get_last_lr()[0], batch["targets"][LABELS].numel())
             schedule.step()
+            if checkpoint:
+                checkpoint.keep(step, state)
     accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)  # the caller's model computes in its own precision again
     table = history.table()
     changed = (named for named in model.named_parameters() if named[1].requires_grad)
@@ -155,27 +163,35 @@ class _History:
     def __init__(self, accelerator: accelerate.Accelerator, name: str):
         self._accelerator, self._name = accelerator, name
         self._every = 1 if accelerator.device.type == "cpu" else READ_EVERY
-        self._known, self._unread, self._rows = [], [], []
+        self.known, self._unread, self._rows = [], [], []
 
     def add(self, means: torch.Tensor, rate: float, documents: int) -> None:
         """Keep a step; a value that is not finite stops the training within `READ_EVERY` steps."""
-        self._known.append({"learning_rate": rate, "documents": documents * self._accelerator.num_processes})
+        self.known.append({"learning_rate": rate, "documents": documents * self._accelerator.num_processes})
         self._unread.append(means)
         if len(self._unread) == self._every:
             self._read()
 
-    def table(self) -> pd.DataFrame:
-        """One row per step."""
+    def rows(self) -> torch.Tensor:
+        """What every step computed, (steps, len(MEANS)) float32."""
         if self._unread:
             self._read()
-        table = pd.DataFrame(np.concatenate(self._rows), columns=MEANS)
+        return torch.from_numpy(np.concatenate(self._rows))
+
+    def restore(self, rows: torch.Tensor, known: list[dict]) -> None:
+        """Begin with the steps of a checkpoint."""
+        self.known, self._rows = known, [rows.numpy()]
+
+    def table(self) -> pd.DataFrame:
+        """One row per step."""
+        table = pd.DataFrame(self.rows().numpy(), columns=MEANS)
         table.insert(0, "step", np.arange(1, len(table) + 1))
-        return table.join(pd.DataFrame(self._known))
+        return table.join(pd.DataFrame(self.known))
 
     def _read(self) -> None:
         means = self._accelerator.reduce(torch.stack(self._unread).float(), "mean").cpu()
         self._unread = []
-        for step, row in enumerate(means, len(self._known) - len(means) + 1):
+        for step, row in enumerate(means, len(self.known) - len(means) + 1):
             for name, what in MUST_BE_FINITE.items():
                 _check_finite(row[MEANS.index(name)], self._name, f"{what} is not finite at step {step}")
         self._rows.append(means.numpy())
