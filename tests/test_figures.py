@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from lib.analysis import figures
-from lib.analysis.style import PALETTE, PLAIN, style
+from lib.analysis.style import PALETTE, PLAIN, described, style
 from lib.training import strategies
 
 DRAW = np.random.default_rng(0)
@@ -132,13 +132,26 @@ def test_every_figure_is_drawn_here():
 @pytest.mark.parametrize("name", FIGURES)
 def test_each_figure_asks_a_question_and_labels_its_axes_and_lines(name, tmp_path, monkeypatch):
     monkeypatch.setenv("STUDY_DATA", str(tmp_path))
-    figure = figures.save(FIGURES[name](), name, "smoke", measure=MEASURE)
+    figure = FIGURES[name]()
+    shown = figures.save(figure, name, "smoke", measure=MEASURE)
     assert [path.name for path in figures.folder("smoke", measure=MEASURE).iterdir()] == [f"{name}.png"]
     assert "?" in figure.get_suptitle()
+    (_, metadata) = shown._repr_mimebundle_()
+    text = metadata["image/png"]["alt"]
+    names = {label.get_text() for legend in figure.legends for label in legend.get_texts()}
+    assert text.startswith(figure.get_suptitle()) and figure.axes[0].get_xlabel() in text and "\n" not in text
+    assert all(name.replace("\n", " ") in text for name in names)
     assert all(axes.get_xlabel() and axes.get_legend() is None for axes in figure.axes)
     named_rows = name in ("ablations", "differences", "ladder", "quality", "retrieval", "verdicts", "where_time_goes")
     assert bool(figure.axes[0].get_ylabel()) != named_rows
     assert all(not text.get_text().startswith("_") for legend in figure.legends for text in legend.get_texts())
+
+
+def test_the_alternative_text_names_rows_where_the_axis_has_no_label():
+    said = described(FIGURES["differences"]())
+    assert said == (
+        "Who? (paired with info_nce, 95 % intervals) Panels: a; b. Horizontal: difference in RR@10. Rows: bm25; kl."
+    )
 
 
 def test_all_trainings_are_drawn_however_many():
