@@ -48,9 +48,10 @@ slides: study ## run the study, then write its notebooks as slides into data/sli
 	$(BIN)/python -m lib.study.site $(PROFILE) --slides
 
 figures: laptop-only study ## run the laptop study, then copy its figures and tables into the README's
-	mkdir -p "$(FIGURES)"
+	mkdir -p "$(FIGURES)/tables"
 	cp "$(DATA)/figures/$(PROFILE)"/*.png "$(FIGURES)"
-	test "$(FIGURES)" != figures || $(BIN)/python -m lib.study.readme $(PROFILE)
+	cp "$(DATA)/figures/$(PROFILE)"/*.csv "$(DATA)/figures/$(PROFILE)"/*.md "$(FIGURES)/tables"
+	test "$(FIGURES)" != figures || $(BIN)/python -m lib.study.readme
 
 laptop-only:
 	@test "$(PROFILE)" = laptop || test "$(FIGURES)" != figures || \

@@ -110,7 +110,7 @@ def padded(batch, more):
             for name, part in batch.items()}  # fmt: skip
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
     """A headless Chromium: the system's, or the one that playwright has installed."""
     api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'playwright>=1.45'")

@@ -1,6 +1,7 @@
 """The site and the slides of executed notebooks: what they contain, and in a browser that nothing is requested."""
 
 import importlib.util
+import os
 import re
 import sys
 import tomllib
@@ -226,6 +227,24 @@ def test_the_site_is_walked_and_the_explorer_alive_without_a_request(executed, t
     tab.get_by_role("link", name="00 Start").first.click()
     above, below = (part.bounding_box() for part in tab.locator("math[display=block] mfrac > *").all())
     assert above["y"] + above["height"] <= below["y"] + 2  # the formula is drawn
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_the_report_of_a_study_requests_nothing(tab):
+    """The one that `make report PROFILE=smoke` wrote just before, as in `.ci/run`."""
+    if not (handed := os.environ.get("STUDY_EXECUTED")):
+        pytest.skip("needs a study's report; STUDY_EXECUTED names its data folder")
+    tab.goto((Path(handed).absolute() / "reports" / "smoke" / "index.html").as_uri())
+    count = tab.locator(".cards li").count()
+    assert count >= len(list((ROOT / "notebooks").glob("[0-9]*.ipynb")))
+    for _ in range(count):
+        tab.locator("a[rel=next]").first.click()
+        assert tab.locator("img:not([alt*='?'])").count() == 0  # every figure asks a question
+        if "13_explorer" in tab.url:
+            assert tab.locator("iframe[srcdoc]").count() >= 4
+            tab.frame_locator("iframe[srcdoc]").first.locator("#documents option").first.wait_for(state="attached")
+    assert tab.locator("a[rel=next]").count() == 0
 
 
 @pytest.mark.browser
