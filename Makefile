@@ -19,7 +19,7 @@ endif
 DATA := $(or $(STUDY_DATA),data)
 
 .DEFAULT_GOAL := help
-.PHONY: help study test lab learners check report figures laptop-only evening bench clean
+.PHONY: help study test lab learners check report slides figures laptop-only evening bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -40,13 +40,18 @@ check: $(READY) ## lint the code and the notebooks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-report: study ## run the study, then write its notebooks as HTML pages into data/reports
-	$(BIN)/jupyter nbconvert --to html --output-dir "$(DATA)/reports/$(PROFILE)" "$(DATA)/executed/$(PROFILE)"/[0-9]*.ipynb
+report: study ## run the study, then write its notebooks as a site into data/reports; it needs no network
+	$(BIN)/python -m lib.study.site $(PROFILE)
+
+slides: study ## run the study, then write its notebooks as slides into data/slides; they need no network
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps sphinx-revealjs
+	$(BIN)/python -m lib.study.site $(PROFILE) --slides
 
 figures: laptop-only study ## run the laptop study, then copy its figures and tables into the README's
-	mkdir -p "$(FIGURES)"
+	mkdir -p "$(FIGURES)/tables"
 	cp "$(DATA)/figures/$(PROFILE)"/*.png "$(FIGURES)"
-	test "$(FIGURES)" != figures || $(BIN)/python -m lib.study.readme $(PROFILE)
+	cp "$(DATA)/figures/$(PROFILE)"/*.csv "$(DATA)/figures/$(PROFILE)"/*.md "$(FIGURES)/tables"
+	test "$(FIGURES)" != figures || $(BIN)/python -m lib.study.readme
 
 laptop-only:
 	@test "$(PROFILE)" = laptop || test "$(FIGURES)" != figures || \

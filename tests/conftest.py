@@ -1,6 +1,8 @@
 """A data folder of its own for every test, and a ranker small enough to train in a second."""
 
 import json
+import shutil
+from pathlib import Path
 
 import accelerate
 import jaxtyping
@@ -106,3 +108,17 @@ def padded(batch, more):
     """The same batch with `more` columns of padding."""
     return {name: padded(part, more) if isinstance(part, dict) else torch.nn.functional.pad(part, (0, more))
             for name, part in batch.items()}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium: the system's, or the one that playwright has installed."""
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'playwright>=1.45'")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    system = next(filter(None, map(shutil.which, names)), None)
+    with api.sync_playwright() as playwright:
+        if system is None and not Path(playwright.chromium.executable_path).exists():
+            pytest.skip("needs a Chromium: playwright install --with-deps chromium, or the system's package")
+        launched = playwright.chromium.launch(executable_path=system)
+        yield launched
+        launched.close()

@@ -82,12 +82,18 @@ def test_a_relative_data_folder_is_made_absolute(given, copy):
 def test_figures_are_copied_from_the_data_folder(copy):
     source = copy / "my data" / "figures" / "laptop"
     (source / "measure=nDCG@10").mkdir(parents=True)
-    for path in (source / "03_gain.png", source / "measure=nDCG@10" / "03_gain.png"):
+    others = [source / name for name in ("05_means.csv", "05_means.md", "05_means.tex")]
+    for path in (source / "03_gain.png", source / "measure=nDCG@10" / "03_gain.png", *others):
         path.write_text(path.parent.name)
     (copy / "study.mk").write_text("include Makefile\nstudy: ;\n")
     code, text = said(copy, "-f", "study.mk", "figures", "STUDY_DATA=my data")
     assert code == 0, text
-    assert [path.name for path in (copy / "figures").iterdir()] == ["03_gain.png"]
+    assert sorted(path.name for path in (copy / "figures").rglob("*.*")) == [
+        "03_gain.png",
+        "05_means.csv",
+        "05_means.md",
+    ]
+    assert (copy / "figures" / "tables" / "05_means.csv").exists()
     assert (copy / "figures" / "03_gain.png").read_text() == "laptop"
 
 

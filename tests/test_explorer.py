@@ -4,7 +4,6 @@ import html
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -140,20 +139,6 @@ def test_snapshots_begin_and_end_where_the_run_does(experiment, tiny_collection,
 
 
 # In a browser -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """A headless Chromium: the system's, or the one that playwright has installed."""
-    api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'playwright>=1.45'")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    system = next(filter(None, map(shutil.which, names)), None)
-    with api.sync_playwright() as playwright:
-        if system is None and not Path(playwright.chromium.executable_path).exists():
-            pytest.skip("needs a Chromium: playwright install --with-deps chromium, or the system's package")
-        launched = playwright.chromium.launch(executable_path=system)
-        yield launched
-        launched.close()
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """Figures: every colour is visible on white, styles differ, and each figure asks a question and labels its axes."""
 
 import inspect
+import re
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -8,9 +10,10 @@ import pandas as pd
 import pytest
 
 from lib.analysis import figures
-from lib.analysis.style import PALETTE, PLAIN, style
+from lib.analysis.style import PALETTE, PLAIN, described, style
 from lib.training import strategies
 
+ROOT = Path(__file__).parents[1]
 DRAW = np.random.default_rng(0)
 OWN = ["in_batch", "fixed_margin", "adaptive_margin", "distributed_margin"]
 MEASURE = "RR@10"
@@ -33,6 +36,24 @@ def test_every_strategy_has_a_style_and_can_be_told_apart_in_grey(paradigm):
     assert all(name in PALETTE for name in names)
     assert len({style(name)[1:] for name in names}) == len(names)  # marker and dash
     assert len({style(name).colour for name in names}) == len(names)
+
+
+# Degrees on the circle of colours: labels are green to blue, teachers red to yellow, own similarities violet to pink.
+HUES = {"contrastive": (70, 220), "distillation": (-15, 50), "self-distillation": (225, 345)}
+
+
+@pytest.mark.parametrize("name", [name for name in strategies.STRATEGIES if "+" not in name])  # of one source
+def test_a_strategy_has_a_colour_of_its_paradigm(name):
+    hue = 360 * matplotlib.colors.rgb_to_hsv(matplotlib.colors.to_rgb(style(name).colour))[0]
+    low, high = HUES[strategies.STRATEGIES[name].paradigm]
+    assert low <= hue <= high or low <= hue - 360 <= high
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "lib" / "analysis").rglob("*.py")), ids=lambda path: path.name)
+def test_a_figure_has_no_colours_but_the_palette_and_greys(path):
+    known = {colour for colour, _, _ in (*PALETTE.values(), *PLAIN)}
+    for colour in set(re.findall(r"#[0-9a-f]{6}\b", path.read_text())) - known:
+        assert len({colour[1:3], colour[3:5], colour[5:7]}) == 1, colour
 
 
 def test_a_name_with_parameters_or_remarks_has_the_style_of_its_strategy():
@@ -132,13 +153,26 @@ def test_every_figure_is_drawn_here():
 @pytest.mark.parametrize("name", FIGURES)
 def test_each_figure_asks_a_question_and_labels_its_axes_and_lines(name, tmp_path, monkeypatch):
     monkeypatch.setenv("STUDY_DATA", str(tmp_path))
-    figure = figures.save(FIGURES[name](), name, "smoke", measure=MEASURE)
+    figure = FIGURES[name]()
+    shown = figures.save(figure, name, "smoke", measure=MEASURE)
     assert [path.name for path in figures.folder("smoke", measure=MEASURE).iterdir()] == [f"{name}.png"]
     assert "?" in figure.get_suptitle()
+    (_, metadata) = shown._repr_mimebundle_()
+    text = metadata["image/png"]["alt"]
+    names = {label.get_text() for legend in figure.legends for label in legend.get_texts()}
+    assert text.startswith(figure.get_suptitle()) and figure.axes[0].get_xlabel() in text and "\n" not in text
+    assert all(name.replace("\n", " ") in text for name in names)
     assert all(axes.get_xlabel() and axes.get_legend() is None for axes in figure.axes)
     named_rows = name in ("ablations", "differences", "ladder", "quality", "retrieval", "verdicts", "where_time_goes")
     assert bool(figure.axes[0].get_ylabel()) != named_rows
     assert all(not text.get_text().startswith("_") for legend in figure.legends for text in legend.get_texts())
+
+
+def test_the_alternative_text_names_rows_where_the_axis_has_no_label():
+    said = described(FIGURES["differences"]())
+    assert said == (
+        "Who? (paired with info_nce, 95 % intervals) Panels: a; b. Horizontal: difference in RR@10. Rows: bm25; kl."
+    )
 
 
 def test_all_trainings_are_drawn_however_many():

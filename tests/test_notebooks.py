@@ -37,7 +37,7 @@ def python(*arguments, folder):
 
 
 def tracked_figures():
-    return {path.name: path.read_bytes() for path in (ROOT / "figures").iterdir()}
+    return {path.name: path.read_bytes() for path in (ROOT / "figures").rglob("*.*")}
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +83,17 @@ def test_every_notebook_writes_its_figures(executed):
     folder, _ = executed
     figures = sorted(path.name for path in (folder / "figures" / "smoke").glob("*.png"))
     assert {name[:2] for name in figures} == {path.name[:2] for path in NOTEBOOKS}
-    # `make figures` copies all of them: those of the README are these, and none is left over
-    assert set(figures) == {name for name in tracked_figures() if re.match(r"\d\d_", name)}
+    # `make figures` copies all of them, tables too: those of the README are these, and none is left over
+    tables = [path.name for path in (folder / "figures" / "smoke").iterdir() if path.suffix in (".csv", ".md")]
+    assert {*figures, *tables} == {name for name in tracked_figures() if re.match(r"\d\d_", name)}
+
+
+@pytest.mark.notebooks
+def test_every_figure_in_a_notebook_has_an_alternative_text(executed):
+    for name, notebook in executed[1].items():
+        outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+        pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+        assert pictures and all("?" in picture.metadata["image/png"]["alt"] for picture in pictures), name
 
 
 @pytest.mark.notebooks

@@ -1,9 +1,15 @@
-"""Tables and sentences go from a study's files into the README."""
+"""Tables and sentences go from a study's files into the README, and what it says in its own words agrees with them."""
+
+import re
 
 import pandas as pd
+import pytest
 
 from lib.analysis import style
 from lib.study import readme
+
+TABLES = readme.FIGURES / "tables"
+TEXT = readme.README.read_text()
 
 
 def test_a_table_is_kept_as_csv_markdown_and_latex_and_put_into_its_place(tmp_path, monkeypatch):
@@ -30,8 +36,121 @@ def test_the_place_of_a_missing_table_stays_and_is_named(tmp_path, capsys):
 
 def test_the_readmes_places_are_tables_that_notebooks_write():
     notebooks = "".join(path.read_text() for path in readme.README.parent.glob("notebooks/*.ipynb"))
-    places = [place["name"] for place in readme.PLACE.finditer(readme.README.read_text())]
+    places = [place["name"] for place in readme.PLACE.finditer(TEXT)]
     assert len(places) >= 7
-    figures = readme.README.parent / "figures"
     for name in places:
-        assert f'\\"{name}\\"' in notebooks or (name.startswith("bench_") and (figures / f"{name}.md").exists()), name
+        folder = readme.FIGURES if name.startswith("bench_") else TABLES
+        assert f'\\"{name}\\"' in notebooks or folder == readme.FIGURES, name
+        assert (folder / f"{name}.md").exists(), f"{name}: `make figures` writes and git keeps it"
+
+
+def test_the_readme_shows_the_tables_that_are_kept():
+    assert readme.filled(TEXT, *readme.FOLDERS) == TEXT, "a place was edited by hand: python -m lib.study.readme"
+
+
+@pytest.mark.parametrize("path", sorted(TABLES.glob("*.csv")), ids=lambda path: path.stem)
+def test_a_table_is_the_same_as_csv_and_in_markdown(path):
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    assert style.markdown(table.set_index(table.columns[0])) == path.with_suffix(".md").read_text()
+
+
+# What the README says in its own words ---------------------------------------------------------------------------------
+
+
+def kept(name, index=0):
+    return pd.read_csv((TABLES if re.match(r"\d\d_", name) else readme.FIGURES) / f"{name}.csv", index_col=index)
+
+
+def undecided(name, *rankers):
+    """Whether no difference of these rankers is significant after correction, by either test."""
+    return (kept(name).loc[[*rankers], ["p", "p_t"]].min(axis=1) >= 0.05).all()
+
+
+def ratio(name, question):
+    """The best mean over the worst of an ablation's answers."""
+    means = kept(name).loc[question, "mean"]
+    return means.max() / means.min()
+
+
+def far_below(table, column, row):
+    return table.loc[row, column] < 0.9 * table[column].drop(row).min()
+
+
+MEANS, ANSWER = kept("05_means"), (TABLES / "05_answer.md").read_text().splitlines()
+STUDENTS = ["info_nce", "bce", "ranknet", "kl", "margin_mse", "mse"]
+SUPERVISION = kept("07_differences", [0, 1])
+RETRIEVAL, COST = kept("09_retrieval"), kept("10_cost")["all in, seconds"]
+STEPS = kept("11_training")["ratio"].nlargest(3)
+# A sentence, or a part of one -> whether the tables have it so
+VERDICTS = {
+    "the best order of BM25's candidates is far above BM25's own": (MEANS.loc["best"] > 1.25 * MEANS.loc["bm25"]).all(),
+    "It is above BM25 in-domain and on the mean of the other sets":
+        (MEANS.loc["teacher"] > MEANS.loc["bm25"])[["pydocs", "mean out-of-domain"]].all(),
+    "all strategies end close together in-domain, above BM25":
+        undecided("04_differences", *STUDENTS[1:]) and MEANS["pydocs"][STUDENTS].min() > MEANS["pydocs"]["bm25"],
+    "in-domain no difference that this many queries could see; out-of-domain the distilled students are slightly ahead":
+        "in-domain: the mean of the distilled students is not distinguishable" in ANSWER[0]
+        and "out-of-domain: the mean of the distilled students is above" in ANSWER[1],
+    "pointwise MSE suffers from it; [Margin-MSE is ahead of it]": SUPERVISION["ahead"]["margin_mse", "mse"] == "first",
+    "No significant difference from teacher distillation; InfoNCE with in-batch negatives is no worse":
+        undecided("08_differences", "adaptive_margin", "distributed_margin")
+        and kept("08_differences")["difference"]["in_batch"] >= 0,
+    "with so few queries a difference of .02 would go unnoticed":
+        kept("08_differences")["resolvable"][["adaptive_margin", "distributed_margin"]].min() > 0.02,
+    "Dense retrieval and BM25 are close and win on different queries":
+        undecided("09_differences", "dense, exact")
+        and kept("09_differences").loc["dense, exact", ["wins", "losses"]].min() > 20,
+    "a graph index loses next to nothing, quantised vectors need rescoring":
+        RETRIEVAL["recall"]["dense, HNSW"] > 0.98 and far_below(RETRIEVAL[3:0:-1], "recall", "dense, IVF-PQ"),
+    "The margin of the fixed loss and the learning rate matter; the reading of the formula and stop-gradient do not":
+        min(ratio("10_ablations", each) for each in ("margin of the fixed loss", "learning rate")) > 1.1
+        > 1.01 > ratio("10_ablations", "reading"),
+    "a teacher's own training dominates the cost": COST["teacher, Margin-MSE"] > 4 * COST.drop("teacher, Margin-MSE").max(),
+    "In training, bf16 and less dropout bring most":
+        set(STEPS.index) == {"bfloat16", "dropout by 16 bits", "no dropout"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("sentence", VERDICTS)
+def test_the_readme_says_what_the_tables_have(sentence):
+    assert sentence in " ".join(TEXT.split()), "the README says this no more: change it here too"
+    assert VERDICTS[sentence], "the tables do not have it so any more: change the README, then this list"
+
+
+def numbers_of_benchmarks():
+    """Sentences of the README with the numbers that the benchmarks' tables have."""
+    nearest = pd.read_csv(readme.FIGURES / "bench_nearest.csv").query("depth == 10 and rescored == 0")
+    exact, pq = nearest.query("kind == 'flat'").iloc[0], nearest.query("kind == 'ivf_pq'").iloc[0]
+    graph = nearest.query("kind == 'hnsw' and recall > 0.99").iloc[0]
+    files = kept("bench_score_files").loc[["pairs, few rows", "pairs, many rows"]]
+    return [
+        f"HNSW takes {graph['build_seconds']:.0f} s to build and answers one query in {graph['single_ms']:.2f} ms with "
+        f"recall@10 {graph['recall']:.3f}; exact search takes {exact['single_ms']:.0f} ms".replace(" 0.9", " .9"),
+        f"IVF-PQ needs {pq['index_mib']:.0f} MiB where the vectors need {pq['passages'] * 384 * 2 / 2**20:.0f}",
+        f"{files['rows_per_s'].iloc[1] / 1e6:.1f} million rows per second at ten million rows, with a peak of "
+        f"{files['peak_mib'].iloc[1]} MiB, the same as at one million",
+    ]  # fmt: skip
+
+
+def test_the_numbers_of_benchmarks_are_those_of_their_tables():
+    for sentence in numbers_of_benchmarks():
+        assert sentence in " ".join(TEXT.split()), sentence
+
+
+# Numbers in the README's own words that no table decides -> what does
+ELSEWHERE = {
+    **dict.fromkeys(("2507.08336", "2010.02666", "2407.21515"), "names of papers"),
+    **dict.fromkeys(("+.008", "+.028", "+.035", "+.039"), "earlier versions of the study, as the text says"),
+    **dict.fromkeys(("0.1", ".601", ".548", ".546"), "trials on dev queries, as the text says"),
+    "3.11": "requires-python", "2.0": "the licence",
+}  # fmt: skip
+
+
+def test_every_other_number_in_the_readmes_own_words_is_known():
+    """Decimals, and whole numbers of %, ms, s or MiB; outside places, code and links."""
+    text = readme.PLACE.sub("", re.sub(r"```.*?```|`[^`]*`|\]\([^)]*\)|\[\d+\.\d+", "", TEXT, flags=re.DOTALL))
+    text = " ".join(text.split())
+    for sentence in (*VERDICTS, *numbers_of_benchmarks()):
+        text = text.replace(sentence, "")
+    found = re.findall(r"(?<![\w.])[+-]?(?:\d*\.\d+|\d+(?= ?(?:%|ms|s|MiB)\b))(?![.\d]*\w)", text)
+    assert set(found) == set(ELSEWHERE), "which table has it (VERDICTS), or what decides it (ELSEWHERE)?"

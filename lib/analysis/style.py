@@ -9,6 +9,7 @@ from collections import namedtuple
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -18,6 +19,9 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFor
 
 from lib.machine import outputs, store
 from lib.training import strategies
+
+if TYPE_CHECKING:
+    from IPython.display import Image
 
 # name -> (colour, marker, dash), beside the strategies, whose styles are in lib.training.strategies
 PALETTE: dict[str, tuple[str, str, str]] = {
@@ -46,12 +50,30 @@ def folder(profile: str, **parameters: object) -> Path:
     return store.data_folder() / "figures" / outputs.variant_folder(profile, **parameters)
 
 
-def save(figure: Figure, name: str, profile: str, **parameters: object) -> Figure:
-    """Write `<name>.png` and return the figure; `parameters` are those of the notebook that it depends on."""
-    write = partial(figure.savefig, dpi=110, bbox_inches="tight", metadata={"Software": None})
-    store.replace_file(folder(profile, **parameters) / f"{name}.png", write)
-    plt.close(figure)  # the notebook shows the returned figure once
-    return figure
+def save(figure: Figure, name: str, profile: str, **parameters: object) -> "Image":
+    """Write `<name>.png` and return it for a notebook to show, with `described` as its alternative text.
+
+    `parameters` are those of the notebook that the figure depends on.
+    """
+    from IPython.display import Image
+
+    path = folder(profile, **parameters) / f"{name}.png"
+    store.replace_file(path, partial(figure.savefig, dpi=110, bbox_inches="tight", metadata={"Software": None}))
+    plt.close(figure)  # or the notebook would show it a second time
+    return Image(filename=path, alt=described(figure))
+
+
+def described(figure: Figure) -> str:
+    """What a figure shows, in words: its title, panels, axes, named rows and legend."""
+    first, titles = figure.axes[0], [axes.get_title() for axes in figure.axes]
+    legend = [text.get_text() for one in figure.legends for text in one.get_texts()]
+    rows = [] if first.get_ylabel() else [label.get_text() for label in first.get_yticklabels()]
+    parts = {"panels": titles, "horizontal": [first.get_xlabel()], "vertical": [first.get_ylabel()],
+             "rows": rows, "legend": legend}  # fmt: skip
+    said = {part: "; ".join(filter(None, words)).replace("\n", " ") for part, words in parts.items()}
+    return " ".join(
+        [figure.get_suptitle(), *(f"{part.capitalize()}: {words}." for part, words in said.items() if words)]
+    )
 
 
 def save_text(text: str, name: str, profile: str, **parameters: object) -> None:

@@ -1,17 +1,17 @@
-"""Put tables and sentences into the README: `python -m lib.study.readme laptop`.
+"""Put tables and sentences into the README: `python -m lib.study.readme`, the last step of `make figures`.
 
-Between `<!-- 05_quality -->` and `<!-- end -->` stands the file `05_quality.md` that a notebook wrote beside its
-figures, so that no number is copied by hand; those of benchmarks, `bench_speed.md`, are in `figures/`.
+Between `<!-- 05_quality -->` and `<!-- end -->` stands the file `05_quality.md` of `figures/tables/`, which a notebook
+wrote, so that no number is copied by hand; those of benchmarks, `bench_speed.md`, are in `figures/`.
 """
 
-import argparse
 import re
 from pathlib import Path
 
-from lib.analysis import style
 from lib.machine import store
 
 README = Path(__file__).parents[2] / "README.md"
+FIGURES = README.parent / "figures"
+FOLDERS = (FIGURES / "tables", FIGURES)
 PLACE = re.compile(r"(?<=<!-- )(?P<name>(?!end )\w+)( -->\n).*?(?=<!-- end -->)", re.S)
 
 
@@ -30,10 +30,8 @@ def filled(text: str, *folders: Path) -> str:
 
 
 def main() -> None:
-    """Fill the README's places from a profile's study."""
-    parser = argparse.ArgumentParser(prog="python -m lib.study.readme", description=main.__doc__)
-    parser.add_argument("profile")
-    text = filled(README.read_text(), style.folder(parser.parse_args().profile), README.parent / "figures")
+    """Fill the README's places from the tables beside it."""
+    text = filled(README.read_text(), *FOLDERS)
     store.replace_file(README, lambda path: path.write_text(text))
 
 
