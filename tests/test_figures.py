@@ -101,9 +101,6 @@ FIGURES = {
     "learning_curves": lambda: figures.learning_curves({"kl": history(), "cold": history()}, 1.1, title="How?"),
     "differences": lambda: figures.differences(differences, MEASURE, "info_nce", title="Who?"),
     "quality": lambda: quality_of(by_query("bm25", "kl", "mse")),
-    "in_and_out_of_domain": lambda: figures.in_and_out_of_domain(
-        pd.DataFrame({"ranker": ["bm25", "kl"], "in_domain": [0.4, 0.5], "out_of_domain": [0.3, 0.2]}), MEASURE
-    ),
     "gradients": lambda: figures.gradients(
         np.arange(50.0), {"bce": pairs, "kl": pairs, "mse": pairs}, {"labels": ["bce"], "teacher": ["kl", "mse"]}
     ),

@@ -7,7 +7,6 @@ from lib.analysis.figures.quality import (
     by_feature,
     by_supervision,
     differences,
-    in_and_out_of_domain,
     over_data,
     quality,
     reliability,

@@ -33,16 +33,6 @@ def quality(values: pd.DataFrame, names: Sequence[str], measure: str, *, title: 
     return finish(figure, title, x=f"{measure}: mean and 95 % interval over {values['query'].nunique()} queries", y="")
 
 
-def in_and_out_of_domain(means: pd.DataFrame, measure: str) -> Figure:
-    """Do in-domain gains carry over to other domains? Columns ranker, in_domain, out_of_domain."""
-    figure, (axes,) = panels(width=6.6, height=4.4)
-    for row in means.itertuples():
-        colour, marker, _ = style(row.ranker)
-        axes.plot(row.in_domain, row.out_of_domain, marker, color=colour, markersize=10, label=row.ranker)
-    labels = {"x": f"in-domain {measure}", "y": f"out-of-domain {measure} (mean of the sets)"}
-    return finish(figure, "Do in-domain gains carry over to other domains?", **labels)
-
-
 def by_supervision(table: pd.DataFrame, columns: Sequence[str], measure: str, others: pd.Series) -> Figure:
     """How good is each architecture with each supervision? One row per pair of these: mean, low, high; `references`."""
     figure, (axes,) = panels(width=9, height=4.6)
