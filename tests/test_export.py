@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lib import models
-from lib.analysis import significance
+from lib.analysis import measures, significance
 from lib.data import collections
 from lib.models import backbone, graphs
 from lib.study import card, export, profiles, rankers, tables
@@ -86,7 +86,7 @@ def test_a_card_has_the_measures_of_the_store_and_all_that_a_run_learned_from(ex
     (reached,) = [one for one in front.eval_results if one.metric_type == "RR@10"]
     assert reached.metric_value == pytest.approx(values.mean(), abs=1e-4)
     low, high = significance.interval(values)
-    rows = [line for line in written.text.splitlines() if line.startswith("| tiny, test, 8 queries, top 10")]
+    rows = [line for line in written.text.splitlines() if line.startswith("| tiny, test, 8 queries, top 10 of bm25 |")]
     assert [row.split(" | ")[1] for row in rows] == ["bm25", "start", "this model"]
     assert f"{values.mean():.3f} [{low:.3f}, {high:.3f}]" in rows[2]
     for ancestor in (run, teacher, start, Untrained(experiment.model)):
@@ -210,12 +210,17 @@ def test_a_hub_that_refuses_is_one_clear_error(hub, tmp_path, monkeypatch):
 
 def test_trec_eval_finds_the_kits_values_in_a_trec_run(command, experiment, test_set, tmp_path):
     assert command("--trec", tmp_path) == 0
-    (path,) = tmp_path.glob("*.run")
+    (path,) = tmp_path.glob("tiny-test-8-bm25-top10-*.trec")
     judged, run = ir_measures.read_trec_qrels(str(path.with_suffix(".qrels"))), ir_measures.read_trec_run(str(path))
     names = ["nDCG@10", "RR@10", "R@10"]
     found = ir_measures.calc_aggregate(map(ir_measures.parse_measure, names), list(judged), list(run))
     own = {name: tables.values(experiment, test_set, name).mean() for name in names}
     assert {str(name): value for name, value in found.items()} == pytest.approx(own)
+    again = dataclasses.replace(test_set, run=str(path)).candidates()[2]  # as a first stage: no warning of ties
+    ranked = measures.rank(tables.scores(experiment, test_set)[["query", "document", "score"]])
+    assert set(map(tuple, again[["query", "document", "rank"]].to_numpy())) == set(
+        map(tuple, ranked[["query", "document", "rank"]].to_numpy())
+    )
 
 
 def test_the_command_wants_to_know_where_to(command, capsys):

@@ -111,9 +111,9 @@ def test_trec_eval_breaks_ties_of_a_written_run_as_the_kit_does(tmp_path):
     run = pd.DataFrame(rows, columns=["query", "document"]).assign(score=draw.integers(0, 3, len(rows)).astype(float))
     judged = run[["query", "document"]].assign(grade=draw.integers(0, 4, len(rows)) // 3)
     found = Collection("x", "", {}, {}, {"test": judged}, 1, "", "")
-    measures.write_trec(run, judged, tmp_path / "x.run", "tag")
+    measures.write_trec(run, judged, tmp_path / "x.trec", "tag")
     own = measures.measure(run, found, "test", list(run["query"].unique()))
-    lines = [line.split() for line in (tmp_path / "x.run").read_text().splitlines()]
+    lines = [line.split() for line in (tmp_path / "x.trec").read_text().splitlines()]
     assert {len(line) for line in lines} == {6} and {line[1] for line in lines} == {"Q0"}
     scores = pd.DataFrame({"query": [line[0] for line in lines], "score": np.float32([line[4] for line in lines])})
     assert (scores.groupby("query")["score"].diff().dropna() < 0).all()
@@ -125,10 +125,10 @@ def test_trec_eval_breaks_ties_of_a_written_run_as_the_kit_does(tmp_path):
         found = {(value.query_id, str(value.measure)): value.value for value in values}
         return np.array([found[query, name] for query, name in own[["query", "measure"]].to_numpy()])
 
-    np.testing.assert_allclose(calculated(tmp_path / "x.run"), own["value"], atol=1e-6)
+    np.testing.assert_allclose(calculated(tmp_path / "x.trec"), own["value"], atol=1e-6)
     plain = "".join(f"{row.query} Q0 {row.document} 1 {row.score} tag\n" for row in run.itertuples())
-    (tmp_path / "plain.run").write_text(plain)
-    assert np.abs(calculated(tmp_path / "plain.run") - own["value"]).max() > 0.1  # ties broken the other way
+    (tmp_path / "plain.trec").write_text(plain)
+    assert np.abs(calculated(tmp_path / "plain.trec") - own["value"]).max() > 0.1  # ties broken the other way
 
 
 @pytest.mark.parametrize(
@@ -137,5 +137,5 @@ def test_trec_eval_breaks_ties_of_a_written_run_as_the_kit_does(tmp_path):
 def test_what_a_trec_run_cannot_hold_is_refused(change, says, tmp_path):
     run = pd.DataFrame([{"query": "q", "document": "d", "score": 1.0, "grade": 1} | change])
     with pytest.raises(ValueError, match=says):
-        measures.write_trec(run, run, tmp_path / "x.run", "tag")
+        measures.write_trec(run, run, tmp_path / "x.trec", "tag")
     assert not list(tmp_path.iterdir())

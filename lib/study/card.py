@@ -44,7 +44,7 @@ def card(run: Experiment, tests: Iterable[TestSet], graphs: str = "") -> hugging
     sections = {
         "Use": f"With {'sentence_transformers' if task else 'the kit that trained it'}: `{code}`",
         "Training": "\n".join(_lineage(run, "this model")), "Settings": style.markdown(_settings(run)),
-        "Quality": f"{style.markdown(shown)}\nBM25's candidates, ranked anew; 95 % bootstrap intervals over queries.",
+        "Quality": f"{style.markdown(shown)}\nMean of the queries with its 95 % bootstrap interval.",
         "Graphs": graphs, "Conditions of the training": style.markdown(_conditions(run)),
     }  # fmt: skip
     left_out = {"Quality": table.empty, "Graphs": not graphs}
@@ -53,21 +53,22 @@ def card(run: Experiment, tests: Iterable[TestSet], graphs: str = "") -> hugging
 
 
 def quality(run: Experiment, tests: Iterable[TestSet]) -> pd.DataFrame:
-    """A run's measures with 95 % intervals on those of `tests` that it is scored on, BM25's, and those of its start.
+    """A run's measures with 95 % intervals on those of `tests` that it is scored on; columns `MEASURED`.
 
-    Columns `MEASURED`.
+    Beside it stand the first stage whose candidates it ranks anew, and what it starts from where that is scored.
     """
     rows = []
     for test in filter(lambda test: tables.is_scored(run, test), dict.fromkeys(tests)):
-        first = tables.first_stage([test])
+        stage = tables.first_stage([test])
+        first, size = stage["ranker"].iloc[0], stage["query"].nunique()
         both = {"start": run.before, "this model": run}
         scored = {name: one for name, one in both.items() if tables.is_scored(one, test)}
         for measure in measures.MEASURES:
-            by_query = {name: tables.values(one, test, measure) for name, one in scored.items()}
-            bm25 = first.loc[first["measure"] == measures.named(measure, first["measure"]), "value"]
-            name = f"{public(test.collection)}, {test.split}, {len(bm25)} queries, top {test.depth}"
+            own = stage.loc[stage["measure"] == measures.named(measure, stage["measure"]), "value"]
+            by_query = {first: own} | {name: tables.values(one, test, measure) for name, one in scored.items()}
+            name = f"{public(test.collection)}, {test.split}, {size} queries, top {test.depth} of {first}"
             rows += [(name, ranker, measure, values.mean(), *significance.interval(values))
-                     for ranker, values in {"bm25": bm25, **by_query}.items()]  # fmt: skip
+                     for ranker, values in by_query.items()]  # fmt: skip
     return pd.DataFrame(rows, columns=MEASURED)
 
 
