@@ -10,7 +10,7 @@ from lib import models
 from lib.data import collections, groups
 from lib.models import adapters, backbone
 from lib.models.tokens import Pattern
-from lib.study import rankers, runs
+from lib.study import export, rankers, runs
 from lib.study.experiment import Data, Experiment, Model, Untrained, vary
 from lib.training import scoring
 from lib.training.settings import Adapter
@@ -186,7 +186,7 @@ def test_lora_trains_its_own_weights_and_the_head_and_is_restored(kind, options,
     read = rankers.inputs(again, collection, run.model)
     first = scoring.score(again, read, *map(np.array, zip(*PAIRS, strict=True)))
     assert not np.allclose(first, scored(run.model, collection, PAIRS), atol=1e-4)
-    rankers.export(run, tmp_path / "exported")
+    export.write(run, tmp_path / "exported")
     opened = models.load(tmp_path / "exported")
     second = scoring.score(
         opened, rankers.inputs(opened, collection, run.model), *map(np.array, zip(*PAIRS, strict=True))
