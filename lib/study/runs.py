@@ -18,7 +18,7 @@ from lib.machine.provenance import conditions
 from lib.models import Ranker, adapters, changes
 from lib.models.tokens import PairTokens, SeparateTokens
 from lib.study import checks, identity, rankers, targets
-from lib.study.experiment import Experiment, Run, TestSet, Untrained, describe, lineage
+from lib.study.experiment import Experiment, Run, TestSet, Untrained, describe, fields, lineage
 from lib.training import loop
 from lib.training.resume import Checkpoint
 
@@ -105,8 +105,11 @@ def _train(run: Experiment, folder: Path | None) -> None:
     trained = sum(weight.numel() for weight in ranker.parameters() if weight.requires_grad)
     # A folder of that name is what `lib.study.space` removes, if nobody comes back to the training.
     checkpoint = Checkpoint(store.data_folder() / "checkpoints" / f"{key}.partial" / "state.safetensors", key)
+    told = {"key": key, "name": describe(run), **{name: value for name, value in fields(run) if name != "strategy"}}
     with hardware.Meter() as meter:
-        steps = loop.train(ranker, groups, inputs, run.strategy, run.training, seed=run.seed, checkpoint=checkpoint)
+        steps = loop.train(
+            ranker, groups, inputs, run.strategy, run.training, seed=run.seed, checkpoint=checkpoint, about=told
+        )
     if adapter is not None:
         adapters.finish(ranker)
     if folder is None:
