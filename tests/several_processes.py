@@ -16,15 +16,22 @@ from lib.training.settings import GradCache, Queue, Training
 from tests import kit
 
 COSINE = {"similarity": "cosine"}
-# name -> architecture, its options, strategy
+COLBERT = {"dim": 16, "masks": 4}
+# name -> architecture, its options, strategy, settings
 CASES = {
-    "cat": ("cat", {}, "info_nce"),
-    "dot": ("dot", {}, "info_nce"),
-    "colbert": ("colbert", {"dim": 16, "masks": 4}, "info_nce"),
-    "prettr": ("prettr", {"offset": 16}, "info_nce"),
-    "tk": ("tk", {"heads": 4}, "hinge"),
-    "margins": ("dot", COSINE, "adaptive_margin"),
-    "in-batch": ("dot", COSINE, "in_batch"),
+    "cat": ("cat", {}, "info_nce", {}),
+    "dot": ("dot", {}, "info_nce", {}),
+    "colbert": ("colbert", COLBERT, "info_nce", {}),
+    "prettr": ("prettr", {"offset": 16}, "info_nce", {}),
+    "tk": ("tk", {"heads": 4}, "hinge", {}),
+    "margins": ("dot", COSINE, "adaptive_margin", {}),
+    "distributed margins": ("dot", COSINE, "distributed_margin", {}),
+    "in-batch": ("dot", COSINE, "in_batch", {}),
+    "in-batch, vectors of other widths": ("colbert", COLBERT, "in_batch", {}),
+    "in-batch, weights in the comparison": ("tk", {"heads": 4}, "in_batch", {}),
+    "in-batch, in parts": ("dot", COSINE, "in_batch", {"batching": GradCache(1)}),
+    "in parts": ("dot", COSINE, "info_nce", {"batching": GradCache(1)}),
+    "queue": ("dot", COSINE | {"scale": 20.0}, "info_nce", {"batching": Queue(6)}),
 }
 
 
@@ -33,11 +40,11 @@ def histories(backbone: str, collection: str) -> dict[str, dict]:
     found = collections.load(collection)
     made = groups.build(found, count=16, docs=3)
     results = {}
-    for name, (architecture, options, strategy) in CASES.items():
+    for name, (architecture, options, strategy, changes) in CASES.items():
         model = models.build(architecture, backbone, None, 0, dropout=0.0, **options)
         read = kit.inputs(model, found, backbone, 32)
         start = weights(model)
-        history = loop.train(model, made, read, strategies.named(strategy), SETTINGS)
+        history = loop.train(model, made, read, strategies.named(strategy), replace(SETTINGS, **changes))
         results[name] = history.to_dict("list") | {"weights": weights(model), "start": start}
     return results
 
@@ -49,25 +56,22 @@ def weights(model: torch.nn.Module) -> float:
     return sum(parameter.detach().abs().double().sum().item() for parameter in model.parameters())
 
 
-def refusals(backbone: str, collection: str) -> list[str]:
-    """What is said of a chunk, a queue and a batch that cannot be shared."""
+def refusal(backbone: str, collection: str) -> str:
+    """What is said of a batch that cannot be shared."""
     found = collections.load(collection)
     made = groups.build(found, count=16, docs=3)
     model = models.build("dot", backbone, None, 0, **COSINE)
     read = kit.inputs(model, found, backbone, 32)
-    said = []
-    for changes in ({"batching": GradCache(2)}, {"batching": Queue(4)}, {"batch_size": 3}):
-        try:
-            loop.train(model, made, read, strategies.named("info_nce"), replace(SETTINGS, **changes))
-        except ValueError as error:
-            said.append(str(error))
-    return said
+    try:
+        loop.train(model, made, read, strategies.named("info_nce"), replace(SETTINGS, batch_size=3))
+    except ValueError as error:
+        return str(error)
 
 
 def main() -> None:
     backbone, collection, out = sys.argv[1:]
     hardware.precision = lambda: "no"
-    found = {"histories": histories(backbone, collection), "refusals": refusals(backbone, collection)}
+    found = {"histories": histories(backbone, collection), "refusal": refusal(backbone, collection)}
     number = accelerate.PartialState().process_index
     Path(out, f"{number}.json").write_text(json.dumps(found))
     accelerate.PartialState().destroy_process_group()

@@ -1,6 +1,5 @@
 """What only bi-encoders can do in training: chunks, a queue, a scaled cosine, hard negatives of their own finding."""
 
-import accelerate
 import numpy as np
 import pandas as pd
 import pytest
@@ -171,12 +170,3 @@ def test_what_cannot_be_is_refused(experiment, changes, message):
 def test_negatives_come_from_a_bi_encoder(experiment):
     with pytest.raises(ValueError, match="hard negatives come from a bi-encoder"):
         vary(experiment, negatives=vary(experiment, strategy="info_nce", architecture="tk", options=()))
-
-
-def test_chunks_are_refused_for_several_processes(experiment, monkeypatch):
-    monkeypatch.setattr(accelerate.Accelerator, "num_processes", property(lambda _: 2))
-    made = kit.training_groups(experiment)
-    collection = collections.load(experiment.data.collection)
-    with pytest.raises(ValueError, match="not gathered over 2 processes"):
-        loop.train(kit.start(experiment), made, kit.pair_tokens(experiment, collection),
-                       strategies.named("in_batch"), Training(4, batching=GradCache(2)))  # fmt: skip

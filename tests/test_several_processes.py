@@ -11,7 +11,7 @@ import numpy as np
 from lib.machine import store
 from tests import several_processes
 
-SECONDS = 120  # a deadlock fails the test; it takes about 15
+SECONDS = 240  # a deadlock fails the test; it takes about 15
 
 
 def test_two_processes_train_as_one(tiny_backbone, tiny_collection, tmp_path, float32):
@@ -32,12 +32,8 @@ def test_two_processes_train_as_one(tiny_backbone, tiny_collection, tmp_path, fl
         both = [one["histories"][name] for one in (first, second)]
         for column, values in expected.items():
             np.testing.assert_allclose(both[0][column], both[1][column], atol=1e-6, err_msg=f"{name} {column}")
-            if name != "in-batch":  # a process compares its own share
-                np.testing.assert_allclose(both[0][column], values, atol=1e-4, rtol=1e-3, err_msg=f"{name} {column}")
+            np.testing.assert_allclose(both[0][column], values, atol=1e-4, rtol=1e-3, err_msg=f"{name} {column}")
         assert abs(both[0]["weights"] - expected["start"]) > 1e-3  # the caller's model is the trained one
         assert both[0]["documents"] == expected["documents"] and np.isfinite(both[0]["loss"]).all()
-    assert first["refusals"] == second["refusals"]
-    chunk, queue, batch = first["refusals"]
-    assert "batching=GradCache(chunk=2): it is not gathered over 2 processes" in chunk
-    assert "batching=Queue(size=4, momentum=0.99): it is not gathered over 2 processes" in queue
-    assert "batch_size=3: give a multiple of the 2 processes" in batch
+    assert first["refusal"] == second["refusal"]
+    assert "batch_size=3: give a multiple of the 2 processes" in first["refusal"]

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from lib.models.gathered import gathered
+
 
 class Momentum(nn.Module):
     """Scores of an encoder's queries against its own documents and a queue of earlier positives.
@@ -14,6 +16,7 @@ class Momentum(nn.Module):
     (https://arxiv.org/abs/2112.09118). A slowly moving copy of the encoder, without dropout, computes every document
     vector, own documents too: otherwise a query could tell its positive from the queue by the encoder. So the gradient
     reaches the queries only. The queue holds `size` documents; the copy keeps the share `momentum` of itself per step.
+    Of the processes of a launch each scores its own queries, and all have one queue, which takes the positives of all.
     """
 
     def __init__(self, encoder: nn.Module, size: int, momentum: float):
@@ -43,7 +46,8 @@ class Momentum(nn.Module):
                 earlier = queries @ self.queue.T
                 scores = torch.cat([scores, earlier if queued is None else earlier.gather(1, queued)], 1)
         # A new tensor: this step's backward pass still needs the queue that it was scored with.
-        queue = documents[:, 0] if self.queue is None else torch.cat([self.queue, documents[:, 0]])
+        positives = gathered(documents[:, 0])
+        queue = positives if self.queue is None else torch.cat([self.queue, positives])
         self.queue = queue[-self.size :].detach()
         return scores
 

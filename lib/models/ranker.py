@@ -10,6 +10,7 @@ import contextlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from lib.losses.margins import Similarities
 from lib.models import backbone
+from lib.models.gathered import gathered
 from lib.models.ragged import Ragged
 from lib.models.tokens import PairTokens, Pattern, SeparateTokens, Side, check_room
 from lib.models.vectors import Vectors
@@ -144,15 +146,23 @@ class LateRanker(Ranker):
 
 
 class InBatch(nn.Module):
-    """A ranker whose step compares the whole batch: every query, and every query's positive, with every document."""
+    """A ranker whose step compares the whole batch: every query, and every query's positive, with every document.
+
+    The batch is that of all processes of a launch; each of them computes the similarities of the whole.
+    """
 
     def __init__(self, ranker: LateRanker):
         super().__init__()
         self.ranker = ranker
 
     def forward(self, tokens: dict[str, dict[str, Tensor]], docs: int) -> Similarities:
-        """Queries (batch, width) and documents (batch * docs, width) -> all similarities."""
-        return self.ranker.similarities(*self.ranker.encode(tokens, docs))
+        """Queries (batch, width) and documents (batch * docs, width) of this process -> all similarities."""
+        return self.compare(*self.ranker.encode(tokens, docs))
+
+    def compare(self, queries: Vectors, documents: Vectors) -> Similarities:
+        """Queries (batch, vectors, dim) and documents (batch, docs, vectors, dim) of this process -> all."""
+        joined = queries.map(partial(gathered, width=1)), documents.map(partial(gathered, width=2))
+        return self.ranker.similarities(*joined)
 
 
 def check_length(config: transformers.PretrainedConfig, length: int, said: str | None = None) -> None:

@@ -32,7 +32,8 @@ def batches(
 
     Groups are shuffled, sorted by length within windows of `WINDOW` batches, and the batches are shuffled again: little
     padding, and another order in each epoch. `share` is (number of this process, number of processes), which divide
-    each batch. With `in_batch` a batch has `relevant`, with a `queue` (its size) `queued`.
+    each batch. With `in_batch` a batch has `relevant`, with all groups that are compared, also those of the other
+    processes; with a `queue` (its size) it has `queued`, for the queue of all.
     """
     queries = tokens.queries.rows(groups.queries)  # (groups,)
     documents = tokens.documents.rows(groups.documents.ravel()).reshape(groups.documents.shape)
@@ -42,12 +43,14 @@ def batches(
     draw = np.random.default_rng(seed)
     for _ in range(epochs):
         for chosen in _order(longest, batch_size, draw):
-            own = chosen[share[0] :: share[1]]
+            mine = slice(*(batch_size * number // share[1] for number in (share[0], share[0] + 1)))
+            own = chosen[mine]
             targets = {name: torch.from_numpy(values[own]) for name, values in groups.targets.items()}
-            in_the_batch = _among(relevant, own, documents[own]) if in_batch else None
-            places = momentum.negatives(_among(relevant, own, np.array(queued, dtype=np.int64))) if queued else None
+            in_the_batch = _among(relevant, chosen, documents[chosen]) if in_batch else None
+            earlier = np.array(queued, dtype=np.int64)
+            places = momentum.negatives(_among(relevant, chosen, earlier))[mine] if queued else None
             yield Batch(tokens.batch(queries[own], documents[own]), targets, in_the_batch, places)
-            queued.extend(documents[own, 0])
+            queued.extend(documents[chosen, 0])
 
 
 def _order(longest: np.ndarray, batch_size: int, draw: np.random.Generator) -> Iterator[np.ndarray]:

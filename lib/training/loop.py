@@ -37,10 +37,10 @@ def train(
     gradient_norm, learning_rate, documents. Equal arguments on one machine in one process give an equal history.
 
     Under several processes (`accelerate launch`, on processors `python -m torch.distributed.run`) each takes its share
-    of every batch and compares a batch's documents within it; the history is that of all. One process alone keeps a
-    `checkpoint` and goes on from what is there. Trackers (`lib.training.trackers`) are told `about` the run. Raises
-    FloatingPointError if a loss, a gradient or a weight is not finite, ValueError if groups or settings cannot be
-    trained with.
+    of every batch, and the history is that of all; where a whole batch is compared, or a queue, it is that of all too.
+    One process alone keeps a `checkpoint` and goes on from what is there. Trackers (`lib.training.trackers`) are told
+    `about` the run. Raises FloatingPointError if a loss, a gradient or a weight is not finite, ValueError if groups or
+    settings cannot be trained with.
     """
     _check_targets(groups, strategy)
     steps = len(groups) // settings.batch_size * settings.epochs
@@ -64,7 +64,9 @@ def train(
     trackers.begin(accelerator, {"strategy": strategy.name, "seed": seed} | dict(about or {}))
     history = _History(accelerator, strategy.name)
     compared = Momentum(model, queue.size, queue.momentum) if queue else InBatch(model) if strategy.columns else model
-    wrapped, optimizer = accelerator.prepare(compared.train(), optimizer)
+    # What is encoded in parts averages its gradients itself, after the last part.
+    wrapped = accelerator.prepare_model(compared.train(), evaluation_mode=settings.chunk is not None)
+    optimizer = accelerator.prepare(optimizer)
     with torch.random.fork_rng():
         torch.manual_seed(seed + accelerator.process_index)  # dropout, of its own in every process
         state = State(compared, schedule.optimizer, schedule, history)
@@ -79,6 +81,9 @@ def train(
             else:
                 with accelerator.autocast():
                     loss, matrix = _in_chunks(model, strategy, batch, settings.chunk, accelerator.backward)
+                for parameter in trained if accelerator.num_processes > 1 else ():
+                    if parameter.grad is not None:
+                        parameter.grad = accelerator.reduce(parameter.grad, "mean")
             norm = accelerator.clip_grad_norm_(trained, settings.clip)
             optimizer.step()
             optimizer.zero_grad()
@@ -114,7 +119,7 @@ def _check_targets(groups: Groups, strategy: Strategy) -> None:
 
 
 def _accelerator(settings: Training) -> accelerate.Accelerator:
-    """The accelerator of this process; what needs one process, or cannot be shared evenly, is refused."""
+    """The accelerator of this process; a batch that the processes cannot share evenly is refused."""
     # Not every parameter is in every loss: a bi-encoder's backbone may have a pooler that nothing reads.
     unused = accelerate.DistributedDataParallelKwargs(find_unused_parameters=True)
     # Without `cpu` Accelerate would not see that a launcher started several processes on a processor.
@@ -123,8 +128,6 @@ def _accelerator(settings: Training) -> accelerate.Accelerator:
         cpu=cpu, mixed_precision=hardware.precision(), kwargs_handlers=[unused], log_with=trackers.chosen() or None
     )
     processes = accelerator.num_processes
-    if settings.batching is not None and processes > 1:
-        raise ValueError(f"batching={settings.batching}: it is not gathered over {processes} processes; start one")
     if settings.batch_size % processes:
         fix = f"give a multiple of the {processes} processes, which share a batch"
         raise ValueError(f"batch_size={settings.batch_size}: {fix}")
@@ -136,14 +139,13 @@ def _in_chunks(
 ) -> tuple[torch.Tensor, Matrix]:
     """The backward pass of a batch, `chunk` groups at a time; loss and score matrix."""
     count, docs = batch["targets"][LABELS].shape
-    matrices = []
+    compare, matrices = model.late if strategy.columns is None else InBatch(model).compare, []
 
     def part(first: int) -> dict:
         rows = {"queries": slice(first, first + chunk), "documents": slice(first * docs, (first + chunk) * docs)}
         return {side: {name: values[rows[side]] for name, values in batch["tokens"][side].items()} for side in rows}
 
     def loss(*vectors: torch.Tensor) -> torch.Tensor:
-        compare = model.late if strategy.columns is None else model.similarities
         matrices.append(strategy.matrix(lambda *_: compare(*model.sides(*vectors)), **batch))
         with torch.autocast(vectors[0].device.type, enabled=False):  # as without chunks: a loss is no part of the model
             return strategy.loss(*matrices[0][:2]).mean()
