@@ -24,6 +24,8 @@ def read(path: Path, collection: Collection, queries: list[str], depth: int) -> 
     the scores, and of equal scores. Raises CollectionError if a line is malformed, a document appears twice for a
     query, or no query is in the file.
     """
+    if not path.is_file():
+        raise CollectionError(f"{path}: no such run")
     return _read(path, digest.of_file(path), collection, tuple(queries), depth).copy()
 
 
@@ -55,8 +57,6 @@ def _read(path: Path, _: str, collection: Collection, queries: tuple[str, ...], 
 def _rows(path: Path) -> pd.DataFrame:
     """Columns query, document, stored (its rank), score of every line."""
     rows, seen = [], set()
-    if not path.is_file():
-        raise CollectionError(f"{path}: no such run")
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
