@@ -1,8 +1,8 @@
 """Run notebooks headless with strict parameters: `python -m lib.study.batch notebooks/*.ipynb -p profile smoke`.
 
 papermill does the work (`lib.study.notebooks`), one notebook after another or, with `--engine`, on several machines
-(`lib.study.engines`). Relative paths are the caller's, progress is printed in the terminal and stays out of the executed
-notebooks, and no signal leaves a kernel behind.
+(`lib.study.engines`). Relative paths are the caller's, progress is printed in the terminal and stays out of the
+executed notebooks, and no signal leaves a kernel behind.
 """
 
 import argparse
@@ -181,7 +181,8 @@ def _run_all(
     done = f"{len(chosen) - len(failed)} of {len(chosen)} notebooks" if failed else f"{len(chosen)} notebooks"
     print(f"{done} in {progress.duration(time.perf_counter() - begin)}; executed copies: {folder}")
     if failed and len(chosen) > 1:
-        print(f"failed: {', '.join(path.name for path in failed)}; with --missing only these run again", file=sys.stderr)
+        names = ", ".join(path.name for path in failed)
+        print(f"failed: {names}; with --missing only these run again", file=sys.stderr)
     return bool(failed)
 
 

@@ -100,7 +100,8 @@ def run(notebook: Path, folder: Path, parameters: dict[str, object]) -> Path:
             raise NotebookError(_explain(error, working if working.exists() else notebook, failed)) from error
         executed = json.loads(working.read_text())
         executed["metadata"][KEY] = key(notebook, parameters)
-        store.replace_file(done, lambda path: path.write_text(json.dumps(executed, indent=1, ensure_ascii=False) + "\n"))
+        text = json.dumps(executed, indent=1, ensure_ascii=False) + "\n"
+        store.replace_file(done, lambda path: path.write_text(text, encoding="utf-8"))
         failed.unlink(missing_ok=True)
     return done
 
