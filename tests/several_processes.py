@@ -1,17 +1,23 @@
 """What every process of `tests/test_several_processes.py` runs: a small training per case, its history to a file."""
 
+import contextlib
+import itertools
 import json
+import os
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import accelerate
 import torch
 
 from lib import models
 from lib.data import collections, groups
-from lib.machine import hardware
-from lib.training import loop, strategies
+from lib.machine import hardware, progress
+from lib.training import loop, scoring, strategies
+from lib.training.resume import Checkpoint
 from lib.training.settings import GradCache, Queue, Training
 from tests import kit
 
@@ -37,16 +43,21 @@ CASES = {
 
 def histories(backbone: str, collection: str) -> dict[str, dict]:
     """Case -> the history by column, and a number that changes with any trained weight."""
+    return {name: train(name, backbone, collection) for name in CASES}
+
+
+def train(
+    name: str, backbone: str, collection: str, *, dropout: float = 0.0, checkpoint: Checkpoint | None = None
+) -> dict:
+    """The history of a case by column, and its weights in the end and at its start."""
+    architecture, options, strategy, changes = CASES[name]
     found = collections.load(collection)
     made = groups.build(found, count=16, docs=3)
-    results = {}
-    for name, (architecture, options, strategy, changes) in CASES.items():
-        model = models.build(architecture, backbone, None, 0, dropout=0.0, **options)
-        read = kit.inputs(model, found, backbone, 32)
-        start = weights(model)
-        history = loop.train(model, made, read, strategies.named(strategy), replace(SETTINGS, **changes))
-        results[name] = history.to_dict("list") | {"weights": weights(model), "start": start}
-    return results
+    model = models.build(architecture, backbone, None, 0, dropout=dropout, **options)
+    read = kit.inputs(model, found, backbone, 32)
+    start, settings = weights(model), replace(SETTINGS, **changes)
+    history = loop.train(model, made, read, strategies.named(strategy), settings, checkpoint=checkpoint)
+    return history.to_dict("list") | {"weights": weights(model), "start": start}
 
 
 SETTINGS = Training(batch_size=4, learning_rate=1e-4)
@@ -68,10 +79,55 @@ def refusal(backbone: str, collection: str) -> str:
         return str(error)
 
 
+def cut_short(backbone: str, collection: str) -> dict[str, list]:
+    """Case -> history and weights of an unbroken training, those of one that was cut short twice, and the seconds that
+    its last checkpoint counts.
+    """
+    os.environ["STUDY_CHECKPOINT_SECONDS"] = "0"
+    results = {}
+    for name in ("cat", "queue", "in-batch, in parts"):
+        unbroken = train(name, backbone, collection, dropout=0.2)
+        for until in (1, 2):  # the second counts from where the first ended
+            with mock.patch.object(progress, "steps", stop_after(until)), contextlib.suppress(InterruptedError):
+                train(name, backbone, collection, dropout=0.2, checkpoint=Checkpoint(name))
+        checkpoint = Checkpoint(name)
+        resumed = train(name, backbone, collection, dropout=0.2, checkpoint=checkpoint)
+        results[name] = [unbroken, resumed, checkpoint.spent]
+    return results
+
+
+def stop_after(count: int) -> Callable:
+    """In place of `progress.steps`: the process ends, as it were, after `count` steps."""
+
+    def steps(items: Iterable, what: str, total: int) -> Iterator:
+        yield from itertools.islice(items, count)
+        raise InterruptedError
+
+    return steps
+
+
+def scores(backbone: str, collection: str) -> dict[str, list]:
+    """Architecture -> scores that the processes share out, and how many batches or blocks this one computed."""
+    found = collections.load(collection)
+    made = groups.build(found, count=16, docs=3)
+    scoring.AT_ONCE = 10
+    results = {}
+    for architecture, compute in (("cat", "_score_jointly"), ("dot", "_score_separately")):
+        model = models.build(architecture, backbone, None, 0, dropout=0.0)
+        read = kit.inputs(model, found, backbone, 32)
+        with mock.patch.object(scoring, compute, wraps=getattr(scoring, compute)) as called:
+            found_scores = scoring.score(
+                model, read, made.queries[:, None], made.documents, batch_size=10, together=True
+            )
+        results[architecture] = [found_scores.tolist(), called.call_count]
+    return results
+
+
 def main() -> None:
     backbone, collection, out = sys.argv[1:]
     hardware.precision = lambda: "no"
     found = {"histories": histories(backbone, collection), "refusal": refusal(backbone, collection)}
+    found |= {"cut short": cut_short(backbone, collection), "scores": scores(backbone, collection)}
     number = accelerate.PartialState().process_index
     Path(out, f"{number}.json").write_text(json.dumps(found))
     accelerate.PartialState().destroy_process_group()

@@ -14,9 +14,14 @@ def count() -> int:
     return _first(COUNTS, 1)
 
 
+def number() -> int:
+    """The number of this process among them, from 0."""
+    return _first(NUMBERS, 0) if count() > 1 else 0
+
+
 def is_main() -> bool:
     """Whether this is the process that writes, prints and builds; the others wait for what it builds."""
-    return count() == 1 or _first(NUMBERS, 0) == 0
+    return number() == 0
 
 
 def from_main(value: object) -> object:
@@ -27,6 +32,15 @@ def from_main(value: object) -> object:
 
     accelerate.PartialState()  # starts the process group where there is none yet
     return accelerate.utils.broadcast_object_list([value])[0]
+
+
+def from_all(value: object) -> list:
+    """Every process's value, in the order of their numbers; all of them have to call this."""
+    if count() == 1:
+        return [value]
+    import accelerate
+
+    return accelerate.utils.gather_object([value])
 
 
 def _first(names: tuple[str, ...], default: int) -> int:

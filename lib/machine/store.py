@@ -181,7 +181,7 @@ def _partial(place: Path) -> Iterator[Path]:
             shutil.rmtree(path, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".new", dir=place.parent))
     folder.chmod(0o755)  # mkdtemp makes it private; a shared data folder should stay readable
-    with _folder_lock(folder):
+    with folder_lock(folder):
         try:
             folder = folder.rename(folder.with_suffix(".partial"))
             yield folder
@@ -191,12 +191,12 @@ def _partial(place: Path) -> Iterator[Path]:
 
 def is_abandoned(partial: Path) -> bool:
     """Whether the builder of a partial folder has ended."""
-    with _folder_lock(partial) as locked:
+    with folder_lock(partial) as locked:
         return locked
 
 
 @contextlib.contextmanager
-def _folder_lock(folder: Path) -> Iterator[bool]:
+def folder_lock(folder: Path) -> Iterator[bool]:
     """Yield whether this process could lock the folder: not if another has, or on a file system without locks."""
     with contextlib.ExitStack() as stack:
         locked = False

@@ -6,7 +6,7 @@ from lib import models
 from lib.data import collections, groups, score_files
 from lib.models import adapters, backbone
 from lib.study.experiment import Experiment, TestSet, Untrained, describe
-from lib.training import trackers
+from lib.training import resume, trackers
 
 
 def check(runs: Iterable[Experiment | Untrained], tests: Iterable[TestSet]) -> None:
@@ -16,6 +16,7 @@ def check(runs: Iterable[Experiment | Untrained], tests: Iterable[TestSet]) -> N
     are, a missing or empty split and a tracker that is not installed, and CollectionError, WeightsError or
     ConnectionError for what cannot be read.
     """
+    resume.seconds()
     runs = list(runs)
     trackers.chosen()
     trained = [run for run in runs if isinstance(run, Experiment)]

@@ -19,8 +19,7 @@ from lib.models import Ranker, adapters, changes
 from lib.models.tokens import PairTokens, SeparateTokens
 from lib.study import checks, identity, rankers, targets
 from lib.study.experiment import Experiment, Run, TestSet, Untrained, describe, fields, lineage
-from lib.training import loop
-from lib.training.resume import Checkpoint
+from lib.training import loop, resume
 
 ABOUT = "experiment.json"  # the description that the run's name is a hash of, and where its inputs were
 
@@ -92,7 +91,8 @@ def at_start(run: Experiment) -> tuple[Ranker, Groups, PairTokens | SeparateToke
 
 def _keep(run: Experiment) -> None:
     ancestors = [f"runs/{ancestor.key}" for ancestor in lineage(run)[:-1]]
-    store.keep("runs", run.key, partial(_train, run), of=ancestors, together=True)
+    place = store.keep("runs", run.key, partial(_train, run), of=ancestors, together=True)
+    resume.remove(place.name)
 
 
 def _train(run: Experiment, folder: Path | None) -> None:
@@ -103,8 +103,7 @@ def _train(run: Experiment, folder: Path | None) -> None:
     if adapter is not None:
         adapters.attach(ranker, adapter.kind, adapter.size, run.seed)
     trained = sum(weight.numel() for weight in ranker.parameters() if weight.requires_grad)
-    # A folder of that name is what `lib.study.space` removes, if nobody comes back to the training.
-    checkpoint = Checkpoint(store.data_folder() / "checkpoints" / f"{key}.partial" / "state.safetensors", key)
+    checkpoint = resume.Checkpoint(key)
     told = {"key": key, "name": describe(run), **{name: value for name, value in fields(run) if name != "strategy"}}
     with hardware.Meter() as meter:
         steps = loop.train(
@@ -132,4 +131,3 @@ def _train(run: Experiment, folder: Path | None) -> None:
     about = {"name": describe(run), "collection": run.data.collection, "backbone": run.model.backbone,
              "identity": identity.of_run(run)}  # fmt: skip
     (folder / ABOUT).write_text(json.dumps(about, indent=1))
-    checkpoint.remove()

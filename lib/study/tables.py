@@ -15,7 +15,7 @@ from lib.machine import hardware, store
 from lib.machine.provenance import warn_if_mixed
 from lib.study import identity, rankers, runs
 from lib.study.experiment import Experiment, Run, TestSet, Untrained, describe, fields, with_seed
-from lib.training import scoring
+from lib.training import resume, scoring
 
 COLUMNS = [
     "run", "ranker", "configuration", "architecture", "strategy", "paradigm", "teachers", "layers", "seed",
@@ -190,14 +190,20 @@ def _keep(run: Run, test: TestSet) -> None:
         ranker = rankers.ranker(run)
         inputs = rankers.inputs(ranker, collection, run.model)
         asked, candidates = ranking["query"].to_numpy(), ranking["document"].to_numpy()
+        checkpoint = resume.Checkpoint(name, each=True)
         with hardware.Meter() as meter:
-            ranking["score"] = scoring.score(ranker, inputs, asked, candidates, what=f"scoring {test.collection}")
-        cost = {"score_pairs_per_second": len(ranking) / meter.seconds, "score_peak_memory_gib": meter.peak_memory_gib}
+            ranking["score"] = scoring.score(
+                ranker, inputs, asked, candidates, what=f"scoring {test.collection}", checkpoint=checkpoint
+            )
+        speed = len(ranking) / (checkpoint.spent + meter.seconds)
+        cost = {"score_pairs_per_second": speed, "score_peak_memory_gib": meter.peak_memory_gib}
         ranking.to_parquet(folder / "scores.parquet")
         quality = measures.measure(ranking, collection, test.split, queries)
         runs.with_conditions(cost, quality).to_parquet(folder / "values.parquet")
 
-    store.keep("evaluations", _name(run, test), evaluate, of=rankers.made_from(run))
+    name = _name(run, test)
+    store.keep("evaluations", name, evaluate, of=rankers.made_from(run))
+    resume.remove(name)
 
 
 def is_scored(run: Run, test: TestSet) -> bool:

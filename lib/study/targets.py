@@ -17,7 +17,7 @@ from lib.models.vectors import Identity
 from lib.search import nearest
 from lib.study import identity, rankers
 from lib.study.experiment import Experiment, Model, Run, Teacher
-from lib.training import scoring
+from lib.training import resume, scoring
 from lib.training.strategies import TEACHER
 
 
@@ -53,12 +53,15 @@ def nearest_documents(run: Run, collection: Collection, queries: list[str], dept
 def teacher_scores(teacher: Teacher, pairs: Groups, collection: Collection, max_length: int = 512) -> np.ndarray:
     """A teacher's raw scores of groups, (groups, docs) float32: computed once, then read.
 
+    All processes of a launch have to call this, and share the pairs out; scoring that is cut short goes on later.
     `max_length`: tokens of a pair for a cross-encoder that is no run. Raises NotTrained for a run that is not in the
     store, and ScoreFileError for a file that lacks a pair or is malformed.
     """
 
-    def score(into: Path) -> None:
+    def score(into: Path | None) -> None:
         if isinstance(teacher, str) and score_files.is_file_name(teacher):
+            if into is None:
+                return
             scores = score_files.scores_of(teacher, pairs.queries, pairs.documents)
         else:
             if isinstance(teacher, str):
@@ -66,8 +69,14 @@ def teacher_scores(teacher: Teacher, pairs: Groups, collection: Collection, max_
             else:
                 ranker, model = rankers.ranker(teacher), teacher.model
             inputs = rankers.inputs(ranker, collection, model)
-            scores = scoring.score(ranker, inputs, pairs.queries[:, None], pairs.documents, what="teacher scores")
-        np.save(into / "scores.npy", scores)
+            scores = scoring.score(
+                ranker, inputs, pairs.queries[:, None], pairs.documents, what="teacher scores",
+                checkpoint=resume.Checkpoint(name, each=True), together=True,
+            )  # fmt: skip
+        if into is not None:
+            np.save(into / "scores.npy", scores)
 
     name = store.key(identity.of_teacher_scores(teacher, collection.fingerprint, pairs.key, max_length))
-    return np.load(store.keep("teacher_scores", name, score, of=rankers.made_from(teacher)) / "scores.npy")
+    place = store.keep("teacher_scores", name, score, of=rankers.made_from(teacher), together=True)
+    resume.remove(name)
+    return np.load(place / "scores.npy")

@@ -18,7 +18,7 @@ from lib.models.tokens import PairTokens, SeparateTokens
 from lib.training import trackers
 from lib.training.batches import batches
 from lib.training.grad_cache import cached_backward
-from lib.training.resume import Checkpoint, State
+from lib.training.resume import Checkpoint, TrainingState
 from lib.training.settings import Queue, Training
 from lib.training.strategies import OWN, Matrix, Strategy
 
@@ -38,9 +38,9 @@ def train(
 
     Under several processes (`accelerate launch`, on processors `python -m torch.distributed.run`) each takes its share
     of every batch, and the history is that of all; where a whole batch is compared, or a queue, it is that of all too.
-    One process alone keeps a `checkpoint` and goes on from what is there. Trackers (`lib.training.trackers`) are told
-    `about` the run. Raises FloatingPointError if a loss, a gradient or a weight is not finite, ValueError if groups or
-    settings cannot be trained with.
+    With a `checkpoint` it goes on from what is there; trackers (`lib.training.trackers`) are told `about` the run.
+    Raises FloatingPointError if a loss, a gradient or a weight is not finite, ValueError if groups or settings cannot be
+    trained with.
     """
     _check_targets(groups, strategy)
     steps = len(groups) // settings.batch_size * settings.epochs
@@ -69,8 +69,7 @@ def train(
     optimizer = accelerator.prepare(optimizer)
     with torch.random.fork_rng():
         torch.manual_seed(seed + accelerator.process_index)  # dropout, of its own in every process
-        state = State(compared, schedule.optimizer, schedule, history)
-        checkpoint = checkpoint if accelerator.num_processes == 1 else None
+        state = TrainingState(compared, schedule.optimizer, schedule, history)
         done = checkpoint.restore(state) if checkpoint else 0
         for step, batch in enumerate(progress.steps(islice(data, done, None), what, steps - done), done + 1):
             batch = accelerate.utils.send_to_device(vars(batch), accelerator.device, non_blocking=True)
@@ -90,7 +89,7 @@ def train(
             means = _means(loss, matrix, matrix.targets[strategy.terms[0].source], norm)
             history.add(means, schedule.get_last_lr()[0], batch["targets"][LABELS].numel())
             schedule.step()
-            if checkpoint:
+            if checkpoint and not history.unread:  # else an accelerator would wait
                 checkpoint.keep(step, state)
     accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)  # the caller's model computes in its own precision again
     table = history.table()
@@ -172,18 +171,18 @@ class _History:
     def __init__(self, accelerator: accelerate.Accelerator, name: str):
         self._accelerator, self._name = accelerator, name
         self._every = 1 if accelerator.device.type == "cpu" else READ_EVERY
-        self.known, self._unread, self._rows = [], [], []
+        self.known, self.unread, self._rows = [], [], []
 
     def add(self, means: torch.Tensor, rate: float, documents: int) -> None:
         """Keep a step; a value that is not finite stops the training within `READ_EVERY` steps."""
         self.known.append({"learning_rate": rate, "documents": documents * self._accelerator.num_processes})
-        self._unread.append(means)
-        if len(self._unread) == self._every:
+        self.unread.append(means)
+        if len(self.unread) == self._every:
             self._read()
 
     def rows(self) -> torch.Tensor:
         """What every step computed, (steps, len(MEANS)) float32."""
-        if self._unread:
+        if self.unread:
             self._read()
         return torch.from_numpy(np.concatenate(self._rows))
 
@@ -198,8 +197,8 @@ class _History:
         return table.join(pd.DataFrame(self.known))
 
     def _read(self) -> None:
-        means = self._accelerator.reduce(torch.stack(self._unread).float(), "mean").cpu()
-        self._unread = []
+        means = self._accelerator.reduce(torch.stack(self.unread).float(), "mean").cpu()
+        self.unread = []
         for step, row in enumerate(means, len(self.known) - len(means) + 1):
             for name, what in MUST_BE_FINITE.items():
                 _check_finite(row[MEANS.index(name)], self._name, f"{what} is not finite at step {step}")

@@ -3,17 +3,20 @@
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import accelerate
 import numpy as np
 import torch
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
-from lib.machine import hardware, progress
+from lib.machine import hardware, processes, progress
 from lib.models import LateRanker, packed, vectors
 from lib.models.tokens import PairTokens, SeparateTokens, Side
 from lib.models.vectors import Identity, Vectors, VectorStore
+from lib.training.resume import Checkpoint
 
 AT_ONCE = 2048  # pairs whose encoded texts are in memory
 
@@ -32,54 +35,81 @@ def _ready(model: nn.Module) -> Iterator[torch.device]:
 @torch.inference_mode()
 def score(
     model: nn.Module, tokens: PairTokens | SeparateTokens, queries: np.ndarray, documents: np.ndarray, *,
-    batch_size: int = 64, what: str = "scoring",
+    batch_size: int = 64, what: str = "scoring", checkpoint: Checkpoint | None = None, together: bool = False,
 ) -> np.ndarray:  # fmt: skip
     """Raw scores of pairs, float32: document ids of any shape, and query ids that broadcast to it.
 
-    Pairs are scored in order of length, so a batch holds little padding; a pair that appears twice is scored once.
-    Raises FloatingPointError if a score is not finite, as do all functions here that score or encode.
+    Pairs are scored in order of length, so a batch holds little padding; a pair that appears twice is scored once. With
+    a `checkpoint` (each process's own) it goes on from the scores that are there. With `together` all processes of a
+    launch call this, share the pairs out, and have the scores of all. Raises FloatingPointError if a score is not
+    finite, as do all functions here that score or encode.
     """
     asked = np.broadcast_to(queries, documents.shape)
     rows = tokens.queries.rows(asked.ravel()), tokens.documents.rows(documents.ravel())
     pairs, inverse = np.unique(np.stack(rows, 1), axis=0, return_inverse=True)  # (pairs, 2)
-    compute = _score_separately if isinstance(model, LateRanker) else _score_jointly
+    if isinstance(model, LateRanker):
+        parts = np.split(np.arange(len(pairs)), range(AT_ONCE, len(pairs), AT_ONCE))
+        compute = _score_separately
+    else:
+        parts, compute = _longest_first(tokens.lengths(*pairs.T), batch_size), _score_jointly
     with _ready(model) as device:
-        scores = torch.empty(len(pairs), device=device)
-        compute(model, tokens, pairs, scores, batch_size, what)
-    return _finite(scores.cpu().numpy()[inverse.ravel()].reshape(documents.shape), asked, documents)
+        state = _Scores(torch.full((len(pairs),), torch.nan, device=device))
+        done = checkpoint.restore(state) if checkpoint else 0
+        known = state.scores.isfinite().cpu().numpy()
+        left = parts[processes.number() :: processes.count()] if together else parts
+        left = [part for part in left if not known[part].all()]
+        for step, part in enumerate(progress.steps(left, what, len(left)), done + 1):
+            state.scores[torch.from_numpy(part).to(device)] = compute(model, tokens, pairs[part], batch_size, device)
+            if checkpoint:
+                checkpoint.keep(step, state)
+        if together and processes.count() > 1:  # one process has each score
+            state.scores = accelerate.utils.gather(state.scores[None]).nanmean(0)
+    return _finite(state.scores.cpu().numpy()[inverse.ravel()].reshape(documents.shape), asked, documents)
+
+
+@dataclass
+class _Scores:
+    """The scores so far, (pairs,); NaN where there is none yet."""
+
+    scores: Tensor
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"scores": self.scores}
+
+    def about(self) -> dict[str, object]:
+        return {}
+
+    def restore(self, tensors: dict[str, Tensor], about: dict) -> None:
+        if tensors["scores"].shape != self.scores.shape:
+            raise ValueError("it is of other pairs")
+        self.scores.copy_(tensors["scores"])
 
 
 def _score_jointly(
-    model: nn.Module, tokens: PairTokens, pairs: np.ndarray, scores: Tensor, batch_size: int, what: str
-) -> None:
-    """Fill scores (pairs,) of rows (pairs, 2), each pair encoded by itself."""
-    batches = _longest_first(tokens.lengths(*pairs.T), batch_size)
-    for chosen in progress.steps(batches, what, len(batches)):
-        batch = send_to_device(tokens.batch(pairs[chosen, 0], pairs[chosen, 1:]), scores.device, non_blocking=True)
-        scores[torch.from_numpy(chosen).to(scores.device)] = model(batch).squeeze(1)
+    model: nn.Module, tokens: PairTokens, pairs: np.ndarray, _batch_size: int, device: torch.device
+) -> Tensor:
+    """Scores (pairs,) of rows (pairs, 2), one batch of pairs, each encoded by itself."""
+    return model(send_to_device(tokens.batch(pairs[:, 0], pairs[:, 1:]), device, non_blocking=True)).squeeze(1)
 
 
 def _score_separately(
-    model: LateRanker, tokens: SeparateTokens, pairs: np.ndarray, scores: Tensor, batch_size: int, what: str
-) -> None:
-    """Fill scores (pairs,) of rows (pairs, 2) sorted by query: every text of `AT_ONCE` pairs is encoded once."""
-    device = scores.device
-    starts = range(0, len(pairs), AT_ONCE)
-    for start in progress.steps(starts, what, len(starts)):
-        (query_rows, query), (document_rows, document) = (
-            np.unique(rows, return_inverse=True) for rows in pairs[start : start + AT_ONCE].T
-        )
-        queries = _encoded(model.encode_queries, tokens.query_side, query_rows, batch_size, device)
-        documents = _encoded(model.encode_documents, tokens.document_side, document_rows, batch_size, device)
-        # A document's last vector that counts: ColBERT leaves some out before it.
-        places = torch.arange(1, documents.mask.shape[1] + 1, device=device)
-        ends = (places * documents.mask).amax(1).cpu().numpy()[document]
-        for chosen in _longest_first(ends, batch_size):
-            asks, gives = (torch.from_numpy(numbers[chosen]).to(device) for numbers in (query, document))
-            width = ends[chosen[0]]  # the first is the longest
-            those = Vectors(documents.values[gives, None, :width], documents.mask[gives, None, :width])
-            found = model.late(Vectors(queries.values[asks], queries.mask[asks]), those)
-            scores[torch.from_numpy(start + chosen).to(device)] = found.squeeze(1)
+    model: LateRanker, tokens: SeparateTokens, pairs: np.ndarray, batch_size: int, device: torch.device
+) -> Tensor:
+    """Scores (pairs,) of rows (pairs, 2): every text is encoded once."""
+    scores = torch.empty(len(pairs), device=device)
+    (query_rows, query), (document_rows, document) = (np.unique(rows, return_inverse=True) for rows in pairs.T)
+    queries = _encoded(model.encode_queries, tokens.query_side, query_rows, batch_size, device)
+    documents = _encoded(model.encode_documents, tokens.document_side, document_rows, batch_size, device)
+    # A document's last vector that counts: ColBERT leaves some out before it.
+    places = torch.arange(1, documents.mask.shape[1] + 1, device=device)
+    ends = (places * documents.mask).amax(1).cpu().numpy()[document]
+    for chosen in _longest_first(ends, batch_size):
+        asks, gives = (torch.from_numpy(numbers[chosen]).to(device) for numbers in (query, document))
+        width = ends[chosen[0]]  # the first is the longest
+        those = Vectors(documents.values[gives, None, :width], documents.mask[gives, None, :width])
+        found = model.late(Vectors(queries.values[asks], queries.mask[asks]), those)
+        scores[torch.from_numpy(chosen).to(device)] = found.squeeze(1)
+    return scores
 
 
 def _encoded(
