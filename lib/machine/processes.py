@@ -28,9 +28,9 @@ def from_main(value: object) -> object:
     """The main process's value, in every process; all of them have to call this."""
     if count() == 1:
         return value
+    join()
     import accelerate
 
-    accelerate.PartialState()  # starts the process group where there is none yet
     return accelerate.utils.broadcast_object_list([value])[0]
 
 
@@ -38,9 +38,18 @@ def from_all(value: object) -> list:
     """Every process's value, in the order of their numbers; all of them have to call this."""
     if count() == 1:
         return [value]
+    join()
     import accelerate
 
     return accelerate.utils.gather_object([value])
+
+
+def join() -> None:
+    """Start the process group where there is none yet; without it Accelerate would gather from this process alone."""
+    import accelerate
+    import torch
+
+    accelerate.PartialState(cpu=not torch.cuda.is_available())  # else it sees no launch on a processor
 
 
 def _first(names: tuple[str, ...], default: int) -> int:

@@ -39,8 +39,8 @@ def train(
     Under several processes (`accelerate launch`, on processors `python -m torch.distributed.run`) each takes its share
     of every batch, and the history is that of all; where a whole batch is compared, or a queue, it is that of all too.
     With a `checkpoint` it goes on from what is there; trackers (`lib.training.trackers`) are told `about` the run.
-    Raises FloatingPointError if a loss, a gradient or a weight is not finite, ValueError if groups or settings cannot be
-    trained with.
+    Raises FloatingPointError if a loss, a gradient or a weight is not finite, ValueError if groups or settings cannot
+    be trained with.
     """
     _check_targets(groups, strategy)
     steps = len(groups) // settings.batch_size * settings.epochs
