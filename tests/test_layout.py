@@ -101,6 +101,9 @@ def test_notebooks_keep_their_form(path):
         assert all(f"(00_start.ipynb#{place})" in notebook.cells[0].source for place in STARTS)
     slides = [cell.metadata.get("slideshow", {}).get("slide_type") for cell in notebook.cells]  # for `make slides`
     assert set(slides) <= {"slide", "subslide", "fragment", "notes", "skip"} and slides[0] == "slide"
+    assert 8 <= sum(kind in ("slide", "subslide") for kind in slides) <= 15
+    drawing = [kind for cell, kind in zip(notebook.cells, slides, strict=True) if "figures.save(" in cell.source]
+    assert set(drawing) == {"subslide"}  # each figure has a slide of its own
     for cell in code:
         assert len(cell.source.splitlines()) <= 15, cell.source
         tree = ast.parse(cell.source)

@@ -55,6 +55,8 @@ def executed(data_folder, tmp_path, monkeypatch):
         new_code_cell("table()", outputs=[new_output("display_data", {"text/html": "<b>A table</b>"})],
                       metadata={"slideshow": {"slide_type": "fragment"}}),
         new_code_cell("skipped()", metadata={"slideshow": {"slide_type": "skip"}}),
+        new_code_cell("compare()", outputs=[new_output("stream", text="It is 0.5.")], id="predict-1-answer",
+                      metadata={"slideshow": {"slide_type": "fragment"}}),
     ]  # fmt: skip
     third = [new_markdown_cell("# 02 Explorer: live?"), new_code_cell("show()", outputs=[
         new_output("display_data", {"text/html": frame})])]  # fmt: skip
@@ -167,6 +169,7 @@ def test_slides_show_figures_without_their_code(executed, reveal):
     assert text.count("<section") == 4 and "A table" in text  # two slides of one below the other
     said = re.sub(r"<[^>]*>", "", text)
     assert "table()" in said and "skipped()" not in said
+    assert "It is 0.5." in said and "compare()" not in said
     text = (folder / "00_start.html").read_text()
     assert len(Elements(text).all("img", "alt")) == 2 and "injected" not in text
     assert "plot()" not in re.sub(r"<[^>]*>", "", text)
