@@ -1,0 +1,88 @@
+"""Tasks on this machine, on a local Ray cluster and by submitit's local executor: all end, each failure is told."""
+
+import nbformat
+import pytest
+
+from lib.machine import store
+from lib.study import batch, engines
+from tests import engine_tasks
+from tests.test_batch import names, printed, write
+
+OPTIONAL = "pip install --constraint constraints.txt --editable '.[cluster]'"
+
+
+@pytest.fixture(params=["here", "ray", "submitit"])
+def engine(request):
+    if request.param != "here":
+        pytest.importorskip(request.param, reason=f"needs {request.param}: {OPTIONAL}")
+    return request.param
+
+
+@pytest.fixture
+def submitit():
+    pytest.importorskip("submitit", reason=f"needs submitit: {OPTIONAL}")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # Ray's, about later versions
+def test_every_task_ends_and_a_failure_stops_no_other(engine, tmp_path, data_folder):
+    tasks = [(tmp_path, name) for name in ("bad", "first", "second")]
+    outcomes = dict(engines.each(engine, engine_tasks.note, tasks, engines.Resources(retries=1)))
+    assert {task[1]: outcome.error for task, outcome in outcomes.items()} == {
+        "bad": "ValueError: bad is bad", "first": "", "second": "",
+    }  # fmt: skip
+    found = {path.name: path.read_text() for path in tmp_path.iterdir() if path.is_file()}
+    assert set(found) == {"bad-0", "bad-1", "first-0", "second-0", "second-1"}  # a second try where the first failed
+    assert set(found.values()) == {str(data_folder)}
+    assert all(outcome.seconds >= 0 for outcome in outcomes.values())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("name", ["ray", "submitit"])
+def test_a_batch_on_workers_finishes_what_does_not_fail(name, tmp_path, monkeypatch, capsys):
+    pytest.importorskip(name, reason=f"needs {name}: {OPTIONAL}")
+    monkeypatch.chdir(tmp_path)
+    for stem, cell in (("a", "print(seed)"), ("b", "1 / 0"), ("c", "print(seed)")):
+        write(tmp_path / f"{stem}.ipynb", cell, parameters="seed = 3")
+    command = ["a.ipynb", "b.ipynb", "c.ipynb", "--out", "out", "--engine", name, "-p", "seed", "4"]
+    assert batch.main(command) == 1
+    said = capsys.readouterr()
+    assert "error: b.ipynb: cell 3: ZeroDivisionError: division by zero" in said.err
+    assert "2 of 3 notebooks" in said.out and "failed: b.ipynb" in said.err
+    assert names(tmp_path / "out") == ["a.ipynb", "b.failed.ipynb", "c.ipynb"]
+    assert printed(tmp_path / "out" / "c.ipynb") == "4\n"
+    write(tmp_path / "b.ipynb", "print(seed)", parameters="seed = 3")
+    before = (tmp_path / "out" / "a.ipynb").stat().st_mtime_ns
+    assert batch.main([*command[:-5], "--missing", "-p", "seed", "4"]) == 0  # here: one notebook is left
+    assert names(tmp_path / "out") == ["a.ipynb", "b.ipynb", "c.ipynb"]
+    assert (tmp_path / "out" / "a.ipynb").stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_two_workers_train_one_run_once(submitit, experiment, tmp_path):
+    folder = tmp_path / "trained"
+    folder.mkdir()
+    outcomes = [outcome for _, outcome in engines.each("submitit", engine_tasks.train, [(experiment, folder)] * 2)]
+    assert [outcome.error for outcome in outcomes] == ["", ""]
+    assert len(list(folder.iterdir())) == 1
+    assert store.is_whole(store.data_folder() / "runs" / experiment.key)
+
+
+def test_an_engine_that_is_unknown_or_not_installed_is_refused(monkeypatch, tmp_path, capsys):
+    with pytest.raises(ValueError, match="engine='slurm': give one of here, ray, submitit"):
+        engines.each("slurm", print, [])
+    monkeypatch.setitem(__import__("sys").modules, "submitit", None)
+    notebook = write(tmp_path / "a.ipynb", parameters="seed = 3")
+    assert batch.main([str(notebook), "--out", str(tmp_path / "out"), "--engine", "submitit"]) == 2
+    assert "pip install --constraint constraints.txt --editable '.[cluster]'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_kernels_listen_on_no_port(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.ipynb", "import json, ipykernel\nprint(json.load(open(ipykernel.get_connection_file()))['transport'])",
+          parameters="seed = 3")  # fmt: skip
+    assert batch.main(["a.ipynb", "--out", "out"]) == 0
+    assert printed(tmp_path / "out" / "a.ipynb") == "ipc\n"
+    assert nbformat.read(tmp_path / "out" / "a.ipynb", as_version=4).metadata["study"]
