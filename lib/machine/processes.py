@@ -24,23 +24,37 @@ def is_main() -> bool:
     return number() == 0
 
 
+def join() -> None:
+    """Start the process group of a launch, where it is not started yet; raises RuntimeError if this is not possible."""
+    import accelerate
+
+    from lib.machine import hardware
+
+    # Without `cpu` Accelerate would not see that a launcher started several processes on a processor.
+    found = accelerate.PartialState(cpu=hardware.device().type == "cpu").num_processes
+    if found != count():
+        raise RuntimeError(f"{count()} processes were launched, but Accelerate was started before, with {found}: "
+                           "do not use it before the kit")  # fmt: skip
+
+
 def from_main(value: object) -> object:
     """The main process's value, in every process; all of them have to call this."""
     if count() == 1:
         return value
-    import accelerate
+    join()
+    from accelerate.utils import broadcast_object_list
 
-    accelerate.PartialState()  # starts the process group where there is none yet
-    return accelerate.utils.broadcast_object_list([value])[0]
+    return broadcast_object_list([value])[0]
 
 
 def from_all(value: object) -> list:
     """Every process's value, in the order of their numbers; all of them have to call this."""
     if count() == 1:
         return [value]
-    import accelerate
+    join()
+    from accelerate.utils import gather_object
 
-    return accelerate.utils.gather_object([value])
+    return gather_object([value])
 
 
 def _first(names: tuple[str, ...], default: int) -> int:

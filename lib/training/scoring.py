@@ -63,6 +63,7 @@ def score(
             if checkpoint:
                 checkpoint.keep(step, state)
         if together and processes.count() > 1:  # one process has each score
+            processes.join()
             state.scores = accelerate.utils.gather(state.scores[None]).nanmean(0)
     return _finite(state.scores.cpu().numpy()[inverse.ravel()].reshape(documents.shape), asked, documents)
 
