@@ -1,20 +1,18 @@
-"""What the benchmark of speed compares the kit with: sentence-transformers, ONNX Runtime and OpenVINO."""
+"""What the benchmark of speed compares the kit with: sentence-transformers (graphs: `lib.models.graphs`)."""
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import datasets
 import numpy as np
-import torch
 import transformers
 from sentence_transformers import MultiVectorEncoder
 from sentence_transformers.cross_encoder import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments, losses
 from torch import nn
 
 from lib.machine import hardware
-from lib.models.tokens import PairTokens
 
 Scorer = Callable[[], np.ndarray]
 
@@ -67,54 +65,3 @@ def late_scorer(folder: Path, texts: list[tuple[str, str]], **kwargs: object) ->
         return model.similarity_pairwise(*pairs).cpu().numpy()
 
     return run
-
-
-def exported(model: nn.Module, into: Path, *, int8: bool) -> Path:
-    """A cross-encoder's graph as an ONNX file; int8: weights quantised, activations at run time (ONNX Runtime's own)."""
-    import onnxruntime.quantization
-
-    names = ["input_ids", "attention_mask", "token_type_ids"]
-    example = tuple(torch.ones(2, 8, dtype=torch.long) for _ in names)
-    axes = {name: {0: "texts", 1: "width"} for name in names} | {"logits": {0: "texts"}}
-    path, small = into / "model.onnx", into / "model_int8.onnx"
-    if not path.exists():
-        torch.onnx.export(
-            model, example, path, dynamo=False, input_names=names, output_names=["logits"], dynamic_axes=axes
-        )
-    if int8 and not small.exists():
-        onnxruntime.quantization.quantize_dynamic(path, small)
-    return small if int8 else path
-
-
-def runtime(path: Path, inputs: PairTokens, rows: np.ndarray) -> Scorer:
-    """ONNX Runtime on the kit's own batches (tokens by length)."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda: _by_length(inputs, rows, lambda batch: session.run(None, batch)[0])
-
-
-def openvino(path: Path, inputs: PairTokens, rows: np.ndarray, *, bf16: bool) -> Scorer:
-    """OpenVINO on the kit's own batches."""
-    import openvino as ov
-
-    hints = {"INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-    model = ov.Core().compile_model(path, "CPU", hints | {"PERFORMANCE_HINT": "LATENCY"})
-    return lambda: _by_length(inputs, rows, lambda batch: model(batch)[0])
-
-
-def _by_length(inputs: PairTokens, rows: np.ndarray, compute: Callable[[dict], np.ndarray]) -> np.ndarray:
-    scores = np.empty(len(rows), np.float32)
-    for chosen, batch in _batches(inputs, rows):
-        scores[chosen] = compute(batch)[:, 0]
-    return scores
-
-
-def _batches(inputs: PairTokens, rows: np.ndarray, size: int = 64) -> Iterator[tuple[np.ndarray, dict]]:
-    order = np.argsort(-inputs.lengths(*rows.T), kind="stable")
-    for start in range(0, len(rows), size):
-        chosen = order[start : start + size]
-        batch = inputs.batch(rows[chosen, 0], rows[chosen, 1:])
-        yield chosen, {name: values.numpy() for name, values in batch.items()}

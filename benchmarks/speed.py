@@ -31,7 +31,7 @@ from lib.analysis import style
 from lib.data import collections, groups
 from lib.data.groups import Groups
 from lib.machine import hardware, provenance
-from lib.models import backbone, packed
+from lib.models import backbone, graphs
 from lib.study import rankers
 from lib.study.experiment import Model
 from lib.training import ladder, loop, scoring, strategies
@@ -92,11 +92,6 @@ class Material:
         labels = self.made.targets["labels"].ravel().tolist()
         return datasets.Dataset.from_dict({"query": queries, "text": documents, "label": labels})
 
-    @property
-    def rows(self) -> np.ndarray:
-        """(pairs, 2): rows of the texts in the token stores."""
-        return np.stack([side.ravel() for side in self.work.rows], 1)
-
 
 def save_models(folder: Path, size: Size) -> None:
     """A cross-encoder with a new head and a ColBERT without [MASK] tokens, in sentence-transformers' layouts."""
@@ -119,8 +114,14 @@ def their_training(given: Material, **settings: object) -> Callable[[], None]:
     return partial(peers.trained, given.folder / "cat", given.labelled, MAX_LENGTH, pairs, RATE, **settings)
 
 
-def our_scoring(given: Material) -> peers.Scorer:
+def our_scoring(given: Material, graph: str = "", *, bf16: bool = False) -> peers.Scorer:
+    """The kit's scoring, of its own transformer or of one of `graphs.FILES`."""
     ranker = models.load(given.folder / "cat")
+    if graph:
+        path = given.folder / "cat" / graphs.FILES[graph]
+        if not path.exists():
+            graphs.write(models.load(given.folder / "cat"), backbone.tokenizer(backbone.MINILM), given.folder / "cat")
+        ranker.transformer = graphs.opened(path, bf16=bf16)
     return lambda: scoring.score(ranker, given.work.tokens, given.made.queries[:, None], given.made.documents).ravel()
 
 
@@ -134,13 +135,6 @@ def their_scoring(given: Material, **settings: object) -> peers.Scorer:
     return peers.scorer(given.folder / "cat", given.texts, MAX_LENGTH, **settings)
 
 
-def graph_scoring(given: Material, engine: Callable[..., peers.Scorer], int8: bool = False, **options: object):
-    model = models.load(given.folder / "cat").transformer.eval()  # transformers' own layers: not on the packed path
-    packed.unpack(model)
-    path = peers.exported(model, given.folder, int8=int8)
-    return engine(path, given.work.tokens, given.rows, **options)
-
-
 _EAGER, _WEIGHTS = {"attn_implementation": "eager"}, {"attn_implementation": "eager", "dtype": torch.bfloat16}
 # (task, system) -> what makes a run of it
 SYSTEMS: dict[tuple[str, str], Callable[[Material], Callable[[], object]]] = {
@@ -152,10 +146,10 @@ SYSTEMS: dict[tuple[str, str], Callable[[Material], Callable[[], object]]] = {
     ("scoring", BEST): partial(their_scoring, autocast=False, **_WEIGHTS),
     ("scoring", "sentence-transformers, autocast"): partial(their_scoring, autocast=True),
     ("scoring", "sentence-transformers, defaults: float32"): partial(their_scoring, autocast=False),
-    ("scoring", "ONNX Runtime, float32"): partial(graph_scoring, engine=peers.runtime),
-    ("scoring", "ONNX Runtime, int8"): partial(graph_scoring, engine=peers.runtime, int8=True),
-    ("scoring", "OpenVINO, bf16"): partial(graph_scoring, engine=partial(peers.openvino, bf16=True)),
-    ("scoring", "OpenVINO, int8"): partial(graph_scoring, engine=partial(peers.openvino, bf16=True), int8=True),
+    ("scoring", "ONNX Runtime, float32"): partial(our_scoring, graph="ONNX, float32"),
+    ("scoring", "ONNX Runtime, int8"): partial(our_scoring, graph="ONNX, int8"),
+    ("scoring", "OpenVINO, bf16"): partial(our_scoring, graph="OpenVINO, float32", bf16=True),
+    ("scoring", "OpenVINO, int8"): partial(our_scoring, graph="OpenVINO, int8", bf16=True),
     ("late interaction", "the kit: ColBERT"): our_late_scoring,
     ("late interaction", BEST): lambda given: peers.late_scorer(given.folder / "colbert", given.texts, **_EAGER),
     ("late interaction", "sentence-transformers, autocast"):
@@ -165,10 +159,10 @@ SYSTEMS: dict[tuple[str, str], Callable[[Material], Callable[[], object]]] = {
 
 def available(task_and_system: tuple[str, str]) -> bool:
     """Whether its package is installed; says so if not."""
-    package = {"ONNX": "onnxruntime", "Open": "openvino"}.get(task_and_system[1][:4])
-    found = package is None or importlib.util.find_spec(package) is not None
+    needed = graphs.PACKAGES if task_and_system[1].startswith(("ONNX", "OpenVINO")) else ()
+    found = all(map(importlib.util.find_spec, needed))
     if not found:
-        print(f"without {task_and_system[1]}: pip install -c constraints.txt -e '.[bench]'")
+        print(f"without {task_and_system[1]}: pip install -c constraints.txt -e '.[onnx]'")
     return found
 
 

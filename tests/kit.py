@@ -58,11 +58,6 @@ def training_groups(run):
     return targets.training_groups(run)
 
 
-def export(run, folder):
-    runs.complete([run])
-    return rankers.export(run, folder)
-
-
 def inputs(ranker, collection, backbone, max_length, max_query=64):
     """What a ranker of this backbone reads of a collection."""
     return rankers.inputs(

@@ -319,7 +319,10 @@ def test_a_second_adapter_is_refused(tiny_backbone):
         adapters.attach(ranker, "prefix", 4, 0)
 
 
-def test_what_peft_does_not_know_is_refused_by_name(tiny_backbone, monkeypatch):
+def test_what_peft_does_not_know_has_lora_in_every_linear_layer(tiny_backbone, monkeypatch):
+    ranker = models.build("dot", tiny_backbone, None, 0)
+    linear = sum(isinstance(module, torch.nn.Linear) for module in ranker.modules())
     monkeypatch.setattr(peft.utils, "TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING", {})
-    with pytest.raises(ValueError, match="backbone BertModel: peft does not know its projections"):
-        adapters.attach(models.build("dot", tiny_backbone, None, 0), "lora", 4, 0)
+    adapters.attach(ranker, "lora", 4, 0)
+    found = [name for name, weight in ranker.named_parameters() if weight.requires_grad]
+    assert len(found) == 2 * linear and all("lora_" in name for name in found)

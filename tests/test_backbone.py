@@ -193,11 +193,11 @@ def test_a_backbone_whose_positions_cannot_be_given_takes_no_prefix(kind):
 
 
 @pytest.mark.parametrize("kind", ["distilbert", "camembert", "mpnet", "albert"])
-def test_a_backbone_whose_projections_are_unknown_takes_no_lora(kind):
+def test_a_backbone_whose_projections_peft_does_not_know_has_lora_in_every_linear_layer(kind):
     ranker = BiEncoder(made(kind))
-    with pytest.raises(ValueError, match=f"backbone {type(ranker.transformer).__name__}: peft does not know"):
-        adapters.attach(ranker, "lora", 3, 0)
-    assert all(weight.requires_grad for weight in ranker.parameters())
+    adapters.attach(ranker, "lora", 3, 0)
+    trained = [name for name, weight in ranker.named_parameters() if weight.requires_grad]
+    assert trained and all("lora_" in name for name in trained)
 
 
 # --- Layers and embeddings
@@ -247,7 +247,7 @@ def test_without_embeddings_nothing_before_the_first_layer_learns(kind):
     assert len(frozen) < len(list(model.parameters()))
 
 
-@pytest.mark.parametrize("kind", ["T5Encoder", "GPT2", "XLNet", "Bart"])
+@pytest.mark.parametrize("kind", ["T5Encoder", "XLNet", "Bart"])
 def test_a_model_without_embeddings_of_its_own_is_refused(kind):
     config = getattr(transformers, f"{kind.removesuffix('Encoder')}Config")(
         vocab_size=30, d_model=32, n_embd=32, n_layer=1, num_layers=1, n_head=2, num_heads=2, d_ff=32, d_kv=16, d_inner=32,

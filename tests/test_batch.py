@@ -126,7 +126,7 @@ def test_kernels_use_the_package_of_the_command(at):
 def test_executed_copies_of_other_parameters_overwrite_nothing(at, data_folder, monkeypatch):
     write(at / "a.ipynb", parameters="profile = 'smoke'\nmeasure = 'RR@10'")
     folders = []
-    monkeypatch.setattr(batch, "_run_all", lambda _, folder, __: folders.append(folder) or 0)
+    monkeypatch.setattr(batch, "_run_all", lambda _, folder, *__: folders.append(folder) or 0)
     for arguments in ([], ["-p", "measure", "RR@10"], ["-p", "measure", "nDCG@10"], ["-p", "profile", "laptop"]):
         assert batch.main(["a.ipynb", *arguments]) == 0
     kept = data_folder / "executed"
@@ -134,13 +134,30 @@ def test_executed_copies_of_other_parameters_overwrite_nothing(at, data_folder, 
 
 
 @pytest.mark.slow
-def test_a_failing_notebook_is_marked_and_named_and_stops_the_rest(at, capsys):
-    for name, cell in (("a", "print('fine')"), ("b", "1 / 0"), ("c", "2"), ("d", "3")):
+def test_a_failing_notebook_is_marked_and_named_and_stops_no_other(at, capsys):
+    for name, cell in (("a", "print('fine')"), ("b", "1 / 0"), ("c", "2")):
         write(at / f"{name}.ipynb", cell)
-    assert batch.main([*(f"{name}.ipynb" for name in "abcd"), "--out", "out"]) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line == "error: b.ipynb: cell 2: ZeroDivisionError: division by zero; not run: c.ipynb, d.ipynb"
-    assert names(at / "out") == ["a.ipynb", "b.failed.ipynb", "times.json"]
+    assert batch.main([*(f"{name}.ipynb" for name in "abc"), "--out", "out"]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "error: b.ipynb: cell 2: ZeroDivisionError: division by zero",
+        "failed: b.ipynb; with --missing only these run again",
+    ]
+    assert names(at / "out") == ["a.ipynb", "b.failed.ipynb", "c.ipynb", "times.json"]
+
+
+@pytest.mark.slow
+def test_what_is_missing_follows_notebook_parameters_and_content(at, capsys):
+    write(at / "a.ipynb", "print(profile)")
+    write(at / "b.ipynb", "1 / 0")
+    command = ["a.ipynb", "b.ipynb", "--out", "out", "--missing"]
+    assert batch.main(command) == 1
+    first = (at / "out" / "a.ipynb").stat().st_mtime_ns
+    write(at / "b.ipynb", "1 / 1")
+    assert batch.main(command) == 0  # the one that failed, and no other
+    assert (at / "out" / "a.ipynb").stat().st_mtime_ns == first and "1 of 2 notebooks" in capsys.readouterr().out
+    assert batch.main(command) == 0 and "2 of 2 notebooks" in capsys.readouterr().out
+    assert batch.main([*command, "-p", "profile", "laptop"]) == 0 and "0 of 2 notebooks" in capsys.readouterr().out
+    assert printed(at / "out" / "a.ipynb") == "laptop\n"
 
 
 def test_a_kernel_that_dies_is_one_clear_error_and_its_copy_is_kept(at, capsys):

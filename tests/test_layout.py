@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from lib.study import notebooks, profiles
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+
+STARTS = ["Glossary", "The-other-notebooks"]  # sections of notebook 00 that every other one links to
 
 # From the bottom up: a room may import those before it.
 ROOMS = ["machine", "losses", "data", "models", "training", "search", "analysis", "study", "explorer", "exercises"]
@@ -93,6 +96,9 @@ def test_notebooks_keep_their_form(path):
     assert not any(cell.outputs or cell.execution_count for cell in code)
     assert notebooks.defaults(path)["profile"] == "laptop"
     assert "assert " in code[-1].source
+    if path != NOTEBOOKS[0]:  # whose table of notebooks shows what each says here
+        assert re.search(r"\n\n\*Know before:\* notebooks? \d\d", notebook.cells[0].source)
+        assert all(f"(00_start.ipynb#{place})" in notebook.cells[0].source for place in STARTS)
     slides = [cell.metadata.get("slideshow", {}).get("slide_type") for cell in notebook.cells]  # for `make slides`
     assert set(slides) <= {"slide", "subslide", "fragment", "notes", "skip"} and slides[0] == "slide"
     for cell in code:
@@ -102,6 +108,12 @@ def test_notebooks_keep_their_form(path):
         # A cell may train by hand, to show how. A path stays forbidden: a notebook finds its files through the kit.
         for forbidden in ("../", "data/", "sys.path"):
             assert forbidden not in cell.source
+
+
+def test_what_every_notebook_links_to_is_in_the_first():
+    cells = nbformat.read(NOTEBOOKS[0], as_version=4).cells
+    headings = re.findall(r"^## (.+)$", "\n".join(cell.source for cell in cells), re.MULTILINE)
+    assert {heading.replace(" ", "-") for heading in headings} >= {*STARTS}
 
 
 def test_notebooks_are_numbered_without_a_gap():

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import ir_measures
 import numpy as np
 import pandas as pd
 import pytest
@@ -102,3 +103,39 @@ def test_a_measure_is_named_with_or_without_its_grade_and_never_misspelt():
     for wrong, names in (("RR@1", ["RR@10"]), ("rr@10", ["RR@10"]), ("RR@10", ["RR(rel=2)@10", "RR(rel=3)@10"])):
         with pytest.raises(ValueError, match="there are RR"):
             measures.named(wrong, names)
+
+
+def test_trec_eval_breaks_ties_of_a_written_run_as_the_kit_does(tmp_path):
+    draw = np.random.default_rng(0)
+    rows = [(f"q{query}", f"d{number:02}") for query in range(20) for number in range(30)]
+    run = pd.DataFrame(rows, columns=["query", "document"]).assign(score=draw.integers(0, 3, len(rows)).astype(float))
+    judged = run[["query", "document"]].assign(grade=draw.integers(0, 4, len(rows)) // 3)
+    found = Collection("x", "", {}, {}, {"test": judged}, 1, "", "")
+    measures.write_trec(run, judged, tmp_path / "x.trec", "tag")
+    own = measures.measure(run, found, "test", list(run["query"].unique()))
+    lines = [line.split() for line in (tmp_path / "x.trec").read_text().splitlines()]
+    assert {len(line) for line in lines} == {6} and {line[1] for line in lines} == {"Q0"}
+    scores = pd.DataFrame({"query": [line[0] for line in lines], "score": np.float32([line[4] for line in lines])})
+    assert (scores.groupby("query")["score"].diff().dropna() < 0).all()
+
+    def calculated(path):
+        qrels = list(ir_measures.read_trec_qrels(str(tmp_path / "x.qrels")))
+        names = map(ir_measures.parse_measure, measures.MEASURES)
+        values = ir_measures.iter_calc(names, qrels, list(ir_measures.read_trec_run(str(path))))
+        found = {(value.query_id, str(value.measure)): value.value for value in values}
+        return np.array([found[query, name] for query, name in own[["query", "measure"]].to_numpy()])
+
+    np.testing.assert_allclose(calculated(tmp_path / "x.trec"), own["value"], atol=1e-6)
+    plain = "".join(f"{row.query} Q0 {row.document} 1 {row.score} tag\n" for row in run.itertuples())
+    (tmp_path / "plain.trec").write_text(plain)
+    assert np.abs(calculated(tmp_path / "plain.trec") - own["value"]).max() > 0.1  # ties broken the other way
+
+
+@pytest.mark.parametrize(
+    ("change", "says"), [({"document": "a b"}, "'a b': spaces"), ({"score": float("nan")}, "not finite")]
+)
+def test_what_a_trec_run_cannot_hold_is_refused(change, says, tmp_path):
+    run = pd.DataFrame([{"query": "q", "document": "d", "score": 1.0, "grade": 1} | change])
+    with pytest.raises(ValueError, match=says):
+        measures.write_trec(run, run, tmp_path / "x.trec", "tag")
+    assert not list(tmp_path.iterdir())

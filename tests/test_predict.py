@@ -29,16 +29,24 @@ def test_a_value_of_zero_has_no_share(capsys):
     assert capsys.readouterr().out == "difference: 0.00. You said 0.25, too high by 0.25.\n"
 
 
-@pytest.mark.parametrize("guess", ["0.5", True, [0.5]])
-def test_what_is_no_number_is_refused(guess):
-    with pytest.raises(TypeError, match="give a number, such as 0.7, or None"):
-        predict.number(guess, 0.5, "RR")
+@pytest.mark.parametrize("guess", [0.5, None])
+def test_a_run_that_has_no_value_judges_no_guess(guess, capsys):
+    predict.number(guess, float("nan"), "RR")
+    assert capsys.readouterr().out == "RR: no value in this run, which is too short for it.\n"
+
+
+@pytest.mark.parametrize("guess", ["0.5", True, [0.5], float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [0.5, float("nan")])
+def test_what_is_no_number_is_refused(guess, value):
+    with pytest.raises(TypeError, match=r"give a number, such as 0.5, or None"):
+        predict.number(guess, value, "RR")
 
 
 @pytest.mark.parametrize("guess, said", [
-    (["kl", "mse", "bce"], "Of your 3 pairs, 0 are the other way round."),
-    (["mse", "kl", "bce"], "Of your 3 pairs, 1 are the other way round: mse before kl."),
-    (["bce", "mse", "kl"], "Of your 3 pairs, 3 are the other way round: bce before mse, bce before kl, mse before kl."),
+    (["kl", "mse", "bce"], "You said kl, mse, bce. Pairs in the wrong order: 0 of 3."),
+    (["mse", "kl", "bce"], "You said mse, kl, bce. Pairs in the wrong order: 1 of 3 (mse before kl)."),
+    (("bce", "mse", "kl"),
+     "You said bce, mse, kl. Pairs in the wrong order: 3 of 3 (bce before mse, bce before kl, mse before kl)."),
     (None, predict.NONE),
 ])  # fmt: skip
 def test_an_order(guess, said, capsys):
@@ -50,7 +58,15 @@ def test_an_order(guess, said, capsys):
 
 def test_equal_values_count_for_neither_order(capsys):
     predict.order(["b", "a"], {"a": 0.5, "b": 0.5}, "quality")
-    assert "0 are the other way round" in capsys.readouterr().out
+    assert "Pairs in the wrong order: 0 of 1." in capsys.readouterr().out
+
+
+def test_an_order_leaves_out_what_has_no_value(capsys):
+    predict.order(["bce", "kl", "mse"], {**VALUES, "mse": float("nan")}, "quality")
+    assert capsys.readouterr().out.splitlines() == [
+        "quality, from the highest: kl (0.600), bce (0.400).",
+        "You said bce, kl, mse. Pairs in the wrong order: 1 of 1 (bce before kl).",
+    ]
 
 
 @pytest.mark.parametrize("guess", ["kl", ["kl", "mse"], ["kl", "kl", "bce"], ["kl", "mse", "x"]])
@@ -69,9 +85,10 @@ def test_a_choice(capsys):
         predict.choice("good", "better", ("better", "worse"), "KL")
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in NOTEBOOKS if 1 <= int(path.name[:2]) <= 10], ids=lambda path: path.stem
-)
+ASKING = [path for path in NOTEBOOKS if int(path.name[:2]) in (*range(1, 11), 12, 15)]
+
+
+@pytest.mark.parametrize("path", ASKING, ids=lambda path: path.stem)
 def test_every_notebook_asks_before_it_shows(path):
     """A cell `guess = None`, then the data, then what is said of the guess: in this order, as often as one another."""
     code = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]

@@ -19,13 +19,24 @@ def test_a_table_is_kept_as_csv_markdown_and_latex_and_put_into_its_place(tmp_pa
     assert shown["RR@10"].tolist() == [0.512, 0.6]
     folder = style.folder("smoke")
     assert pd.read_csv(folder / "05_quality.csv", index_col="ranker")["RR@10"].tolist() == [0.512, 0.6]
-    assert r"bm25 & 0.512 & a\_b \\" in (folder / "05_quality.tex").read_text()
+    latex = (folder / "05_quality.tex").read_text()
+    assert r"bm25 & 0.512 & a\_b \\" in latex and r"ranker & RR@10 & share \% \\" in latex
+    assert latex.startswith("\\begin{tabular}{lrr}\n\\toprule\n") and latex.endswith("\\end{tabular}\n")
     style.save_text("a sentence", "05_answer", "smoke")
     text = "before\n<!-- 05_quality -->\nold\n<!-- end -->\nbetween\n<!-- 05_answer -->\n<!-- end -->\nafter\n"
     once = readme.filled(text, folder)
     assert "| bm25 | 0.512 | a_b |\n| kl | 0.6 |  |\n<!-- end -->\nbetween\n<!-- 05_answer -->\na sentence\n" in once
     assert "old" not in once and once.endswith("after\n")
     assert readme.filled(once, folder) == once
+
+
+def test_no_sign_of_a_cell_is_read_as_latex(tmp_path, monkeypatch):
+    monkeypatch.setenv("STUDY_DATA", str(tmp_path))
+    style.save_table(pd.DataFrame({"a & b": [r"5 % of $x_1^2 \ ~{#}"]}, ["row"]), "signs", "smoke")
+    latex = (style.folder("smoke") / "signs.tex").read_text()
+    assert r"index & a \& b \\" in latex
+    escaped = r"5 \% of \$x\_1\textasciicircum 2 \textbackslash \space \textasciitilde \{\#\}"
+    assert f"row & {escaped} \\\\" in latex
 
 
 def test_the_place_of_a_missing_table_stays_and_is_named(tmp_path, capsys):

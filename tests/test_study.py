@@ -90,24 +90,6 @@ def test_a_start_gives_its_weights_and_must_fit(experiment, test_set, tiny_colle
         vary(warm, layers=(0,))
 
 
-def test_a_model_is_exported_in_the_hubs_layout_and_scores_the_same(experiment, test_set, tmp_path):
-    folder = kit.export(experiment, tmp_path / "model")
-    names = {path.name for path in folder.iterdir()}
-    assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
-    assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl"))]
-    collection, _, run = test_set.candidates()
-    read = kit.pair_tokens(experiment, collection)
-    asked, given = run["query"].to_numpy(), run["document"].to_numpy()
-    ours, opened = kit.model(experiment), models.load(folder)
-    for name, value in ours.state_dict().items():
-        assert value.equal(opened.state_dict()[name]), name
-    np.testing.assert_allclose(
-        scoring.score(ours, read, asked, given), scoring.score(opened, read, asked, given), atol=1e-2
-    )  # bfloat16 where the processor has it
-    with pytest.raises(FileExistsError, match="not an empty folder"):
-        kit.export(experiment, tmp_path / "model")
-
-
 def test_a_run_keeps_no_weight_that_the_backbone_has(experiment):
     kit.complete([experiment])
     with safetensors.safe_open(rankers.folder(experiment) / rankers.WEIGHTS, "pt") as file:

@@ -286,7 +286,7 @@ class Merging(Tokenizer):
 @pytest.mark.parametrize(
     ("tokenizer", "message"),
     [(Tokenizer(between=()), "no token between"),
-     (Tokenizer(padding_side="left"), 'padding_side="left"'), (Tokenizer(truncation_side="left"), "truncation_side"),
+     (Tokenizer(truncation_side="left"), "truncation_side"),
      (Merging(), "'one'"), (Tokenizer(words={"one": [], "two": []}), "'one'"),
      (Tokenizer(words={"one": [10], "two": []}), "'two'"), (Tokenizer(types=[2, 0, 0, 0, 1, 1]), "token types"),
      (Tokenizer(types=[0, 0, 0, 1, 1, 1]), "token types")],
@@ -298,7 +298,7 @@ def test_a_tokenizer_that_builds_pairs_otherwise_is_refused(tokenizer, message):
 
 @pytest.mark.parametrize(
     ("tokenizer", "message"),
-    [(Tokenizer(before=(), after=()), "no special token"), (Tokenizer(padding_side="left"), 'padding_side="left"'),
+    [(Tokenizer(before=(), after=()), "no special token"), (Tokenizer(truncation_side="left"), "truncation_side"),
      (Merging(), "'one'"), (Tokenizer(words={"one": []}), "'one'")],
 )  # fmt: skip
 def test_a_tokenizer_that_builds_texts_otherwise_is_refused(tokenizer, message):

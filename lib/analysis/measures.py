@@ -6,6 +6,7 @@ the other way for nDCG, so a ranking is made first and the measures see its posi
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 import ir_measures
 import numpy as np
@@ -64,3 +65,25 @@ def measure(run: pd.DataFrame, collection: Collection, split: str, queries: list
     values = {(value.query_id, str(value.measure)): value.value for value in calculated}
     rows = [(query, str(name), values.get((query, str(name)), 0.0)) for query in queries for name in wanted]
     return pd.DataFrame(rows, columns=["query", "measure", "value"])
+
+
+def write_trec(run: pd.DataFrame, judgements: pd.DataFrame, path: Path, tag: str) -> None:
+    """Write a run for trec_eval, and beside it its judgements, with the ending .qrels.
+
+    A run's line is query, Q0, document, rank, score, tag. trec_eval orders by the score in float32 and ignores the
+    rank, so of equal scores the second is lowered to the next float32: trec_eval then has the order of `rank`, and so
+    the values of `measure`. Raises ValueError as `rank`, and if an id or the tag is empty or has a space in it.
+    """
+    ranked, lines, before = rank(run), [], np.float32(np.inf)
+    for name in (tag, *ranked["query"], *ranked["document"], *judgements["query"], *judgements["document"]):
+        if len(name.split()) != 1:
+            raise ValueError(f"{name!r}: spaces separate the columns of a TREC file, so no id or tag can have one")
+    for row in ranked.itertuples():
+        score = np.float32(row.score)
+        if row.rank > 1:
+            score = min(score, np.nextafter(before, np.float32(-np.inf)))
+        lines.append(f"{row.query} Q0 {row.document} {row.rank} {score!s} {tag}\n")
+        before = score
+    path.write_text("".join(lines))
+    columns = judgements.assign(iteration=0)[["query", "iteration", "document", "grade"]]
+    columns.to_csv(path.with_suffix(".qrels"), sep=" ", header=False, index=False)

@@ -83,11 +83,12 @@ def save_text(text: str, name: str, profile: str, **parameters: object) -> None:
 
 
 def save_table(table: pd.DataFrame, name: str, profile: str, **parameters: object) -> pd.DataFrame:
-    """Write a table as `<name>.csv`, `.tex` and `.md` beside the figures; returns it with three digits."""
+    """Write a table as `<name>.csv`, `.tex` (with booktabs' rules) and `.md` beside the figures; returns it rounded."""
     table = table.round(3)
-    place = folder(profile, **parameters)
+    place, texts = folder(profile, **parameters), _texts(table)
+    latex = texts.to_latex(index=False, escape=True, column_format="l" + "r" * (texts.shape[1] - 1))
     store.replace_file(place / f"{name}.csv", table.to_csv)
-    store.replace_file(place / f"{name}.tex", lambda path: path.write_text(_latex(_texts(table))))
+    store.replace_file(place / f"{name}.tex", lambda path: path.write_text(latex))
     store.replace_file(place / f"{name}.md", lambda path: path.write_text(markdown(table)))
     return table
 
@@ -101,14 +102,6 @@ def markdown(table: pd.DataFrame) -> str:
 
 def _texts(table: pd.DataFrame) -> pd.DataFrame:
     return table.astype(object).where(table.notna(), "").reset_index().astype(str)
-
-
-def _latex(texts: pd.DataFrame) -> str:
-    rows = [texts.columns.map(str), *texts.to_numpy()]
-    escaped = [" & ".join(re.sub(r"([&%$#_{}])", r"\\\1", cell) for cell in row) for row in rows]
-    head, *body = (f"{row} \\\\" for row in escaped)
-    lines = [f"\\begin{{tabular}}{{l{'r' * (texts.shape[1] - 1)}}}", "\\hline", head, "\\hline", *body, "\\hline"]
-    return "\n".join([*lines, "\\end{tabular}", ""])
 
 
 def panels(

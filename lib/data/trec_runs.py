@@ -6,12 +6,14 @@ equal scores are ordered by their ids, as everywhere in the kit (trec_eval order
 
 import math
 import warnings
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
 
 from lib.data.beir import CollectionError, CollectionWarning
 from lib.data.collections import Collection
+from lib.machine import digest
 
 
 def read(path: Path, collection: Collection, queries: list[str], depth: int) -> pd.DataFrame:
@@ -22,6 +24,13 @@ def read(path: Path, collection: Collection, queries: list[str], depth: int) -> 
     the scores, and of equal scores. Raises CollectionError if a line is malformed, a document appears twice for a
     query, or no query is in the file.
     """
+    if not path.is_file():
+        raise CollectionError(f"{path}: no such run")
+    return _read(path, digest.of_file(path), collection, tuple(queries), depth).copy()
+
+
+@lru_cache(maxsize=8)  # so that each file is read, and its faults are counted, once
+def _read(path: Path, _: str, collection: Collection, queries: tuple[str, ...], depth: int) -> pd.DataFrame:
     run = _rows(path)
     run = run[run["query"].isin(set(queries))]
     if run.empty:
@@ -48,8 +57,6 @@ def read(path: Path, collection: Collection, queries: list[str], depth: int) -> 
 def _rows(path: Path) -> pd.DataFrame:
     """Columns query, document, stored (its rank), score of every line."""
     rows, seen = [], set()
-    if not path.is_file():
-        raise CollectionError(f"{path}: no such run")
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
@@ -76,4 +83,4 @@ def _rows(path: Path) -> pd.DataFrame:
 def _warn(path: Path, faults: dict[str, bool]) -> None:
     found = [text for text, there in faults.items() if there]
     if found:
-        warnings.warn(f"{path}: {'; '.join(found)}", CollectionWarning, stacklevel=3)
+        warnings.warn(f"{path}: {'; '.join(found)}", CollectionWarning, stacklevel=4)  # the caller of `read`

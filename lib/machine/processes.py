@@ -24,27 +24,14 @@ def is_main() -> bool:
     return number() == 0
 
 
-def join() -> None:
-    """Start the process group of a launch, where it is not started yet; raises RuntimeError if this is not possible."""
-    import accelerate
-
-    from lib.machine import hardware
-
-    # Without `cpu` Accelerate would not see that a launcher started several processes on a processor.
-    found = accelerate.PartialState(cpu=hardware.device().type == "cpu").num_processes
-    if found != count():
-        raise RuntimeError(f"{count()} processes were launched, but Accelerate was started before, with {found}: "
-                           "do not use it before the kit")  # fmt: skip
-
-
 def from_main(value: object) -> object:
     """The main process's value, in every process; all of them have to call this."""
     if count() == 1:
         return value
     join()
-    from accelerate.utils import broadcast_object_list
+    import accelerate
 
-    return broadcast_object_list([value])[0]
+    return accelerate.utils.broadcast_object_list([value])[0]
 
 
 def from_all(value: object) -> list:
@@ -52,9 +39,23 @@ def from_all(value: object) -> list:
     if count() == 1:
         return [value]
     join()
-    from accelerate.utils import gather_object
+    import accelerate
 
-    return gather_object([value])
+    return accelerate.utils.gather_object([value])
+
+
+def join() -> None:
+    """Start the process group where there is none yet; without it Accelerate would gather from this process alone.
+
+    Raises RuntimeError if Accelerate was started before in another way: each process would work by itself, unnoticed.
+    """
+    import accelerate
+    import torch
+
+    state = accelerate.PartialState(cpu=not torch.cuda.is_available())  # else it sees no launch on a processor
+    if (found := state.num_processes) != count():
+        fault = f"{count()} processes were launched, but Accelerate was started for {found}"
+        raise RuntimeError(f"{fault}: make no Accelerator and no PartialState before lib trains or scores")
 
 
 def _first(names: tuple[str, ...], default: int) -> int:

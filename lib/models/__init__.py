@@ -70,7 +70,7 @@ def _settings(folder: Path) -> tuple[str, dict, bool]:
         about = json.loads(path.read_text())
         architecture, options, prefix = (about[name] for name in ("architecture", "options", "prefix"))
         check(architecture, dict(options))
-        if lacking := set(_options(architecture)) - options.keys():
+        if lacking := set(_options(architecture)) - options.keys() - ARCHITECTURES[architecture].later:
             raise ValueError(f"options without {', '.join(sorted(lacking))}")
     except (AttributeError, KeyError, ValueError, TypeError) as error:
         raise WeightsError(f"{path} is not as Ranker.save writes it ({error!r}). {AGAIN}") from error

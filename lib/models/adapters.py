@@ -1,7 +1,8 @@
 """Adapters: a few new weights learn, the backbone's stay as they are (peft's LoRA and prefix tuning).
 
 LoRA, Hu et al. 2021, https://arxiv.org/abs/2106.09685: query and value projections W become W + (alpha / rank) B A,
-with B zero at first and alpha twice the rank, as in 2507.08336. After training they are merged.
+with B zero at first and alpha twice the rank, as in 2507.08336. Families whose projections peft does not know have it
+in every linear layer. After training they are merged.
 
 Prefix tuning, Li and Liang 2021, https://arxiv.org/abs/2101.00190: in every layer the tokens attend to some more keys
 and values, which are weights of their own, cannot be merged and stay a part of the ranker. A token keeps the position
@@ -89,19 +90,21 @@ def attach(ranker: Ranker, kind: str, size: int, seed: int) -> None:
     base = ranker.transformer.base_model
     if kind == "prefix":
         # Rotary positions would count the prefix; where positions are tables, they can be given.
-        if not {"past_key_values", "position_ids"} <= inspect.signature(type(base).forward).parameters.keys():
+        takes = {"past_key_values", "position_ids"} <= inspect.signature(type(base).forward).parameters.keys()
+        if not takes or backbone.is_causal(base.config):
             raise ValueError(f"backbone {type(base).__name__} takes no prefix: give one like BERT, RoBERTa or ELECTRA")
         config = peft.PrefixTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=size)
     else:
-        if base.config.model_type not in peft.utils.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING:
-            raise ValueError(
-                f"backbone {type(base).__name__}: peft does not know its projections; give one like BERT or RoBERTa"
-            )
-        config = peft.LoraConfig(r=size, lora_alpha=2 * size, lora_dropout=0.0)
+        # peft knows the projections of many families; of others every linear layer, but those that it refuses in Mamba.
+        known = base.config.model_type in peft.utils.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+        every = {"target_modules": "all-linear"}
+        every |= {"exclude_modules": ["out_proj"]} if "mamba" in base.config.model_type else {}
+        config = peft.LoraConfig(r=size, lora_alpha=2 * size, lora_dropout=0.0, **({} if known else every))
     base.requires_grad_(False)
     with drawn_from(seed), warnings.catch_warnings():
         # peft asks transformers for an attribute by its old name.
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")  # GPT-2's; peft then sets it
         model = peft.get_peft_model(base, config)
         if kind == "prefix":
             for weight in model.prompt_encoder.parameters():

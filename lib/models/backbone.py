@@ -6,7 +6,8 @@ from pathlib import Path
 import huggingface_hub
 import torch
 import transformers
-from torch import nn
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
 from lib.machine import digest
 from lib.models import packaged, packed
@@ -94,6 +95,18 @@ def first_position(encoder: nn.Module) -> int:
     return 0 if padding is None else padding + 1
 
 
+def is_causal(config: transformers.PreTrainedConfig) -> bool:
+    """Whether a token sees only those before it, as in decoders and recurrent models: the last one has read all."""
+    auto, kind = transformers.models.auto.modeling_auto, config.model_type
+    others = {*auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES, "xlnet"}  # XLNet reads both ways, in an order of its own
+    return kind in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in others and not config.is_encoder_decoder
+
+
+def last(hidden: Float[Tensor, "texts width dim"], mask: Int[Tensor, "texts width"]) -> Float[Tensor, "texts dim"]:
+    """The state of each text's last token; padding comes after it."""
+    return hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(1) - 1]
+
+
 def tokenizer(name: str) -> transformers.PreTrainedTokenizerFast:
     """The backbone's own fast tokenizer; WeightsError where transformers would make one that knows no word."""
     place = folder(name)
@@ -150,11 +163,13 @@ def prepare(
 ) -> transformers.PreTrainedModel:  # fmt: skip
     """Keep some layers (None: all), replace the dropout (None: the backbone's), train the embedding table or not.
 
-    Raises ValueError if the model has no `embeddings`, as encoders like BERT have, or its layers cannot be chosen so.
+    Of a causal model the table is that of its inputs, and of its outputs where it has them. Raises ValueError if the
+    model has an encoder and a decoder, or its layers cannot be chosen so.
     """
-    base = transformer.base_model
-    if not isinstance(getattr(base, "embeddings", None), nn.Module):
-        raise ValueError(f"backbone {type(base).__name__} has no embeddings of its own: give an encoder like BERT")
+    base, causal = transformer.base_model, is_causal(transformer.config)
+    if not causal and not isinstance(getattr(base, "embeddings", None), nn.Module):
+        fix = "give an encoder like BERT, or a decoder like GPT-2 or Qwen"
+        raise ValueError(f"backbone {type(base).__name__} has no embeddings of its own: {fix}")
     if layers is not None:
         _keep_layers(transformer, layers)
     for module in transformer.modules():
@@ -166,4 +181,7 @@ def prepare(
     for name, module in base.named_modules():
         if name in EMBEDDINGS:
             module.requires_grad_(embeddings)
+    if causal:
+        for table in filter(None, (transformer.get_input_embeddings(), transformer.get_output_embeddings())):
+            table.requires_grad_(embeddings)
     return transformer

@@ -14,32 +14,38 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lib.models import backbone, packed, weights
-from lib.models.ranker import LateRanker, Tokens, float32
+from lib.models.ranker import LateRanker, Tokenizer, Tokens, float32
 from lib.models.vectors import Vectors
 
-POOLING = ("mean", "cls")
+POOLING = ("mean", "cls", "last")
 SIMILARITY = ("dot", "cosine")
 
 
 class BiEncoder(LateRanker):
-    """One shared encoder; `pooling` is "mean" (over tokens) or "cls" (first token), `similarity` "dot" or "cosine".
+    """One shared encoder; `similarity` is "dot" or "cosine".
+
+    `pooling`: "mean" (over tokens), "cls" (first token) or "last" (last token, of which a causal model has made the
+    most; RepLLaMA, https://arxiv.org/abs/2310.08319). `query_prompt` and `document_prompt`: a text before each, as E5's
+    "query: " (https://arxiv.org/abs/2212.03533).
 
     `scale` multiplies every score: a softmax over cosines is nearly flat, and a teacher's margins may be above 2, which
     no cosines reach; sentence-transformers scales cosines by 20 in its losses.
     """
 
     architecture = "dot"
+    later = frozenset({"query_prompt", "document_prompt"})
 
     def __init__(
         self, transformer: transformers.PreTrainedModel, *, pooling: str = "mean", similarity: str = "dot",
-        scale: float = 1.0,
+        scale: float = 1.0, query_prompt: str = "", document_prompt: str = "",
     ):  # fmt: skip
         for name, value, among in (("pooling", pooling, POOLING), ("similarity", similarity, SIMILARITY)):
             if value not in among:
                 raise ValueError(f"{name}={value!r}: give one of {', '.join(among)}")
         if not scale > 0:
             raise ValueError(f"scale={scale!r}: must be above 0")
-        super().__init__({"pooling": pooling, "similarity": similarity, "scale": scale})
+        options = {"pooling": pooling, "similarity": similarity, "scale": scale}
+        super().__init__({**options, "query_prompt": query_prompt, "document_prompt": document_prompt})
         self.transformer = transformer
         if pooling == "cls":
             packed.read_first(transformer)
@@ -63,12 +69,19 @@ class BiEncoder(LateRanker):
         (hidden,) = float32(self.transformer(**tokens).last_hidden_state)  # (batch, width, dim)
         if self.options["pooling"] == "cls":
             vectors = hidden[:, 0]
+        elif self.options["pooling"] == "last":
+            vectors = backbone.last(hidden, tokens["attention_mask"])
         else:
             mask = tokens["attention_mask"].unsqueeze(-1).to(hidden.dtype)
             vectors = (hidden * mask).sum(1) / mask.sum(1)
         if self.options["similarity"] == "cosine":
             vectors = F.normalize(vectors, dim=-1)
         return _counted(vectors.unsqueeze(1))
+
+    def markers(self, tokenizer: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The tokens of both prompts."""
+        prompts = (self.options["query_prompt"], self.options["document_prompt"])
+        return tuple(tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else () for text in prompts)
 
     def late(self, queries: Vectors, documents: Vectors) -> Float[Tensor, "batch docs"]:
         """Dot products."""
@@ -104,6 +117,7 @@ class BiEncoder(LateRanker):
                 "word_embedding_dimension": self.transformer.config.hidden_size,
                 "pooling_mode_cls_token": self.options["pooling"] == "cls",
                 "pooling_mode_mean_tokens": self.options["pooling"] == "mean",
+                "pooling_mode_lasttoken": self.options["pooling"] == "last",
             },
             "sentence_bert_config.json": {"max_seq_length": max_length, "do_lower_case": False},
             "config_sentence_transformers.json": {"similarity_fn_name": self.options["similarity"]},

@@ -35,6 +35,7 @@ class Ranker(nn.Module, ABC):
     """A model that scores (query, document) pairs."""
 
     architecture: str  # its name in experiments
+    later: frozenset[str] = frozenset()  # options that folders of earlier versions lack: they mean the defaults
 
     def __init__(self, options: dict[str, object]):
         super().__init__()

@@ -7,6 +7,7 @@ BERT, and for the other architectures `SeparateTokens`, [CLS] query [SEP] and [C
 import hashlib
 import itertools
 import math
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -53,12 +54,33 @@ class Pattern:
         return cls(before, between, after, tokenizer.pad_token_id or 0, has_types)
 
     @classmethod
+    def of_template(cls, tokenizer, template: str, *, end: bool) -> "Pattern":
+        """The tokens of a template's text before, between and after {query} and {document}, in this order.
+
+        The tokenizer's own special tokens are around it. With `end` one that ends with none gets its end-of-text token,
+        whose state has read everything. Raises ValueError unless the template has both fields once.
+        """
+        parts = re.split(r"\{(?:query|document)\}", template)
+        if re.findall(r"\{.*?\}", template) != ["{query}", "{document}"]:
+            raise ValueError(f"template={template!r}: give a text with {{query}} and then {{document}}, each once")
+        texts = [tuple(tokenizer(part, add_special_tokens=False)["input_ids"]) if part else () for part in parts]
+        first, final = _around(tokenizer, "one")
+        final = texts[2] + (final or _end(tokenizer) if end else final)
+        return cls(first + texts[0], texts[1], final, tokenizer.pad_token_id or 0, False)
+
+    @classmethod
     def of_single(cls, tokenizer) -> "Pattern":
-        """The same around a text by itself: nothing in between, no types."""
+        """The same around a text by itself: nothing in between, no types; at least the end-of-text token."""
         before, after = _around(tokenizer, "one")
-        if not before + after:
-            raise ValueError(f"{_name(tokenizer)} adds no special token: an empty text would have no vector")
+        after = after or (() if before else _end(tokenizer))
         return cls(before, (), after, tokenizer.pad_token_id or 0, False)
+
+
+def _end(tokenizer) -> tuple[int]:
+    """A decoder's tokenizer adds no token of its own, or none at the end: what ends a text in its pre-training."""
+    if getattr(tokenizer, "eos_token_id", None) is None:
+        raise ValueError(f"{_name(tokenizer)} adds no special token and has no eos_token: an empty text would be none")
+    return (tokenizer.eos_token_id,)
 
 
 def _name(tokenizer) -> str:
@@ -67,9 +89,10 @@ def _name(tokenizer) -> str:
 
 def _around(tokenizer, *words: str) -> list[tuple[int, ...]]:
     """The special tokens before, between and after some words: one part more than words."""
-    for side in ("padding_side", "truncation_side"):
-        if getattr(tokenizer, side, "right") != "right":
-            raise ValueError(f'{_name(tokenizer)} has {side}="left": set it to "right" in its tokenizer_config.json')
+    if getattr(tokenizer, "truncation_side", "right") != "right":  # padding is always put right here, and masked
+        raise ValueError(
+            f'{_name(tokenizer)} has truncation_side="left": set it to "right" in its tokenizer_config.json'
+        )
     whole, parts, end = list(tokenizer(*words)["input_ids"]), [], 0
     for word in words:
         alone = list(tokenizer(word, add_special_tokens=False)["input_ids"])

@@ -1,7 +1,8 @@
 """Run notebooks headless with strict parameters: `python -m lib.study.batch notebooks/*.ipynb -p profile smoke`.
 
-papermill does the work (`lib.study.notebooks`). Relative paths are the caller's, progress is printed in the terminal
-and stays out of the executed notebooks, and no signal leaves a kernel behind.
+papermill does the work (`lib.study.notebooks`), one notebook after another or, with `--engine`, on several machines
+(`lib.study.engines`). Relative paths are the caller's, progress is printed in the terminal and stays out of the
+executed notebooks, and no signal leaves a kernel behind.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lib.machine import outputs, progress, store
-from lib.study import notebooks
+from lib.study import engines, notebooks
 from lib.study.notebooks import NotebookError
 
 
@@ -35,6 +36,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     parser.add_argument("--out", type=_absolute, help="folder of the executed notebooks; "
                         "default: <data>/executed/<profile>[/<parameter>=<value>]")  # fmt: skip
+    parser.add_argument("--missing", action="store_true", help="leave out notebooks whose executed copy has the same "
+                        "notebook, parameters and lib")  # fmt: skip
+    parser.add_argument("--engine", default="here", choices=engines.NAMES, help="here: one after another; ray, "
+                        "submitit: each notebook a task of its own")  # fmt: skip
+    for name, default, text in (("cpus", 1, "processors of a task"), ("gpus", 0, "accelerators of a task"),
+                                ("retries", 0, "how often a notebook that failed is run again")):  # fmt: skip
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"{text}; default: {default}")
+    parser.add_argument("-s", dest="submitit", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+                        help="a parameter of submitit's executor, such as slurm_partition gpu")  # fmt: skip
     options = parser.parse_args(arguments)
     try:
         parameters: dict[str, object] = {}
@@ -47,11 +57,18 @@ def main(arguments: list[str] | None = None) -> int:
         variant = _variant(options.notebooks, parameters)
         folder = options.out or store.data_folder() / "executed" / variant
         _check_copies(options.notebooks, folder)
-    except (ValueError, NotebookError) as error:
+        resources = engines.Resources(
+            options.cpus, options.gpus, options.retries, {name: _value(name, text) for name, text in options.submitit}
+        )
+        engines.package(options.engine)
+    except (ValueError, NotebookError, ModuleNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    with _kernel_environment():
-        return _run_all(options.notebooks, folder, parameters)
+    chosen = options.notebooks
+    if options.missing:
+        chosen = [notebook for notebook in chosen if not notebooks.is_done(notebook, folder, parameters)]
+        print(f"{len(options.notebooks) - len(chosen)} of {len(options.notebooks)} notebooks are executed already")
+    return _run_all(chosen, folder, parameters, options.engine, resources)
 
 
 def _value(name: str, text: str) -> object:
@@ -126,35 +143,47 @@ def _print_lines(pipe: Path) -> None:
             print(f"  {line}", end="", flush=True)
 
 
-def _run_all(chosen: list[Path], folder: Path, parameters: dict[str, object]) -> int:
+def execute(notebook: Path, folder: Path, parameters: dict[str, object]) -> None:
+    """The task of a batch: run one notebook; raises NotebookError or StoreError."""
     warnings.filterwarnings("ignore", message="Input notebook does not contain")
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it logs is raised as well
-    profile = parameters.get("profile", notebooks.defaults(chosen[0]).get("profile"))
+    print(f"running {notebook.name}", flush=True)
+    with _kernel_environment(), store.clear_write_errors(folder):
+        notebooks.run(notebook, folder, parameters)
+
+
+def _run_all(
+    chosen: list[Path], folder: Path, parameters: dict[str, object], engine: str, resources: engines.Resources
+) -> int:
+    profile = chosen and parameters.get("profile", notebooks.defaults(chosen[0]).get("profile"))
     if profile and len(chosen) > 1:
         from lib.study import forecast  # late: it brings torch in
 
         forecast.announce(profile, [notebook.stem for notebook in chosen])
-    begin, taken = time.perf_counter(), {}
-    for number, notebook in enumerate(chosen, 1):
-        start, title = time.perf_counter(), f"[{number}/{len(chosen)}] {notebook.name}"
-        rest = ", ".join(path.name for path in chosen[number:])
-        not_run = f"; not run: {rest}" if rest else ""
-        try:
-            print(title, flush=True)
-            with store.clear_write_errors(folder):
-                notebooks.run(notebook, folder, parameters)
-            taken[notebook.stem] = time.perf_counter() - start
-            print(f"{title} done in {progress.duration(taken[notebook.stem])}", flush=True)
-            if profile:
-                notebooks.record(folder, taken)
-        except (NotebookError, store.StoreError) as error:
-            print(f"error: {notebook.name}: {error}{not_run}", file=sys.stderr)
-            return 1
-        except Stopped as stopped:
-            print(f"stopped in {notebook.name}; what was finished is kept{not_run}", file=sys.stderr)
-            return 128 + stopped.args[0]
-    print(f"{len(chosen)} notebooks in {progress.duration(time.perf_counter() - begin)}; executed copies: {folder}")
-    return 0
+    begin, failed, left = time.perf_counter(), [], list(chosen)
+    try:
+        tasks = [(notebook, folder, parameters) for notebook in chosen]
+        for (notebook, *_), outcome in engines.each(engine, execute, tasks, resources):
+            left.remove(notebook)
+            title = f"[{len(chosen) - len(left)}/{len(chosen)}] {notebook.name}"
+            if outcome.error:
+                failed.append(notebook)
+                print(f"error: {notebook.name}: {outcome.error}", file=sys.stderr, flush=True)
+            else:
+                print(f"{title} done in {progress.duration(outcome.seconds)}", flush=True)
+                if profile:
+                    notebooks.record(folder, {notebook.stem: outcome.seconds})
+    except Stopped as stopped:
+        where = f"in {left.pop(0).name}" if engine == "here" else f"with {engine}"
+        not_run = f"; not run: {', '.join(path.name for path in left)}" if left else ""
+        print(f"stopped {where}; what was finished is kept{not_run}", file=sys.stderr)
+        return 128 + stopped.args[0]
+    done = f"{len(chosen) - len(failed)} of {len(chosen)} notebooks" if failed else f"{len(chosen)} notebooks"
+    print(f"{done} in {progress.duration(time.perf_counter() - begin)}; executed copies: {folder}")
+    if failed and len(chosen) > 1:
+        names = ", ".join(path.name for path in failed)
+        print(f"failed: {names}; with --missing only these run again", file=sys.stderr)
+    return bool(failed)
 
 
 def _stop_at_signals() -> None:

@@ -6,17 +6,19 @@ from lib import models
 from lib.data import collections, groups, score_files
 from lib.models import adapters, backbone
 from lib.study.experiment import Experiment, TestSet, Untrained, describe
-from lib.training import resume
+from lib.training import resume, trackers
 
 
 def check(runs: Iterable[Experiment | Untrained], tests: Iterable[TestSet]) -> None:
     """Refuse runs and test sets that could not be finished.
 
     Raises ValueError for a model that its backbone does not allow, lengths beyond its positions, more groups than there
-    are and a missing or empty split, and CollectionError, WeightsError or ConnectionError for what cannot be read.
+    are, a missing or empty split and a tracker that is not installed, and CollectionError, WeightsError or
+    ConnectionError for what cannot be read.
     """
     resume.seconds()
     runs = list(runs)
+    trackers.chosen()
     trained = [run for run in runs if isinstance(run, Experiment)]
     used = [one for run in trained for one in (*run.teachers, run.data.negatives) if isinstance(one, Untrained)]
     models_used = {(run.model, run.training.adapter) for run in trained}

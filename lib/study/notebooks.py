@@ -7,12 +7,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib.machine import store
+from lib.machine import digest, store
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 
+KEY = "study"  # in an executed copy's metadata: its `key`
 TIMES = "times.json"  # what notebooks took, beside their executed copies; read by `lib.study.forecast`
 
 
@@ -77,25 +78,45 @@ def run(notebook: Path, folder: Path, parameters: dict[str, object]) -> Path:
     If a cell fails or the kernel dies, raises NotebookError; the copy is `<name>.failed.ipynb`, the error at its top.
     """
     import papermill
+    from traitlets.config import Config
 
     done, failed = folder / notebook.name, folder / f"{notebook.stem}.failed.ipynb"
     folder.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=folder).close()  # if it cannot be written, fail now and not after hours of work
     with tempfile.TemporaryDirectory(prefix="study-notebook-") as scratch:
         working = Path(scratch, notebook.name)
+        # Kernels that start at once would choose one port: sockets are files, whose paths must stay below 100 letters.
+        sockets = Config(KernelManager={"transport": "ipc", "ip": str(Path(scratch, "kernel"))})
         try:
             papermill.execute_notebook(
                 _escaped(notebook), _escaped(working), parameters=parameters, progress_bar=False, cwd=notebook.parent,
                 kernel_name="python3", extra_arguments=["--log-level=CRITICAL"], start_timeout=300, iopub_timeout=60,
+                config=sockets,
             )  # fmt: skip
         except papermill.PapermillExecutionError as error:  # it has written the error at the top
             store.replace_file(failed, lambda path: shutil.copyfile(working, path))
             raise NotebookError(f"cell {error.exec_count}: {error.ename}: {error.evalue}") from error
         except (RuntimeError, TimeoutError) as error:  # the kernel does not start, does not answer, or died
             raise NotebookError(_explain(error, working if working.exists() else notebook, failed)) from error
-        store.replace_file(done, lambda path: shutil.copyfile(working, path))
+        executed = json.loads(working.read_text())
+        executed["metadata"][KEY] = key(notebook, parameters)
+        text = json.dumps(executed, indent=1, ensure_ascii=False) + "\n"
+        store.replace_file(done, lambda path: path.write_text(text, encoding="utf-8"))
         failed.unlink(missing_ok=True)
     return done
+
+
+def key(notebook: Path, parameters: dict[str, object]) -> str:
+    """What an executed copy is of: the notebook's cells, the values of all its parameters, and the content of `lib`."""
+    library = Path(__file__).parents[1]
+    cells = [[cell.cell_type, cell.source] for cell in read(notebook).cells]
+    return store.key(cells, defaults(notebook) | parameters, digest.of_files(library, library.rglob("*.py")))
+
+
+def is_done(notebook: Path, folder: Path, parameters: dict[str, object]) -> bool:
+    """Whether `folder` holds an executed copy with today's `key`."""
+    done = folder / notebook.name
+    return done.is_file() and json.loads(done.read_text())["metadata"].get(KEY) == key(notebook, parameters)
 
 
 def record(folder: Path, taken: dict[str, float]) -> None:

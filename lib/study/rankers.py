@@ -84,15 +84,3 @@ def document_vectors(run: Run, collection: Collection, names: np.ndarray | None 
     chosen = None if names is None else names.tolist()
     name = store.key(run.key, collection.fingerprint, hardware.precision(), chosen)
     return VectorStore(store.keep("vectors", name, encode, of=made_from(run)))
-
-
-def export(run: Experiment, place: Path | str) -> Path:
-    """Write a run's model in the hub's layout, which sentence-transformers opens as it is; returns the folder's path.
-
-    Raises FileExistsError if the folder is not empty, and NotTrained if the run is not in the store.
-    """
-    place = Path(place)
-    if place.exists() and (not place.is_dir() or any(place.iterdir())):
-        raise FileExistsError(f"{place} is not an empty folder: give another one, so that nothing is overwritten")
-    ranker(run).save(place, backbone.tokenizer(run.model.backbone), run.model.max_length)
-    return place

@@ -18,7 +18,7 @@ from lib.machine.provenance import conditions
 from lib.models import Ranker, adapters, changes
 from lib.models.tokens import PairTokens, SeparateTokens
 from lib.study import checks, identity, rankers, targets
-from lib.study.experiment import Experiment, Run, TestSet, Untrained, describe, lineage
+from lib.study.experiment import Experiment, Run, TestSet, Untrained, describe, fields, lineage
 from lib.training import loop, resume
 
 ABOUT = "experiment.json"  # the description that the run's name is a hash of, and where its inputs were
@@ -104,8 +104,11 @@ def _train(run: Experiment, folder: Path | None) -> None:
         adapters.attach(ranker, adapter.kind, adapter.size, run.seed)
     trained = sum(weight.numel() for weight in ranker.parameters() if weight.requires_grad)
     checkpoint = resume.Checkpoint(key)
+    told = {"key": key, "name": describe(run), **{name: value for name, value in fields(run) if name != "strategy"}}
     with hardware.Meter() as meter:
-        steps = loop.train(ranker, groups, inputs, run.strategy, run.training, seed=run.seed, checkpoint=checkpoint)
+        steps = loop.train(
+            ranker, groups, inputs, run.strategy, run.training, seed=run.seed, checkpoint=checkpoint, about=told
+        )
     if adapter is not None:
         adapters.finish(ranker)
     if folder is None:

@@ -206,6 +206,11 @@ def _keep(run: Run, test: TestSet) -> None:
     resume.remove(name)
 
 
+def is_scored(run: Run, test: TestSet) -> bool:
+    """Whether the store has a run's scores of a test set."""
+    return store.find("evaluations", _name(run, test)) is not None
+
+
 def _folder(run: Run, test: TestSet) -> Path:
     place = store.find("evaluations", _name(run, test))
     if place is None:

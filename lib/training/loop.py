@@ -1,6 +1,6 @@
 """One training loop for every strategy and architecture, on Accelerate."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import islice
 
 import accelerate
@@ -15,6 +15,7 @@ from lib.models.bi_encoder import BiEncoder
 from lib.models.momentum import Momentum
 from lib.models.ranker import InBatch
 from lib.models.tokens import PairTokens, SeparateTokens
+from lib.training import trackers
 from lib.training.batches import batches
 from lib.training.grad_cache import cached_backward
 from lib.training.resume import Checkpoint, TrainingState
@@ -27,6 +28,7 @@ READ_EVERY = 16  # steps between two looks at what an accelerator computed: each
 def train(
     model: nn.Module, groups: Groups, tokens: PairTokens | SeparateTokens, strategy: Strategy, settings: Training, *,
     seed: int = 0, what: str = "training", checkpoint: Checkpoint | None = None,
+    about: Mapping[str, object] | None = None,
 ) -> pd.DataFrame:  # fmt: skip
     """Train `model` in place and return its history, one row per step.
 
@@ -36,8 +38,9 @@ def train(
 
     Under several processes (`accelerate launch`, on processors `python -m torch.distributed.run`) each takes its share
     of every batch, and the history is that of all; where a whole batch is compared, or a queue, it is that of all too.
-    With a `checkpoint` it goes on from what is there. Raises FloatingPointError if a loss, a gradient or a weight is
-    not finite, ValueError if groups or settings cannot be trained with.
+    With a `checkpoint` it goes on from what is there; trackers (`lib.training.trackers`) are told `about` the run.
+    Raises FloatingPointError if a loss, a gradient or a weight is not finite, ValueError if groups or settings cannot
+    be trained with.
     """
     _check_targets(groups, strategy)
     steps = len(groups) // settings.batch_size * settings.epochs
@@ -58,6 +61,7 @@ def train(
         in_batch=strategy.columns is not None, queue=queue.size if queue else 0,
         share=(accelerator.process_index, accelerator.num_processes),
     )  # fmt: skip
+    trackers.begin(accelerator, {"strategy": strategy.name, "seed": seed} | dict(about or {}))
     history = _History(accelerator, strategy.name)
     compared = Momentum(model, queue.size, queue.momentum) if queue else InBatch(model) if strategy.columns else model
     # What is encoded in parts averages its gradients itself, after the last part.
@@ -89,6 +93,7 @@ def train(
                 checkpoint.keep(step, state)
     accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)  # the caller's model computes in its own precision again
     table = history.table()
+    trackers.end(accelerator)
     changed = (named for named in model.named_parameters() if named[1].requires_grad)
     for name, values in (*changed, *model.named_buffers()):
         _check_finite(values, strategy.name, f"{name} is not finite after training")
@@ -118,7 +123,9 @@ def _accelerator(settings: Training) -> accelerate.Accelerator:
     unused = accelerate.DistributedDataParallelKwargs(find_unused_parameters=True)
     # Without `cpu` Accelerate would not see that a launcher started several processes on a processor.
     cpu = hardware.device().type == "cpu"
-    accelerator = accelerate.Accelerator(cpu=cpu, mixed_precision=hardware.precision(), kwargs_handlers=[unused])
+    accelerator = accelerate.Accelerator(
+        cpu=cpu, mixed_precision=hardware.precision(), kwargs_handlers=[unused], log_with=trackers.chosen() or None
+    )
     processes = accelerator.num_processes
     if settings.batch_size % processes:
         fix = f"give a multiple of the {processes} processes, which share a batch"
@@ -195,6 +202,8 @@ class _History:
         for step, row in enumerate(means, len(self.known) - len(means) + 1):
             for name, what in MUST_BE_FINITE.items():
                 _check_finite(row[MEANS.index(name)], self._name, f"{what} is not finite at step {step}")
+            seen = dict(zip(MEANS, row.tolist(), strict=True))
+            self._accelerator.log(seen | {"learning_rate": self.known[step - 1]["learning_rate"]}, step=step)
         self._rows.append(means.numpy())
 
 

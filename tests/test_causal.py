@@ -1,0 +1,257 @@
+"""Decoders and recurrent models as backbones: what is read of them, padding, templates, LoRA, and what is refused."""
+
+import numpy as np
+import pytest
+import tokenizers
+import torch
+import transformers
+
+from lib import models
+from lib.data import collections, groups
+from lib.models import adapters, backbone
+from lib.models.tokens import Pattern
+from lib.study import export, rankers, runs
+from lib.study.experiment import Data, Experiment, Model, Untrained, vary
+from lib.training import scoring
+from lib.training.settings import Adapter
+from tests.conftest import WORDS
+
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "initializer_range": 0.2}
+DECODER = {"num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 48, "max_position_embeddings": 64,
+           "head_dim": 16}  # fmt: skip
+DECODERS = ("gpt2", "llama", "qwen2", "qwen3", "mistral", "gemma")
+RECURRENT = ("mamba", "mamba2")
+MAMBA = {"state_size": 4, "conv_kernel": 2, "expand": 2, "n_groups": 1, "head_dim": 16, "num_heads": 4, "chunk_size": 8}
+YES_NO = (("score", "yes_no"), ("yes", "yes"), ("no", "no"))
+
+
+NAMES = ["<unk>", "</s>", "yes", "no", "query", "document", ":", *WORDS]
+
+
+def tokenizer_of(kind, side):
+    """Words as tokens and no special token but the end; Qwen's is byte-level BPE, whatever a folder says."""
+    if kind.startswith("qwen"):
+        words = tokenizers.Tokenizer(tokenizers.models.BPE())
+        words.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        words.decoder = tokenizers.decoders.ByteLevel()
+        alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+        trainer = tokenizers.trainers.BpeTrainer(
+            vocab_size=1000, special_tokens=["<unk>", "</s>"], initial_alphabet=alphabet
+        )
+        words.train_from_iterator([f"{name} {name} {name}" for name in NAMES[2:]] * 3, trainer)
+        end = {"eos_token": "</s>", "pad_token": None}
+        return transformers.PreTrainedTokenizerFast(tokenizer_object=words, padding_side=side, **end)
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({name: at for at, name in enumerate(NAMES)}, "<unk>"))
+    words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=words, eos_token="</s>", unk_token="<unk>", padding_side=side
+    )
+
+
+def written(kind, folder, side="right"):
+    """A random model of a family in the hub's layout, with a tokenizer without a padding token."""
+    tokenizer_of(kind, side).save_pretrained(folder)
+    fast = transformers.AutoTokenizer.from_pretrained(folder)
+    end = fast.convert_tokens_to_ids("</s>")
+    own = MAMBA if kind in RECURRENT else DECODER
+    config = transformers.AutoConfig.for_model(
+        kind, **SMALL, **own, vocab_size=len(fast) + 1, eos_token_id=end, bos_token_id=end, pad_token_id=None
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module", params=[*DECODERS, *RECURRENT])
+def family(request, tmp_path_factory):
+    return written(request.param, tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory):
+    return written("qwen2", tmp_path_factory.mktemp("qwen"))
+
+
+def model_of(folder, options=YES_NO, architecture="cat"):
+    return Model(architecture, options, folder, max_length=32)
+
+
+def scored(model, collection, pairs):
+    ranker = rankers.ranker(Untrained(model)) if isinstance(model, Model) else model
+    read = rankers.inputs(ranker, collection, model)
+    return scoring.score(ranker, read, *map(np.array, zip(*pairs, strict=True)))
+
+
+PAIRS = [("q0", "d0"), ("q0", "d1"), ("q1", "d7"), ("q5", "d2")]
+
+
+def test_the_families_are_causal_and_encoders_are_not(family, tiny_backbone):
+    assert backbone.is_causal(transformers.AutoConfig.from_pretrained(family))
+    for kind in ("bert", "electra", "modernbert", "deberta-v2", "xlm-roberta", "distilbert", "mpnet"):
+        assert not backbone.is_causal(transformers.AutoConfig.for_model(kind)), kind
+
+
+def test_yes_minus_no_is_what_the_language_model_says(family, tiny_collection, monkeypatch):
+    monkeypatch.setattr(scoring.hardware, "precision", lambda: "no")
+    collection, model = collections.load(tiny_collection), model_of(family)
+    read = rankers.inputs(rankers.ranker(Untrained(model)), collection, model)
+    whole = transformers.AutoModelForCausalLM.from_pretrained(family).eval()
+    yes, no = (backbone.tokenizer(family)(word, add_special_tokens=False)["input_ids"][0] for word in ("yes", "no"))
+    wanted = []
+    for query, document in PAIRS:
+        batch = read.batch(read.queries.rows([query]), read.documents.rows([document])[:, None])
+        ids = batch["input_ids"][:, : batch["attention_mask"].sum()]
+        with torch.inference_mode():
+            logits = whole(input_ids=ids).logits[0, -1]
+        wanted.append(float(logits[yes] - logits[no]))
+    assert scored(model, collection, PAIRS) == pytest.approx(np.array(wanted), abs=1e-4)
+
+
+def test_scores_do_not_depend_on_the_batch_or_on_padding(family, tiny_collection, monkeypatch):
+    monkeypatch.setattr(scoring.hardware, "precision", lambda: "no")
+    collection, model = collections.load(tiny_collection), model_of(family)
+    together = scored(model, collection, PAIRS)
+    alone = [scored(model, collection, [pair])[0] for pair in PAIRS]
+    assert together == pytest.approx(np.array(alone), abs=1e-4)
+    ranker = rankers.ranker(Untrained(model))
+    batch = rankers.inputs(ranker, collection, model).batch(np.array([0]), np.array([[1]]))
+    wide = {
+        name: torch.cat([part, torch.full((1, 16), 7 if name == "input_ids" else 0)], 1) for name, part in batch.items()
+    }
+    with torch.inference_mode():
+        torch.testing.assert_close(ranker(wide), ranker(batch), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "qwen2"])
+def test_the_side_on_which_a_tokenizer_pads_changes_nothing(kind, tiny_collection, tmp_path):
+    collection = collections.load(tiny_collection)
+    folders = [written(kind, tmp_path / side, side) for side in ("left", "right")]
+    left, right = (scored(model_of(folder), collection, PAIRS) for folder in folders)
+    assert left.tolist() == right.tolist()
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2", "mistral"])
+def test_a_head_reads_the_last_token_as_transformers_does(kind, tiny_collection, tmp_path):
+    collection, folder = collections.load(tiny_collection), written(kind, tmp_path)
+    ranker = models.build("cat", folder, None, 3)
+    read = rankers.inputs(ranker, collection, model_of(folder, ()))
+    batch = read.batch(np.array([0, 1]), np.array([[0], [1]]))
+    ends = batch["input_ids"][torch.arange(2), batch["attention_mask"].sum(1) - 1]
+    assert ends.tolist() == [backbone.tokenizer(folder).eos_token_id] * 2
+    transformer, single = (
+        ranker.transformer,
+        {name: part[:1, : batch["attention_mask"][0].sum()] for name, part in batch.items()},
+    )
+    transformer.config.pad_token_id = 0  # the end is a token of the text
+    with torch.inference_mode():
+        torch.testing.assert_close(ranker(batch)[:1], transformer(**single).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_a_recurrent_model_has_no_classifier_and_says_what_to_give(tmp_path):
+    folder = written("mamba", tmp_path)
+    with pytest.raises(ValueError, match="transformers has no classifier of mamba: give the option score='yes_no'"):
+        models.build("cat", folder, None, 0)
+
+
+@pytest.mark.parametrize("architecture, options", [
+    ("cat", YES_NO), ("dot", (("pooling", "last"), ("similarity", "cosine"))), ("dot", (("query_prompt", "query :"),)),
+])  # fmt: skip
+def test_a_causal_ranker_learns_and_is_kept(family, architecture, options, tiny_collection):
+    run = Experiment("info_nce", data=Data(tiny_collection, 16, 3), model=model_of(family, options, architecture))
+    run = vary(run, batch_size=4, epochs=6, learning_rate=3e-3, embeddings=True)
+    runs.complete([run])
+    steps = runs.history(run)
+    assert steps["loss"].tail(4).mean() < steps["loss"].head(4).mean()
+    collection = collections.load(tiny_collection)
+    ranker = rankers.ranker(run)
+    kept = scoring.score(
+        ranker, rankers.inputs(ranker, collection, run.model), *map(np.array, zip(*PAIRS, strict=True))
+    )
+    before = scored(run.model, collection, PAIRS)
+    assert np.isfinite(kept).all() and not np.allclose(kept, before)
+
+
+@pytest.mark.parametrize("kind, options", [("qwen2", ()), ("qwen2", YES_NO), ("gpt2", ()), ("mamba", YES_NO)])
+def test_lora_trains_its_own_weights_and_the_head_and_is_restored(kind, options, tiny_collection, tmp_path):
+    folder, collection = written(kind, tmp_path / "model"), collections.load(tiny_collection)
+    run = Experiment("info_nce", data=Data(tiny_collection, 8, 3), model=model_of(folder, options))
+    run = vary(run, batch_size=4, learning_rate=1e-2, adapter=Adapter("lora", 2))
+    ranker = rankers.at_start(run)
+    adapters.attach(ranker, "lora", 2, 0)
+    trained = {name for name, weight in ranker.named_parameters() if weight.requires_grad}
+    assert trained and all("lora_" in name or "score" in name for name in trained)
+    runs.complete([run])
+    again = rankers.ranker(run)
+    read = rankers.inputs(again, collection, run.model)
+    first = scoring.score(again, read, *map(np.array, zip(*PAIRS, strict=True)))
+    assert not np.allclose(first, scored(run.model, collection, PAIRS), atol=1e-4)
+    export.write(run, tmp_path / "exported")
+    opened = models.load(tmp_path / "exported")
+    second = scoring.score(
+        opened, rankers.inputs(opened, collection, run.model), *map(np.array, zip(*PAIRS, strict=True))
+    )
+    assert second == pytest.approx(first, abs=1e-5)
+
+
+def test_a_folder_that_lacks_the_later_options_has_their_defaults(tiny_backbone, tmp_path):
+    models.build("dot", tiny_backbone, None, 0).save(tmp_path, backbone.tokenizer(tiny_backbone), 32)
+    (tmp_path / "ranker.json").write_text(
+        '{"architecture": "dot", "options": {"pooling": "mean", "similarity": "dot", "scale": 1.0}, "prefix": false}'
+    )
+    assert models.load(tmp_path).options["query_prompt"] == ""
+
+
+# --- Templates
+
+
+def test_a_template_is_kept_whole_and_the_document_is_cut(qwen, tiny_collection):
+    collection = collections.load(tiny_collection)
+    ranker = models.build("cat", qwen, None, 0, template="document: {query} query: {document} yes")
+    read = rankers.inputs(ranker, collection, Model(options=(), backbone=qwen, max_length=12))
+    ids = read.batch(np.array([0]), np.array([[0]]))["input_ids"][0].tolist()
+    fast = backbone.tokenizer(qwen)
+    words = fast.convert_ids_to_tokens([number for number in ids if number != 0])
+    assert words[:2] == ["document", ":"] and words[-2:] == ["Ġyes", "</s>"] and "Ġquery" in words and len(words) == 12
+
+
+@pytest.mark.parametrize(
+    "template", ["{query}", "{document} {query}", "{query} {document} {query}", "{query} {other} {document}"]
+)
+def test_a_template_has_both_texts_once_and_in_order(qwen, template):
+    with pytest.raises(ValueError, match="give a text with {query} and then {document}, each once"):
+        Pattern.of_template(backbone.tokenizer(qwen), template, end=True)
+
+
+def test_an_encoder_takes_a_template_too(tiny_backbone, tiny_collection):
+    fast = backbone.tokenizer(tiny_backbone)
+    pattern = Pattern.of_template(fast, "{query} [SEP] {document}", end=True)
+    assert pattern.before == (fast.cls_token_id,) and pattern.between == pattern.after == (fast.sep_token_id,)
+
+
+# --- What is refused
+
+
+@pytest.mark.parametrize("architecture, options, said", [
+    ("prettr", {}, "PreTTR cannot run a qwen2 backbone layer by layer"),
+    ("colbert", {}, "mask"),
+    ("cat", {"score": "yes_no", "yes": "yes no", "no": "no"}, "'yes no' is 2 tokens of this tokenizer"),
+    ("cat", {"score": "maybe"}, "score='maybe' with backbone qwen2: give one of head, yes_no"),
+])  # fmt: skip
+def test_what_a_decoder_cannot_be_is_refused_by_name(qwen, architecture, options, said):
+    with pytest.raises(ValueError, match=said):
+        models.build(architecture, qwen, None, 0, **options)
+
+
+def test_an_encoder_has_no_yes_and_no(tiny_backbone):
+    with pytest.raises(ValueError, match="score='yes_no': bert is no causal model"):
+        models.build("cat", tiny_backbone, None, 0, score="yes_no")
+
+
+def test_a_prefix_is_refused(qwen):
+    with pytest.raises(ValueError, match="takes no prefix"):
+        adapters.attach(models.build("dot", qwen, None, 0), "prefix", 2, 0)
+
+
+def test_groups_are_the_same_for_every_backbone(qwen, tiny_collection):
+    assert len(groups.build(collections.load(tiny_collection), count=8, docs=3)) == 8
