@@ -90,13 +90,18 @@ def test_differences_are_of_the_common_seeds_and_of_all_collections():
         ("a", 0, "x"): [0.5, 1.0], ("a", 1, "x"): [0.25, 1.0], ("a", 2, "x"): [0.0, 0.0], ("a", 0, "y"): [1.0],
         ("a", 1, "y"): [0.5], ("a", 2, "y"): [0.0], ("b", 0, "x"): [0.0, 0.5], ("b", 1, "x"): [0.0, 0.0],
         ("b", 0, "y"): [0.0], ("b", 1, "y"): [0.5], ("once", 0, "x"): [0.0, 1.0], ("once", 0, "y"): [1.0],
+        ("fixed", 0, "x"): [0.0, 1.0],
     })  # fmt: skip
+    table["paradigm"] = table["ranker"].map({"fixed": "zero-shot"}).fillna("contrastive")
     found = evening.differences(table, "RR@10", ["x", "y"], "a", "b")["a"]
     assert found.to_dict() == {("x q0", 0): 0.5, ("x q0", 1): 0.25, ("x q1", 0): 0.5, ("x q1", 1): 1.0,
                                ("y q0", 0): 1.0, ("y q0", 1): 0.0}  # fmt: skip
-    assert len(evening.differences(table, "RR@10", ["x"], "a", "once")) == 2 * 3
+    assert len(evening.differences(table, "RR@10", ["x"], "a", "fixed")) == 2 * 3
+    assert len(evening.differences(table, "RR@10", ["x"], "a", "once")) == 2  # another seed of it is not known
     with pytest.raises(ValueError, match="not both of 'a' and 'c'"):
         evening.differences(table, "RR@10", ["x"], "a", "c")
+    with pytest.raises(ValueError, match="'a' and 'once' with no seed in common"):
+        evening.differences(table[(table["ranker"] == "once") | (table["seed"] > 0)], "RR@10", ["x"], "a", "once")
 
 
 @pytest.mark.parametrize("name", ["smoke", "laptop"])

@@ -196,16 +196,22 @@ def _compact(table: pd.DataFrame) -> pd.DataFrame:
 def differences(table: pd.DataFrame, measure: str, collections: list[str], one: str, other: str) -> pd.DataFrame:
     """Differences of two rankers by (query, seed), in a column `one`: for `significance.contrasts`.
 
-    Of the seeds, those that both have; a ranker of one run has the same value for each. Queries of several collections
-    count alike. Raises ValueError if the table lacks one of the rankers on a collection.
+    Of the seeds, those that both have; what no seed decides (zero-shot rankers, BM25) has the same value for each.
+    Queries of several collections count alike. Raises ValueError if the table lacks one of the rankers on a collection,
+    or they have no seed in common.
     """
     some = table[table["ranker"].isin([one, other])]
+    fixed = set(some.loc[some["paradigm"].isin(["zero-shot", "first stage", "ceiling"]), "ranker"])
     seeds = some[some["query"] != ""].groupby("ranker")["seed"].unique().map(set)
     if len(seeds) < 2:
         raise ValueError(f"the table has not both of {one!r} and {other!r}: `make evening` adds what it lacks")
-    several = [own for own in seeds if len(own) > 1]
-    common = set.intersection(*several) if several else set.union(*seeds)
-    some = some[some["seed"].isin(common) | some["ranker"].isin(seeds[seeds.map(len) == 1].index)]
+    drawn = [own for ranker, own in seeds.items() if ranker not in fixed]
+    common = set.intersection(*drawn) if drawn else set.union(*seeds)
+    if not common:
+        raise ValueError(
+            f"the table has {one!r} and {other!r} with no seed in common: `make evening` adds what it lacks"
+        )
+    some = some[some["seed"].isin(common) | some["ranker"].isin(fixed)]
     parts = {name: significance.paired(some, measure, name) for name in collections}
     values = pd.concat(
         [part.rename(lambda query, name=name: f"{name} {query}", level=0) for name, part in parts.items()]
