@@ -18,6 +18,7 @@ from tests import kit
 ROOT = Path(__file__).parents[1]
 SCRIPT = """
 import json, sys
+import accelerate
 from lib.machine import hardware, processes
 from lib.study import tables
 from lib.study.experiment import TestSet
@@ -27,7 +28,8 @@ fields = json.loads(sys.argv[1])
 test = TestSet(fields["collection"], queries=8, depth=10)
 table = tables.results(grid(fields), [test])
 again = tables.results(grid(fields), [test])
-print(json.dumps([processes.is_main(), len(table), len(again)]), flush=True)
+state = accelerate.PartialState()
+print(json.dumps([processes.is_main(), len(table), len(again), state.num_processes]), flush=True)
 """
 
 
@@ -59,6 +61,7 @@ def test_two_processes_finish_one_study(tiny_backbone, tiny_collection, tmp_path
     said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
     assert sorted(one[0] for one in said) == [False, True]
     assert said[0][1:] == said[1][1:] and said[0][1] == said[0][2]
+    assert said[0][3] == 2  # they trained together, not each by itself
     assert len([path for path in (data_folder / "runs").iterdir() if store.is_whole(path)]) == len(grid(fields)) + 1
     # what the two have trained is what one process trains, up to the order in which gradients are added
     test = TestSet(tiny_collection, queries=8, depth=10)

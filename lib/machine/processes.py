@@ -45,11 +45,17 @@ def from_all(value: object) -> list:
 
 
 def join() -> None:
-    """Start the process group where there is none yet; without it Accelerate would gather from this process alone."""
+    """Start the process group where there is none yet; without it Accelerate would gather from this process alone.
+
+    Raises RuntimeError if Accelerate was started before in another way: each process would work by itself, unnoticed.
+    """
     import accelerate
     import torch
 
-    accelerate.PartialState(cpu=not torch.cuda.is_available())  # else it sees no launch on a processor
+    state = accelerate.PartialState(cpu=not torch.cuda.is_available())  # else it sees no launch on a processor
+    if (found := state.num_processes) != count():
+        fault = f"{count()} processes were launched, but Accelerate was started for {found}"
+        raise RuntimeError(f"{fault}: make no Accelerator and no PartialState before lib trains or scores")
 
 
 def _first(names: tuple[str, ...], default: int) -> int:

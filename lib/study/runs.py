@@ -19,7 +19,7 @@ from lib.models import Ranker, adapters, changes
 from lib.models.tokens import PairTokens, SeparateTokens
 from lib.study import checks, identity, rankers, targets
 from lib.study.experiment import Experiment, Run, TestSet, Untrained, describe, fields, lineage
-from lib.training import loop, resume
+from lib.training import loop, resume, trackers
 
 ABOUT = "experiment.json"  # the description that the run's name is a hash of, and where its inputs were
 
@@ -104,10 +104,10 @@ def _train(run: Experiment, folder: Path | None) -> None:
         adapters.attach(ranker, adapter.kind, adapter.size, run.seed)
     trained = sum(weight.numel() for weight in ranker.parameters() if weight.requires_grad)
     checkpoint = resume.Checkpoint(key)
-    told = {"key": key, "name": describe(run), **{name: value for name, value in fields(run) if name != "strategy"}}
-    with hardware.Meter() as meter:
+    told = dict(fields(run)) | {"strategy": run.strategy.name}
+    with trackers.following(describe(run), key, told) as log, hardware.Meter() as meter:
         steps = loop.train(
-            ranker, groups, inputs, run.strategy, run.training, seed=run.seed, checkpoint=checkpoint, about=told
+            ranker, groups, inputs, run.strategy, run.training, seed=run.seed, checkpoint=checkpoint, log=log
         )
     if adapter is not None:
         adapters.finish(ranker)

@@ -1,6 +1,6 @@
 """One training loop for every strategy and architecture, on Accelerate."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import islice
 
 import accelerate
@@ -15,20 +15,19 @@ from lib.models.bi_encoder import BiEncoder
 from lib.models.momentum import Momentum
 from lib.models.ranker import InBatch
 from lib.models.tokens import PairTokens, SeparateTokens
-from lib.training import trackers
 from lib.training.batches import batches
 from lib.training.grad_cache import cached_backward
 from lib.training.resume import Checkpoint, TrainingState
 from lib.training.settings import Queue, Training
 from lib.training.strategies import OWN, Matrix, Strategy
+from lib.training.trackers import Log
 
 READ_EVERY = 16  # steps between two looks at what an accelerator computed: each makes it wait
 
 
 def train(
     model: nn.Module, groups: Groups, tokens: PairTokens | SeparateTokens, strategy: Strategy, settings: Training, *,
-    seed: int = 0, what: str = "training", checkpoint: Checkpoint | None = None,
-    about: Mapping[str, object] | None = None,
+    seed: int = 0, what: str = "training", checkpoint: Checkpoint | None = None, log: Log | None = None,
 ) -> pd.DataFrame:  # fmt: skip
     """Train `model` in place and return its history, one row per step.
 
@@ -38,9 +37,9 @@ def train(
 
     Under several processes (`accelerate launch`, on processors `python -m torch.distributed.run`) each takes its share
     of every batch, and the history is that of all; where a whole batch is compared, or a queue, it is that of all too.
-    With a `checkpoint` it goes on from what is there; trackers (`lib.training.trackers`) are told `about` the run.
-    Raises FloatingPointError if a loss, a gradient or a weight is not finite, ValueError if groups or settings cannot
-    be trained with.
+    With a `checkpoint` it goes on from what is there; `log` is told what each step computed, for trackers. Raises
+    FloatingPointError if a loss, a gradient or a weight is not finite, ValueError if groups or settings cannot be
+    trained with.
     """
     _check_targets(groups, strategy)
     steps = len(groups) // settings.batch_size * settings.epochs
@@ -61,8 +60,7 @@ def train(
         in_batch=strategy.columns is not None, queue=queue.size if queue else 0,
         share=(accelerator.process_index, accelerator.num_processes),
     )  # fmt: skip
-    trackers.begin(accelerator, {"strategy": strategy.name, "seed": seed} | dict(about or {}))
-    history = _History(accelerator, strategy.name)
+    history = _History(accelerator, strategy.name, log)
     compared = Momentum(model, queue.size, queue.momentum) if queue else InBatch(model) if strategy.columns else model
     # What is encoded in parts averages its gradients itself, after the last part.
     wrapped = accelerator.prepare_model(compared.train(), evaluation_mode=settings.chunk is not None)
@@ -93,7 +91,6 @@ def train(
                 checkpoint.keep(step, state)
     accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)  # the caller's model computes in its own precision again
     table = history.table()
-    trackers.end(accelerator)
     changed = (named for named in model.named_parameters() if named[1].requires_grad)
     for name, values in (*changed, *model.named_buffers()):
         _check_finite(values, strategy.name, f"{name} is not finite after training")
@@ -123,9 +120,7 @@ def _accelerator(settings: Training) -> accelerate.Accelerator:
     unused = accelerate.DistributedDataParallelKwargs(find_unused_parameters=True)
     # Without `cpu` Accelerate would not see that a launcher started several processes on a processor.
     cpu = hardware.device().type == "cpu"
-    accelerator = accelerate.Accelerator(
-        cpu=cpu, mixed_precision=hardware.precision(), kwargs_handlers=[unused], log_with=trackers.chosen() or None
-    )
+    accelerator = accelerate.Accelerator(cpu=cpu, mixed_precision=hardware.precision(), kwargs_handlers=[unused])
     processes = accelerator.num_processes
     if settings.batch_size % processes:
         fix = f"give a multiple of the {processes} processes, which share a batch"
@@ -168,8 +163,8 @@ MUST_BE_FINITE = {"loss": "the loss", "positive": "a score", "gradient_norm": "t
 class _History:
     """What every step computed, as the mean over processes. An accelerator is not read at every step: it would wait."""
 
-    def __init__(self, accelerator: accelerate.Accelerator, name: str):
-        self._accelerator, self._name = accelerator, name
+    def __init__(self, accelerator: accelerate.Accelerator, name: str, log: Log | None):
+        self._accelerator, self._name, self._log = accelerator, name, log
         self._every = 1 if accelerator.device.type == "cpu" else READ_EVERY
         self.known, self.unread, self._rows = [], [], []
 
@@ -202,8 +197,9 @@ class _History:
         for step, row in enumerate(means, len(self.known) - len(means) + 1):
             for name, what in MUST_BE_FINITE.items():
                 _check_finite(row[MEANS.index(name)], self._name, f"{what} is not finite at step {step}")
-            seen = dict(zip(MEANS, row.tolist(), strict=True))
-            self._accelerator.log(seen | {"learning_rate": self.known[step - 1]["learning_rate"]}, step=step)
+            if self._log:
+                seen = dict(zip(MEANS, row.tolist(), strict=True)) | self.known[step - 1]
+                self._log({name: value for name, value in seen.items() if not np.isnan(value)}, step)
         self._rows.append(means.numpy())
 
 

@@ -1,16 +1,20 @@
 """Trackers of experiments, through Accelerate: `STUDY_TRACKER=tensorboard`, or trackio, wandb, mlflow; none by default.
 
 They are told of a training's steps and change none of its numbers, so they are no part of an experiment. What they keep
-in files goes to `tracked/` in the data folder.
+in files goes to `tracked/` in the data folder. Steps that are computed again, after a training was cut short, are told
+again.
 """
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import accelerate
 from accelerate import tracking
 
-from lib.machine import store
+from lib.machine import hardware, processes, store
+
+Log = Callable[[dict[str, float], int], None]  # takes what a step computed, and the number of the step
 
 
 def chosen() -> list[str]:
@@ -25,20 +29,31 @@ def chosen() -> list[str]:
     return names
 
 
-def begin(accelerator: accelerate.Accelerator, about: Mapping[str, object]) -> None:
-    """Tell the trackers, if there are any, which training begins: `about` has literals alone."""
-    if not accelerator.log_with:
+@contextlib.contextmanager
+def following(name: str, key: str, about: Mapping[str, object]) -> Iterator[Log | None]:
+    """A block in which the trackers follow the run of this name and key; gives what tells them of a step.
+
+    It gives None if there are no trackers, and in all processes of a launch but the main one. `about` has what the run
+    is; what is no literal is told as text.
+    """
+    if not (names := chosen()) or not processes.is_main():
+        yield None
         return
-    folder = store.data_folder() / "tracked"
-    folder.mkdir(parents=True, exist_ok=True)
-    values = {
-        name: value if isinstance(value, bool | int | float | str) else str(value) for name, value in about.items()
-    }
-    accelerator.project_configuration.set_directories(str(folder / str(about.get("key", "training"))))
-    accelerator.init_trackers("study", config=values)
-
-
-def end(accelerator: accelerate.Accelerator) -> None:
-    """The training has ended. (Accelerate's own `end_training` would also part the processes of a launch.)"""
-    for tracker in accelerator.trackers:
-        tracker.finish()
+    folder = store.data_folder() / "tracked" / key
+    with store.clear_write_errors(store.data_folder()):
+        folder.mkdir(parents=True, exist_ok=True)
+    # Accelerate has one state a process, so this has to be what the training will ask for.
+    accelerator = accelerate.Accelerator(
+        cpu=hardware.device().type == "cpu", mixed_precision=hardware.precision(), log_with=names,
+        project_config=accelerate.utils.ProjectConfiguration(logging_dir=str(folder)),
+    )  # fmt: skip
+    values = {one: value if isinstance(value, bool | int | float | str) else str(value) for one, value in about.items()}
+    named = {"wandb": {"name": name, "dir": str(folder)}, "trackio": {"name": name}, "mlflow": {"run_name": name}}
+    accelerator.init_trackers("study", {"name": name, "key": key, **values}, named)
+    try:
+        yield lambda values, step: accelerator.log(values, step=step)
+    finally:
+        for (
+            tracker
+        ) in accelerator.trackers:  # Accelerate's own `end_training` would also part the processes of a launch
+            tracker.finish()
