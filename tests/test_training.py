@@ -125,10 +125,9 @@ def test_what_is_not_finite_stops_training_at_once_and_is_named(material, broken
 def test_an_accelerator_is_read_every_few_steps_only(at):
     read = []
     fake = SimpleNamespace(
-        device=torch.device("cuda"), num_processes=1, log=lambda *_, **__: None,
-        reduce=lambda values, _: (read.append(len(values)), values)[1],
-    )  # fmt: skip
-    history = loop._History(fake, "kl")
+        device=torch.device("cuda"), num_processes=1, reduce=lambda values, _: (read.append(len(values)), values)[1]
+    )
+    history = loop._History(fake, "kl", None)
     with pytest.raises(FloatingPointError, match=f"kl: the loss is not finite at step {at};"):
         for step in range(1, 21):
             history.add(torch.full((6,), torch.nan if step == at else 1.0), 1e-3, 8)

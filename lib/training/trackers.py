@@ -53,7 +53,6 @@ def following(name: str, key: str, about: Mapping[str, object]) -> Iterator[Log 
     try:
         yield lambda values, step: accelerator.log(values, step=step)
     finally:
-        for (
-            tracker
-        ) in accelerator.trackers:  # Accelerate's own `end_training` would also part the processes of a launch
+        # Accelerate's own `end_training` would also part the processes of a launch.
+        for tracker in accelerator.trackers:
             tracker.finish()
