@@ -5,6 +5,8 @@ the intervals and t tests are over queries and seeds, else over queries alone. T
 their own, so equal values give equal results.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 import scipy.stats
@@ -129,6 +131,12 @@ def paired(results: pd.DataFrame, measure: str, collection: str) -> pd.DataFrame
     repeated = rows[once].drop(columns="seed").merge(pd.DataFrame({"seed": seeds}), how="cross")
     table = pd.concat([several, repeated]).pivot_table("value", ["query", "seed"], "ranker")
     return table[rows["ranker"].unique()]
+
+
+def pooled(results: pd.DataFrame, measure: str, collections: Iterable[str]) -> pd.DataFrame:
+    """`paired` on several collections together, every query once, as "collection query"; raises as `paired`."""
+    parts = {name: paired(results, measure, name) for name in collections}
+    return pd.concat([part.rename(lambda query, name=name: f"{name} {query}", level=0) for name, part in parts.items()])
 
 
 def per_query(results: pd.DataFrame, measure: str, collection: str) -> pd.DataFrame:

@@ -10,13 +10,28 @@ import time
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    import accelerate
 
 
 def device() -> torch.device:
     """The accelerator if there is one, else the processor."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def accelerator(**more: object) -> "accelerate.Accelerator":
+    """Accelerate's view of this device and precision, with further arguments.
+
+    Its state is made once a process, so all of them have to ask for the same. Without `cpu` it would not see that a
+    launcher started several processes on a processor.
+    """
+    import accelerate  # late: most of what needs this module needs no training
+
+    return accelerate.Accelerator(cpu=device().type == "cpu", mixed_precision=precision(), **more)
 
 
 def precision() -> str:

@@ -50,9 +50,10 @@ def join() -> None:
     Raises RuntimeError if Accelerate was started before in another way: each process would work by itself, unnoticed.
     """
     import accelerate
-    import torch
 
-    state = accelerate.PartialState(cpu=not torch.cuda.is_available())  # else it sees no launch on a processor
+    from lib.machine import hardware
+
+    state = accelerate.PartialState(cpu=hardware.device().type == "cpu")  # as `hardware.accelerator`
     if (found := state.num_processes) != count():
         fault = f"{count()} processes were launched, but Accelerate was started for {found}"
         raise RuntimeError(f"{fault}: make no Accelerator and no PartialState before lib trains or scores")

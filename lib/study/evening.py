@@ -212,10 +212,7 @@ def differences(table: pd.DataFrame, measure: str, collections: list[str], one: 
             f"the table has {one!r} and {other!r} with no seed in common: `make evening` adds what it lacks"
         )
     some = some[some["seed"].isin(common) | some["ranker"].isin(fixed)]
-    parts = {name: significance.paired(some, measure, name) for name in collections}
-    values = pd.concat(
-        [part.rename(lambda query, name=name: f"{name} {query}", level=0) for name, part in parts.items()]
-    )
+    values = significance.pooled(some, measure, collections)
     return (values[one] - values[other]).to_frame(one)
 
 

@@ -55,11 +55,11 @@ def compared(run: Run, paths: dict[str, Path], test: TestSet) -> pd.DataFrame:
     graph and kit_pairs_per_second, each timed once with torch's number of threads.
     """
     collection, queries, ranking = test.candidates()
-    scores, values, rates = {}, {}, {}
+    ranker, scores, values, rates = rankers.ranker(run), {}, {}, {}
+    tokens = rankers.inputs(ranker, collection, run.model)
     for name, path in {"kit": None, **paths}.items():
-        ranker = rankers.ranker(run)
-        tokens = rankers.inputs(ranker, collection, run.model)
-        ranker.transformer = ranker.transformer if path is None else graphs.opened(path)
+        if path is not None:
+            ranker.transformer = graphs.opened(path)
         with hardware.Meter() as meter:
             scores[name] = scoring.score(ranker, tokens, ranking["query"].to_numpy(), ranking["document"].to_numpy())
         rates[name] = len(ranking) / meter.seconds

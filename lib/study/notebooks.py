@@ -81,6 +81,7 @@ def run(notebook: Path, folder: Path, parameters: dict[str, object]) -> Path:
     from traitlets.config import Config
 
     done, failed = folder / notebook.name, folder / f"{notebook.stem}.failed.ipynb"
+    of = key(notebook, parameters)  # now: either may be edited while it runs
     folder.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=folder).close()  # if it cannot be written, fail now and not after hours of work
     with tempfile.TemporaryDirectory(prefix="study-notebook-") as scratch:
@@ -99,7 +100,7 @@ def run(notebook: Path, folder: Path, parameters: dict[str, object]) -> Path:
         except (RuntimeError, TimeoutError) as error:  # the kernel does not start, does not answer, or died
             raise NotebookError(_explain(error, working if working.exists() else notebook, failed)) from error
         executed = json.loads(working.read_text())
-        executed["metadata"][KEY] = key(notebook, parameters)
+        executed["metadata"][KEY] = of
         text = json.dumps(executed, indent=1, ensure_ascii=False) + "\n"
         store.replace_file(done, lambda path: path.write_text(text, encoding="utf-8"))
         failed.unlink(missing_ok=True)

@@ -118,9 +118,7 @@ def _accelerator(settings: Training) -> accelerate.Accelerator:
     """The accelerator of this process; a batch that the processes cannot share evenly is refused."""
     # Not every parameter is in every loss: a bi-encoder's backbone may have a pooler that nothing reads.
     unused = accelerate.DistributedDataParallelKwargs(find_unused_parameters=True)
-    # Without `cpu` Accelerate would not see that a launcher started several processes on a processor.
-    cpu = hardware.device().type == "cpu"
-    accelerator = accelerate.Accelerator(cpu=cpu, mixed_precision=hardware.precision(), kwargs_handlers=[unused])
+    accelerator = hardware.accelerator(kwargs_handlers=[unused])
     processes = accelerator.num_processes
     if settings.batch_size % processes:
         fix = f"give a multiple of the {processes} processes, which share a batch"

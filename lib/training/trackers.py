@@ -42,11 +42,8 @@ def following(name: str, key: str, about: Mapping[str, object]) -> Iterator[Log 
     folder = store.data_folder() / "tracked" / key
     with store.clear_write_errors(store.data_folder()):
         folder.mkdir(parents=True, exist_ok=True)
-    # Accelerate has one state a process, so this has to be what the training will ask for.
-    accelerator = accelerate.Accelerator(
-        cpu=hardware.device().type == "cpu", mixed_precision=hardware.precision(), log_with=names,
-        project_config=accelerate.utils.ProjectConfiguration(logging_dir=str(folder)),
-    )  # fmt: skip
+    configuration = accelerate.utils.ProjectConfiguration(logging_dir=str(folder))
+    accelerator = hardware.accelerator(log_with=names, project_config=configuration)
     values = {one: value if isinstance(value, bool | int | float | str) else str(value) for one, value in about.items()}
     named = {"wandb": {"name": name, "dir": str(folder)}, "trackio": {"name": name}, "mlflow": {"run_name": name}}
     accelerator.init_trackers("study", {"name": name, "key": key, **values}, named)
