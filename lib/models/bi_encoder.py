@@ -5,6 +5,7 @@ sentence-transformers' layout, so a trained ranker loads there as it is.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from lib.models import backbone, packed, weights
 from lib.models.ranker import LateRanker, Tokenizer, Tokens, float32
+from lib.models.tokens import pieces
 from lib.models.vectors import Vectors
 
 POOLING = ("mean", "cls", "last")
@@ -24,8 +26,8 @@ SIMILARITY = ("dot", "cosine")
 class BiEncoder(LateRanker):
     """One shared encoder; `similarity` is "dot" or "cosine".
 
-    `pooling`: "mean" (over tokens), "cls" (first token) or "last" (last token, of which a causal model has made the
-    most; RepLLaMA, https://arxiv.org/abs/2310.08319). `query_prompt` and `document_prompt`: a text before each, as E5's
+    `pooling`: "mean" (over tokens), "cls" (first token) or "last" (the end-of-text token, or what the tokenizer puts at
+    the end: in a causal model it alone has read everything; RepLLaMA, https://arxiv.org/abs/2310.08319). `query_prompt` and `document_prompt`: a text before each, as E5's
     "query: " (https://arxiv.org/abs/2212.03533).
 
     `scale` multiplies every score: a softmax over cosines is nearly flat, and a teacher's margins may be above 2, which
@@ -80,8 +82,19 @@ class BiEncoder(LateRanker):
 
     def markers(self, tokenizer: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The tokens of both prompts."""
-        prompts = (self.options["query_prompt"], self.options["document_prompt"])
-        return tuple(tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else () for text in prompts)
+        return tuple(before for before, _ in self._prompts(tokenizer))
+
+    def leads(self, tokenizer: Tokenizer) -> tuple[str, str]:
+        """Of the texts after both prompts."""
+        return tuple(lead for _, lead in self._prompts(tokenizer))
+
+    def _prompts(self, tokenizer: Tokenizer) -> Iterator[tuple[tuple[int, ...], str]]:
+        for prompt in (self.options["query_prompt"], self.options["document_prompt"]):
+            if not prompt:
+                yield (), ""
+                continue
+            (before, _), (lead,) = pieces(tokenizer, [prompt, ""], special=False)
+            yield before, lead
 
     def late(self, queries: Vectors, documents: Vectors) -> Float[Tensor, "batch docs"]:
         """Dot products."""
