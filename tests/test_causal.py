@@ -1,6 +1,7 @@
 """Decoders and recurrent models as backbones: what is read of them, padding, templates, LoRA, and what is refused."""
 
 import json
+import string
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import transformers
 
 from lib import models
 from lib.data import collections, groups
-from lib.models import adapters, backbone
+from lib.models import adapters, backbone, tokens
 from lib.models.tokens import Pattern
 from lib.study import export, rankers, runs
 from lib.study.experiment import Data, Experiment, Model, Untrained, vary
@@ -87,6 +88,13 @@ def scored(model, collection, pairs):
 
 
 PAIRS = [("q0", "d0"), ("q0", "d1"), ("q1", "d7"), ("q5", "d2")]
+
+
+def test_a_family_without_an_attention_keeps_its_own(family):
+    ranker = models.build("dot", family, None, 0)
+    for implementation in ("eager", "sdpa", "flash_attention_2"):
+        ranker.set_attention(implementation)
+    assert ranker.transformer.config._attn_implementation in ("eager", "sdpa")
 
 
 def test_the_families_are_causal_and_encoders_are_not(family, tiny_backbone):
@@ -269,6 +277,69 @@ def test_a_template_is_kept_whole_and_the_document_is_cut(qwen, tiny_collection)
     fast = backbone.tokenizer(qwen)
     words = fast.convert_ids_to_tokens([number for number in ids if number != 0])
     assert words[:2] == ["document", ":"] and words[-2:] == ["Ġyes", "</s>"] and "Ġquery" in words and len(words) == 12
+
+
+def spelled(kind):
+    """Tokenizers that treat a word after a space in their own ways."""
+    before, made = tokenizers.pre_tokenizers, tokenizers.Tokenizer(tokenizers.models.BPE())
+    if kind.startswith("byte-level"):  # GPT-2, Qwen, Llama 3
+        made.pre_tokenizer = before.ByteLevel(add_prefix_space=kind.endswith("prefix"))
+        alphabet = before.ByteLevel.alphabet()
+    else:  # XLM-R, T5, Gemma; "prepend": Llama 1 and 2
+        made.pre_tokenizer = before.Metaspace(prepend_scheme="always" if kind == "prepend" else kind)
+        alphabet = [*string.ascii_letters, "\u2581", ":"]
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=500, special_tokens=["</s>", "<|user|>"], initial_alphabet=alphabet
+    )
+    made.train_from_iterator([f"{a} {b}" for a in NAMES for b in NAMES], trainer)
+    if kind == "prepend":
+        normal = tokenizers.normalizers
+        made.normalizer = normal.Sequence([normal.Prepend("\u2581"), normal.Replace(" ", "\u2581")])
+        made.pre_tokenizer = before.Split("\n", "isolated")  # a tokenizer that has one cannot be given none
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=made, eos_token="</s>", pad_token="</s>")
+
+
+SPELLINGS = ["byte-level", "byte-level with a prefix", "always", "first", "prepend", "word-piece", "word-level"]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("template", [
+    "query: {query} document: {document}", "<|user|>query: {query} document: {document} Relevant:</s>",
+    "Document: query {query} one two document: {document} Query :",
+])  # fmt: skip
+def test_tokens_of_the_parts_are_those_of_the_whole(spelling, template, tiny_collection, tiny_backbone):
+    collection = collections.load(tiny_collection)
+    fast = {
+        "word-piece": lambda: backbone.tokenizer(tiny_backbone),
+        "word-level": lambda: tokenizer_of("gpt2", "right"),
+    }
+    fast = fast.get(spelling, lambda: spelled(spelling))()
+    pattern = Pattern.of_template(fast, template)
+    stores = [
+        tokens.tokenise(texts, fast, name, lead)
+        for texts, name, lead in zip((collection.queries, collection.documents), "qd", pattern.leads, strict=True)
+    ]
+    batch = tokens.PairTokens(*stores, pattern, 200, None).batch(np.array([3]), np.array([[5, 9]]))
+    for row, document in enumerate(["d5", "d9"]):
+        text = template.format(query=collection.queries["q3"], document=collection.documents[document])
+        assert batch["input_ids"][row, : batch["attention_mask"][row].sum()].tolist() == fast(text)["input_ids"]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_prompt_is_read_with_its_text(spelling, tiny_backbone):
+    fast = {
+        "word-piece": lambda: backbone.tokenizer(tiny_backbone),
+        "word-level": lambda: tokenizer_of("gpt2", "right"),
+    }
+    fast = fast.get(spelling, lambda: spelled(spelling))()
+    (before, after), (lead,) = tokens.pieces(fast, ["query: ", ""], special=False)
+    own = fast(lead + "alpha beta", add_special_tokens=False)["input_ids"]
+    assert [*before, *own, *after] == fast("query: alpha beta", add_special_tokens=False)["input_ids"]
+
+
+def test_a_field_that_its_neighbours_change_is_refused():
+    with pytest.raises(ValueError, match="other tokens within 'query:one two' than by itself: put a space before"):
+        Pattern.of_template(spelled("prepend"), "query:{query} {document}")
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,8 @@ class BiEncoder(LateRanker):
     """One shared encoder; `similarity` is "dot" or "cosine".
 
     `pooling`: "mean" (over tokens), "cls" (first token) or "last" (the end-of-text token, or what the tokenizer puts at
-    the end: in a causal model it alone has read everything; RepLLaMA, https://arxiv.org/abs/2310.08319). `query_prompt` and `document_prompt`: a text before each, as E5's
-    "query: " (https://arxiv.org/abs/2212.03533).
+    the end: in a causal model it alone has read everything; RepLLaMA, https://arxiv.org/abs/2310.08319).
+    `query_prompt` and `document_prompt`: a text before each, as E5's "query: " (https://arxiv.org/abs/2212.03533).
 
     `scale` multiplies every score: a softmax over cosines is nearly flat, and a teacher's margins may be above 2, which
     no cosines reach; sentence-transformers scales cosines by 20 in its losses.

@@ -86,7 +86,7 @@ class Ranker(nn.Module, ABC):
     def set_attention(self, implementation: str) -> None:
         """Choose one of transformers' attention implementations; a model that does not have it keeps its own."""
         if hasattr(self, "transformer"):
-            with contextlib.suppress(ValueError), weights.quiet():
+            with contextlib.suppress(ValueError, ImportError), weights.quiet():
                 self.transformer.set_attn_implementation(implementation)
 
     def checkpoint_gradients(self) -> None:
@@ -98,7 +98,8 @@ class Ranker(nn.Module, ABC):
         if not getattr(transformer, "supports_gradient_checkpointing", False):
             kind = self.architecture if transformer is None else f"backbone {type(transformer).__name__}"
             raise ValueError(f"gradient_checkpointing=True: {kind} cannot compute its layers again; give False")
-        transformer.gradient_checkpointing_enable({"use_reentrant": False})
+        later = getattr(transformer, "activation_checkpointing_enable", None)  # the same by its later name
+        (later or transformer.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
 class LateRanker(Ranker):

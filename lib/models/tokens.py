@@ -85,21 +85,22 @@ def pieces(tokenizer, texts: list[str], *, special: bool = True) -> tuple[list[t
     where a field ends in punctuation may a tokenizer join it with a line break after it, which is not done here.
     `special`: with the tokenizer's own special tokens. Raises ValueError if a field's tokens depend on its neighbours.
     """
-    words, parts, leads, done, at = ("one", "two")[: len(texts) - 1], [], [], 0, 0
+    words, parts, leads, done, said = ("one", "two")[: len(texts) - 1], [], [], 0, ""
+    ids = lambda text: tuple(tokenizer(text, add_special_tokens=False)["input_ids"])  # noqa: E731
     whole = texts[0] + "".join(word + text for word, text in zip(words, texts[1:], strict=True))
-    read = tokenizer(whole, add_special_tokens=special, return_offsets_mapping=True)
+    found = tuple(tokenizer(whole, add_special_tokens=special)["input_ids"])
+    first = len(_around(tokenizer, "one")[0]) if special else 0
     for text, word in zip(texts, words, strict=False):
-        at += len(text)
-        places = [n for n, (first, last) in enumerate(read["offset_mapping"]) if first < at + len(word) and last > at]
-        own = [read["input_ids"][place] for place in places]
-        alone = {lead: list(tokenizer(lead + word, add_special_tokens=False)["input_ids"]) for lead in ("", " ")}
-        if not own or own not in alone.values():
+        said += text
+        start = first + len(ids(said.removesuffix(" ")))
+        lead = next((lead for lead in ("", " ") if ids(lead + word) == found[start:][: len(ids(lead + word))]), None)
+        if lead is None:
             fix = "put a space before and after each field"
             raise ValueError(f"{_name(tokenizer)} gives a field other tokens within {whole!r} than by itself: {fix}")
-        leads.append(next(lead for lead in alone if alone[lead] == own))
-        parts.append(tuple(read["input_ids"][done : places[0]]))
-        done, at = places[-1] + 1, at + len(word)
-    return [*parts, tuple(read["input_ids"][done:])], tuple(leads)
+        leads.append(lead)
+        parts.append(found[done:start])
+        done, said = start + len(ids(lead + word)), said + word
+    return [*parts, found[done:]], tuple(leads)
 
 
 def _end(tokenizer) -> tuple[int]:
@@ -143,7 +144,7 @@ def check_room(name: str, length: int, special: int, texts: int = 1) -> None:
 
 
 def tokenise(texts: dict[str, str], tokenizer, identity: str, lead: str = "") -> Ragged:
-    """The token store of `texts` (id -> text), made once for a tokenizer, an `identity` (a digest of the texts), a lead.
+    """The token store of `texts` (id -> text), made once for a tokenizer and an `identity`, a digest of the texts.
 
     The `lead` is put before every text: see `pieces`.
     """
