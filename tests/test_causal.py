@@ -5,6 +5,7 @@ import string
 
 import numpy as np
 import pytest
+import sentence_transformers
 import tokenizers
 import torch
 import transformers
@@ -256,6 +257,24 @@ def test_lora_trains_its_own_weights_and_the_head_and_is_restored(
         opened, rankers.inputs(opened, collection, run.model), *map(np.array, zip(*PAIRS, strict=True))
     )
     assert second == pytest.approx(first, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "llama", "mamba"])
+def test_a_saved_bi_encoder_gives_the_same_vectors_in_sentence_transformers(kind, tmp_path, float32):
+    """Its tokenizer puts the end-of-text token itself then, pads with a token of its own, and both prompts are known."""
+    folder, kept, texts = written(kind, tmp_path / "model"), tmp_path / "kept", {"a": "alpha beta gamma", "b": "delta"}
+    ranker = models.build("dot", folder, None, 0, pooling="last", query_prompt="query : ")
+    fast = backbone.tokenizer(folder)
+    ranker.save(kept, fast, 32)
+    stores = [tokens.tokenise(texts, fast, side, lead) for side, lead in zip("qd", ranker.leads(fast), strict=True)]
+    theirs, again = sentence_transformers.SentenceTransformer(str(kept)), backbone.tokenizer(str(kept))
+    for read in (ranker.inputs(*stores, fast, 32), ranker.inputs(*stores, again, 32)):
+        rows = np.arange(2)
+        with torch.inference_mode():
+            queries = ranker.encode_queries(read.query_side.batch(rows)).values[:, 0]
+            documents = ranker.encode_documents(read.document_side.batch(rows)).values[:, 0]
+        assert queries.numpy() == pytest.approx(theirs.encode(list(texts.values()), prompt_name="query"), abs=1e-4)
+        assert documents.numpy() == pytest.approx(theirs.encode(list(texts.values())), abs=1e-4)
 
 
 def test_a_folder_that_lacks_the_later_options_has_their_defaults(tiny_backbone, tmp_path):

@@ -4,10 +4,12 @@ In 2010.02666 it is BERT_DOT (first token, dot product), in 2407.21515 the model
 sentence-transformers' layout, so a trained ranker loads there as it is.
 """
 
+import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import tokenizers
 import torch
 import torch.nn.functional as F
 import transformers
@@ -16,7 +18,7 @@ from torch import Tensor
 
 from lib.models import backbone, packed, weights
 from lib.models.ranker import LateRanker, Tokenizer, Tokens, float32
-from lib.models.tokens import pieces
+from lib.models.tokens import Pattern, pieces
 from lib.models.vectors import Vectors
 
 POOLING = ("mean", "cls", "last")
@@ -115,9 +117,23 @@ class BiEncoder(LateRanker):
         """What `late` and `similarities` take, from the `vectors` of a step."""
         return _counted(queries.unsqueeze(1)), _counted(documents.unsqueeze(2))
 
+    def save(self, folder: Path, tokenizer: Tokenizer, max_length: int) -> None:
+        """As every ranker; the tokenizer that is kept puts the end-of-text token itself, where `inputs` does."""
+        alone = Pattern.of_single(tokenizer, end=self.options["pooling"] == "last")
+        if alone.size > tokenizer.num_special_tokens_to_add():
+            tokenizer, around = copy.deepcopy(tokenizer), (alone.before, alone.after)
+            first, last = (tokenizer.convert_ids_to_tokens(list(ids)) for ids in around)
+            known = [*zip(first + last, alone.before + alone.after, strict=True)]
+            tokenizer.backend_tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+                single=[*first, "$A", *last], special_tokens=known
+            )
+        super().save(folder, tokenizer, max_length)
+
     def _save_weights(self, folder: Path, max_length: int) -> None:
         with weights.quiet():
             self.transformer.save_pretrained(folder)
+        given = {"query": self.options["query_prompt"], "document": self.options["document_prompt"]}
+        prompts = {"prompts": given} if any(given.values()) else {}
         modules = {"": "Transformer", "1_Pooling": "Pooling"}
         if self.options["similarity"] == "cosine":
             modules["2_Normalize"] = "Normalize"
@@ -133,7 +149,7 @@ class BiEncoder(LateRanker):
                 "pooling_mode_lasttoken": self.options["pooling"] == "last",
             },
             "sentence_bert_config.json": {"max_seq_length": max_length, "do_lower_case": False},
-            "config_sentence_transformers.json": {"similarity_fn_name": self.options["similarity"]},
+            "config_sentence_transformers.json": {"similarity_fn_name": self.options["similarity"]} | prompts,
         }
         for path in modules:
             (folder / path).mkdir(exist_ok=True)
