@@ -173,9 +173,8 @@ def test_a_marker_is_the_first_token_of_its_side(tiny_backbone, found):
         read = batch[side]["input_ids"][0, : int(batch[side]["attention_mask"].sum())].tolist()
         assert read == [tokenizer.cls_token_id, tokenizer.convert_tokens_to_ids(marker), *text, *after]
     for marker in ("query_marker", "document_marker"):
-        model = build("colbert", {"dim": 16, marker: "[Q]"}, tiny_backbone)
         with pytest.raises(ValueError, match=rf"{marker}='\[Q\]': tokenizer .* has no such token"):
-            kit.inputs(model, found, tiny_backbone, 32)
+            build("colbert", {"dim": 16, marker: "[Q]"}, tiny_backbone)
 
 
 def test_without_a_projection_vectors_are_the_encoders(tiny_backbone):

@@ -56,3 +56,14 @@ def test_the_precision_is_that_of_the_processors_units(machine, units, precision
     assert hardware.precision() == precision
     if precision == "bf16":
         assert set(hardware.features().split()[1:]) == units
+
+
+@pytest.mark.parametrize(("kind", "package", "precision", "chosen"), [
+    ("cpu", True, "bf16", ("eager", "sdpa")), ("cuda", False, "bf16", ("sdpa", "sdpa")),
+    ("cuda", True, "no", ("sdpa", "sdpa")), ("cuda", True, "bf16", ("flash_attention_2", "flash_attention_2")),
+])  # fmt: skip
+def test_flash_attention_is_for_accelerators_that_have_it(kind, package, precision, chosen, monkeypatch):
+    monkeypatch.setattr(hardware, "device", lambda: torch.device(kind))
+    monkeypatch.setattr(hardware, "precision", lambda: precision)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: package or None)
+    assert (hardware.attention(training=True), hardware.attention(training=False)) == chosen

@@ -36,7 +36,7 @@ def test_every_field_of_an_experiment_tells_runs_apart(experiment, tiny_backbone
         "batch_size": (experiment, 2), "epochs": (experiment, 2), "learning_rate": (experiment, 2e-3),
         "warm_up": (experiment, 0.2), "dropout": (experiment, 0.1), "embeddings": (experiment, True),
         "weight_decay": (experiment, 0.1), "clip": (experiment, 2.0), "adapter": (experiment, Adapter("lora")),
-        "batching": (bi_encoder, GradCache(2)),
+        "batching": (bi_encoder, GradCache(2)), "gradient_checkpointing": (experiment, True),
     }  # fmt: skip
     assert set(changes) == set(dict(fields(experiment)))
     changes["backbone"] = experiment, "minilm"

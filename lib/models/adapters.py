@@ -23,6 +23,7 @@ from lib.models.ranker import ADAPTER, Ranker, drawn_from
 
 FITS = {"lora": ("cat", "dot", "colbert", "prettr"), "prefix": ("cat", "dot", "colbert")}  # architectures by kind
 KINDS = tuple(FITS)
+STATE_SPACE = ("falcon_h1", "falcon_mamba", "mamba", "mamba2")  # peft refuses LoRA in their `out_proj`
 WEIGHTS, PROMPT = "adapter_model.safetensors", "prompt_embeddings"  # as peft names the file and what is in it
 
 
@@ -95,12 +96,15 @@ def attach(ranker: Ranker, kind: str, size: int, seed: int) -> None:
             raise ValueError(f"backbone {type(base).__name__} takes no prefix: give one like BERT, RoBERTa or ELECTRA")
         config = peft.PrefixTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=size)
     else:
-        # peft knows the projections of many families; of others every linear layer, but those that it refuses in Mamba.
-        known = base.config.model_type in peft.utils.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
-        every = {"target_modules": "all-linear"}
-        every |= {"exclude_modules": ["out_proj"]} if "mamba" in base.config.model_type else {}
-        config = peft.LoraConfig(r=size, lora_alpha=2 * size, lora_dropout=0.0, **({} if known else every))
+        # peft knows the projections of many families; of others every linear layer.
+        known, family = peft.utils.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, base.config.model_type
+        config = peft.LoraConfig(
+            r=size, lora_alpha=2 * size, lora_dropout=0.0, target_modules=known.get(family, "all-linear"),
+            exclude_modules=["out_proj"] if family in STATE_SPACE else None,
+        )  # fmt: skip
     base.requires_grad_(False)
+    if (outputs := ranker.transformer.get_output_embeddings()) is not None:
+        outputs.requires_grad_(False)
     with drawn_from(seed), warnings.catch_warnings():
         # peft asks transformers for an attribute by its old name.
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)

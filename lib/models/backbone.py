@@ -108,7 +108,11 @@ def last(hidden: Float[Tensor, "texts width dim"], mask: Int[Tensor, "texts widt
 
 
 def tokenizer(name: str) -> transformers.PreTrainedTokenizerFast:
-    """The backbone's own fast tokenizer; WeightsError where transformers would make one that knows no word."""
+    """The backbone's own fast tokenizer; WeightsError where transformers would make one that knows no word.
+
+    One without a padding token pads with its unknown token, else its end-of-text token: it is masked anyway, but by the
+    former, transformers' own classifiers find a text's last token even if that is the end.
+    """
     place = folder(name)
     try:
         with quiet():
@@ -120,6 +124,8 @@ def tokenizer(name: str) -> transformers.PreTrainedTokenizerFast:
     lacking = [file for file in files.values() if not (place / file).exists()] or ([] if files else [whole])
     if lacking and not (place / whole).exists():
         raise WeightsError(f"{place}: no tokenizer: neither {whole} nor {' and '.join(lacking)} is there. {AGAIN}")
+    if found.pad_token is None:
+        found.pad_token = found.unk_token or found.eos_token
     return found
 
 
@@ -182,6 +188,7 @@ def prepare(
         if name in EMBEDDINGS:
             module.requires_grad_(embeddings)
     if causal:
+        transformer.config.use_cache = False  # of keys and values, for texts that go on
         for table in filter(None, (transformer.get_input_embeddings(), transformer.get_output_embeddings())):
             table.requires_grad_(embeddings)
     return transformer

@@ -4,9 +4,12 @@ In 2010.02666 it is BERT_DOT (first token, dot product), in 2407.21515 the model
 sentence-transformers' layout, so a trained ranker loads there as it is.
 """
 
+import copy
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
+import tokenizers
 import torch
 import torch.nn.functional as F
 import transformers
@@ -15,6 +18,7 @@ from torch import Tensor
 
 from lib.models import backbone, packed, weights
 from lib.models.ranker import LateRanker, Tokenizer, Tokens, float32
+from lib.models.tokens import Pattern, pieces
 from lib.models.vectors import Vectors
 
 POOLING = ("mean", "cls", "last")
@@ -24,9 +28,9 @@ SIMILARITY = ("dot", "cosine")
 class BiEncoder(LateRanker):
     """One shared encoder; `similarity` is "dot" or "cosine".
 
-    `pooling`: "mean" (over tokens), "cls" (first token) or "last" (last token, of which a causal model has made the
-    most; RepLLaMA, https://arxiv.org/abs/2310.08319). `query_prompt` and `document_prompt`: a text before each, as E5's
-    "query: " (https://arxiv.org/abs/2212.03533).
+    `pooling`: "mean" (over tokens), "cls" (first token) or "last" (the end-of-text token, or what the tokenizer puts at
+    the end: in a causal model it alone has read everything; RepLLaMA, https://arxiv.org/abs/2310.08319).
+    `query_prompt` and `document_prompt`: a text before each, as E5's "query: " (https://arxiv.org/abs/2212.03533).
 
     `scale` multiplies every score: a softmax over cosines is nearly flat, and a teacher's margins may be above 2, which
     no cosines reach; sentence-transformers scales cosines by 20 in its losses.
@@ -80,8 +84,19 @@ class BiEncoder(LateRanker):
 
     def markers(self, tokenizer: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The tokens of both prompts."""
-        prompts = (self.options["query_prompt"], self.options["document_prompt"])
-        return tuple(tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else () for text in prompts)
+        return tuple(before for before, _ in self._prompts(tokenizer))
+
+    def leads(self, tokenizer: Tokenizer) -> tuple[str, str]:
+        """Of the texts after both prompts."""
+        return tuple(lead for _, lead in self._prompts(tokenizer))
+
+    def _prompts(self, tokenizer: Tokenizer) -> Iterator[tuple[tuple[int, ...], str]]:
+        for prompt in (self.options["query_prompt"], self.options["document_prompt"]):
+            if not prompt:
+                yield (), ""
+                continue
+            (before, _), (lead,) = pieces(tokenizer, [prompt, ""], special=False)
+            yield before, lead
 
     def late(self, queries: Vectors, documents: Vectors) -> Float[Tensor, "batch docs"]:
         """Dot products."""
@@ -102,9 +117,23 @@ class BiEncoder(LateRanker):
         """What `late` and `similarities` take, from the `vectors` of a step."""
         return _counted(queries.unsqueeze(1)), _counted(documents.unsqueeze(2))
 
+    def save(self, folder: Path, tokenizer: Tokenizer, max_length: int) -> None:
+        """As every ranker; the tokenizer that is kept puts the end-of-text token itself, where `inputs` does."""
+        alone = Pattern.of_single(tokenizer, end=self.options["pooling"] == "last")
+        if alone.size > tokenizer.num_special_tokens_to_add():
+            tokenizer, around = copy.deepcopy(tokenizer), (alone.before, alone.after)
+            first, last = (tokenizer.convert_ids_to_tokens(list(ids)) for ids in around)
+            known = [*zip(first + last, alone.before + alone.after, strict=True)]
+            tokenizer.backend_tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+                single=[*first, "$A", *last], special_tokens=known
+            )
+        super().save(folder, tokenizer, max_length)
+
     def _save_weights(self, folder: Path, max_length: int) -> None:
         with weights.quiet():
             self.transformer.save_pretrained(folder)
+        given = {"query": self.options["query_prompt"], "document": self.options["document_prompt"]}
+        prompts = {"prompts": given} if any(given.values()) else {}
         modules = {"": "Transformer", "1_Pooling": "Pooling"}
         if self.options["similarity"] == "cosine":
             modules["2_Normalize"] = "Normalize"
@@ -120,7 +149,7 @@ class BiEncoder(LateRanker):
                 "pooling_mode_lasttoken": self.options["pooling"] == "last",
             },
             "sentence_bert_config.json": {"max_seq_length": max_length, "do_lower_case": False},
-            "config_sentence_transformers.json": {"similarity_fn_name": self.options["similarity"]},
+            "config_sentence_transformers.json": {"similarity_fn_name": self.options["similarity"]} | prompts,
         }
         for path in modules:
             (folder / path).mkdir(exist_ok=True)

@@ -70,6 +70,7 @@ class ColBERT(LateRanker):
             "dim": dim, "masks": masks, "similarity": similarity, "punctuation": punctuation, "projection": projection,
             "query_marker": query_marker, "document_marker": document_marker,
         })  # fmt: skip
+        self.expansion(tokenizer), self.markers(tokenizer)  # refused here, where the tokenizer has no such token
         self.transformer = transformer
         self.projection = nn.Linear(width, dim, bias=False) if projection else nn.Identity()
         if projection:  # orthogonal rows keep the order of similarities as the encoder has it

@@ -7,19 +7,22 @@ RankLLaMA (Ma et al. 2023, https://arxiv.org/abs/2310.08319), or the language mo
 as in monoT5 (Nogueira et al. 2020, https://arxiv.org/abs/2003.06713) and 2507.08336's authors' later code.
 """
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 import transformers
 from torch import nn
+from transformers.modeling_layers import GenericForSequenceClassification
 
 from lib.models import backbone, packed, weights
 from lib.models.ragged import Ragged
 from lib.models.ranker import Ranker, Tokenizer, check_length, drawn_from
 from lib.models.tokens import PairTokens, Pattern
 
-SCORES = ("head", "yes_no")
-TEMPLATE = "query: {query} document: {document}"  # RankLLaMA's
+# How a causal model's pair is scored, and the text around it: RankLLaMA's, and monoT5's, which the answer follows.
+TEMPLATES = {"head": "query: {query} document: {document}", "yes_no": "Query: {query} Document: {document} Relevant:"}
 
 
 class Float32Linear(nn.Linear):
@@ -35,8 +38,9 @@ class CrossEncoder(Ranker):
     """Scores (batch, docs) from pair tokens whose rows are the documents of one query after another.
 
     `score`: "head", a linear layer, or "yes_no", the logit of the token `yes` minus that of `no` after the pair, by a
-    causal model's own head. `template`: a text around {query} and {document}; "": what the tokenizer puts around a
-    pair, and `TEMPLATE` for causal models, whose tokenizers put nothing there.
+    causal model's own head. `template`: the whole text around {query} and {document}, special tokens too; "": what the
+    tokenizer puts around a pair, and for causal models, whose tokenizers put nothing there, that of `TEMPLATES`, for a
+    head with the end-of-text token after it.
     """
 
     architecture = "cat"
@@ -48,11 +52,13 @@ class CrossEncoder(Ranker):
     ):  # fmt: skip
         super().__init__({"score": score, "template": template, "yes": yes, "no": no})
         self.transformer, self.causal = transformer, backbone.is_causal(transformer.config)
-        if score not in SCORES or (score == "yes_no" and not self.causal):
-            fix = f"give one of {', '.join(SCORES)}, and yes_no with a causal model alone"
+        if score not in TEMPLATES or (score == "yes_no" and not self.causal):
+            fix = f"give one of {', '.join(TEMPLATES)}, and yes_no with a causal model alone"
             raise ValueError(f"score={score!r} with backbone {transformer.config.model_type}: {fix}")
         self.answers = [_token(tokenizer, word) for word in (yes, no)] if score == "yes_no" else None
         keep_float32(transformer)
+        if self.answers and type(head := transformer.get_output_embeddings()) is nn.Linear:
+            head.__class__ = Float32Linear
         packed.read_first(transformer)
 
     @classmethod
@@ -73,23 +79,34 @@ class CrossEncoder(Ranker):
         """tokens: (batch * docs, width) each -> raw scores (batch, docs): no sigmoid, float32."""
         if not self.causal:
             return self.transformer(**tokens).logits.float().view(-1, docs)
-        hidden = self.transformer.base_model(**tokens).last_hidden_state
-        state = backbone.last(hidden, tokens["attention_mask"])  # (batch * docs, dim)
+        mask = tokens["attention_mask"]
         if self.answers is None:
-            return self.transformer.score(state).view(-1, docs)
-        yes, no = self.transformer.get_output_embeddings().weight[self.answers].float()
-        with torch.autocast(state.device.type, enabled=False):
-            return (state.float() @ (yes - no)).view(-1, docs)
+            hidden = self.transformer.base_model(**tokens).last_hidden_state
+            return self.transformer.score(backbone.last(hidden, mask)).view(-1, docs)
+        with _last_alone(self.transformer.base_model, mask):
+            logits = self.transformer(**tokens).logits.float()  # (batch * docs, 1 or width, vocabulary)
+        logits = logits[:, 0] if logits.shape[1] == 1 else backbone.last(logits, mask)
+        yes, no = self.answers
+        return (logits[:, yes] - logits[:, no]).view(-1, docs)
 
     def inputs(
         self, queries: Ragged, documents: Ragged, tokenizer: Tokenizer, max_length: int, max_query: int | None = 64
     ) -> PairTokens:
         """One sequence per pair; `max_query` counts a query's own tokens, as `PairTokens` has it."""
         check_length(self.transformer.config, max_length)
-        template = self.options["template"] or (TEMPLATE if self.causal else "")
-        asked = self.options["score"] == "yes_no"  # the token after the pair is the answer, not the end
-        pattern = Pattern.of_template(tokenizer, template, end=not asked) if template else Pattern.of(tokenizer)
-        return PairTokens(queries, documents, pattern, max_length, max_query)
+        return PairTokens(queries, documents, self._pattern(tokenizer), max_length, max_query)
+
+    def leads(self, tokenizer: Tokenizer) -> tuple[str, str]:
+        """Of the texts in the template."""
+        return self._pattern(tokenizer).leads
+
+    def _pattern(self, tokenizer: Tokenizer) -> Pattern:
+        template, score = self.options["template"], self.options["score"]
+        if not template and self.causal:
+            end = tokenizer.eos_token
+            # transformers' own classifiers would not find an end that is padding too.
+            template = TEMPLATES[score] + (end if score == "head" and end and end != tokenizer.pad_token else "")
+        return Pattern.of_template(tokenizer, template) if template else Pattern.of(tokenizer)
 
     def _save_weights(self, folder: Path, max_length: int) -> None:
         save_classifier(self.transformer, folder)
@@ -103,23 +120,48 @@ def _token(tokenizer: Tokenizer, word: str) -> int:
     return numbers[0]
 
 
+@contextlib.contextmanager
+def _last_alone(base: nn.Module, mask: torch.Tensor) -> Iterator[None]:
+    """A block in which a model gives each text's last state alone, (texts, 1, dim): what follows costs one token."""
+
+    def shorten(_: nn.Module, inputs: tuple, output: transformers.utils.ModelOutput) -> transformers.utils.ModelOutput:
+        output.last_hidden_state = backbone.last(output.last_hidden_state, mask).unsqueeze(1)
+        return output
+
+    hook = base.register_forward_hook(shorten)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
 def classifier(
     folder: Path, layers: tuple[int, ...] | None, seed: int, *, whole: bool, **changes: object
 ) -> transformers.PreTrainedModel:
     """transformers' classifier with one label, in float32; a new head is drawn from `seed`, with `whole` refused.
 
-    Raises ValueError for a causal model that transformers has no such classifier of.
+    Raises ValueError for a causal model whose classifier is no linear layer on its last token.
     """
-    config, known = weights.config(folder), transformers.models.auto.modeling_auto
-    names = known.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
-    if backbone.is_causal(config) and config.model_type not in names:
-        raise ValueError(f"transformers has no classifier of {config.model_type}: give the option score='yes_no'")
+    config, auto = weights.config(folder), transformers.AutoModelForSequenceClassification
+    causal = backbone.is_causal(config)
+    if causal and type(config) not in transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        auto = _classifier_of(type(config))
     with drawn_from(seed):
-        auto = transformers.AutoModelForSequenceClassification
         transformer = weights.pretrained(auto, folder, whole=whole, num_labels=1)
-    if transformer.config.pad_token_id is None:  # else transformers' own call refuses more than one text
-        transformer.config.pad_token_id = transformer.config.eos_token_id
+    if causal and not isinstance(getattr(transformer, "score", None), nn.Linear):
+        fix = "give the option score='yes_no'"
+        raise ValueError(f"{type(transformer).__name__} is no linear layer `score` on the last token: {fix}")
+    if causal:  # transformers' own call finds the last token by it
+        transformer.config.pad_token_id = backbone.tokenizer(str(folder)).pad_token_id
     return backbone.prepare(transformer, layers, **changes)
+
+
+def _classifier_of(config: type) -> type:
+    """What transformers' newer families have and recurrent ones lack: a linear layer `score` on the last token."""
+    model = transformers.MODEL_MAPPING[config]
+    family = next(kind for kind in model.__mro__ if kind.__name__.endswith("PreTrainedModel"))
+    name = model.__name__.removesuffix("Model") + "ForSequenceClassification"
+    return type(name, (GenericForSequenceClassification, family), {"base_model_prefix": family.base_model_prefix})
 
 
 def keep_float32(transformer: transformers.PreTrainedModel) -> None:

@@ -10,13 +10,14 @@ work. Notebook 11 climbs here from transformers' way, one step at a time, and sh
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import torch
 import transformers
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions as Output
 
 from lib.machine import hardware
@@ -123,12 +124,13 @@ def _dropped(values: Tensor, kept: Tensor | None, dropout: float) -> Tensor:
 class _Drop(torch.autograd.Function):
     @staticmethod
     def forward(ctx, values: Tensor, dropout: float) -> Tensor:
-        ctx.kept, ctx.dropout = kept_places(values.shape, dropout), dropout
-        return _dropped(values, ctx.kept, dropout)
+        kept, ctx.dropout = kept_places(values.shape, dropout), dropout
+        ctx.save_for_backward(kept)
+        return _dropped(values, kept, dropout)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        return _dropped(gradient, ctx.kept, ctx.dropout), None
+        return _dropped(gradient, *ctx.saved_tensors, ctx.dropout), None
 
 
 class Dropout(nn.Dropout):
@@ -156,15 +158,23 @@ def run(
     places = Places(mask, layers[0].attention.self.num_attention_heads)
     hidden = hidden.reshape(-1, dim).index_select(0, places.tokens)
     for layer in layers:
-        attention = layer.attention.self
-        asking = hidden.index_select(0, places.first) if first and layer is layers[-1] else hidden
-        dropout = attention.dropout.p if attention.training else 0.0
-        sides = attention.query(asking), attention.key(hidden), attention.value(hidden)
-        attended = layer.attention.output(Attention.apply(*sides, places, dropout), asking)
-        hidden = layer.output(layer.intermediate(attended), attended)
+        step = partial(_run_layer, layer, places=places, first=first and layer is layers[-1])
+        again = layer.gradient_checkpointing and layer.training
+        hidden = checkpoint(step, hidden, use_reentrant=False) if again else step(hidden)
     if first:
         return hidden.unsqueeze(1)
     return hidden.new_zeros(texts * width, dim).index_copy(0, places.tokens, hidden).view(texts, width, dim)
+
+
+def _run_layer(
+    layer: nn.Module, hidden: Float[Tensor, "tokens dim"], places: Places, first: bool
+) -> Float[Tensor, "tokens_or_texts dim"]:
+    attention = layer.attention.self
+    asking = hidden.index_select(0, places.first) if first else hidden
+    dropout = attention.dropout.p if attention.training else 0.0
+    sides = attention.query(asking), attention.key(hidden), attention.value(hidden)
+    attended = layer.attention.output(Attention.apply(*sides, places, dropout), asking)
+    return layer.output(layer.intermediate(attended), attended)
 
 
 class PackedEncoder(nn.Module):

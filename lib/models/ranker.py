@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lib.losses.margins import Similarities
-from lib.models import backbone
+from lib.models import backbone, weights
 from lib.models.gathered import gathered
 from lib.models.ragged import Ragged
 from lib.models.tokens import PairTokens, Pattern, SeparateTokens, Side, check_room
@@ -79,10 +79,27 @@ class Ranker(nn.Module, ABC):
     @abstractmethod
     def _save_weights(self, folder: Path, max_length: int) -> None: ...
 
+    def leads(self, tokenizer: Tokenizer) -> tuple[str, str]:
+        """What is put before a query, and before a document, to tokenise it: see `lib.models.tokens.pieces`."""
+        return "", ""
+
     def set_attention(self, implementation: str) -> None:
-        """Choose one of transformers' attention implementations ("eager", "sdpa")."""
+        """Choose one of transformers' attention implementations; a model that does not have it keeps its own."""
         if hasattr(self, "transformer"):
-            self.transformer.set_attn_implementation(implementation)
+            with contextlib.suppress(ValueError, ImportError), weights.quiet():
+                self.transformer.set_attn_implementation(implementation)
+
+    def checkpoint_gradients(self) -> None:
+        """Keep of every layer its input alone, and compute the rest again in the backward pass: less memory, more time.
+
+        Chen et al. 2016, https://arxiv.org/abs/1604.06174. Raises ValueError if the model cannot.
+        """
+        transformer = getattr(self, "transformer", None)
+        if not getattr(transformer, "supports_gradient_checkpointing", False):
+            kind = self.architecture if transformer is None else f"backbone {type(transformer).__name__}"
+            raise ValueError(f"gradient_checkpointing=True: {kind} cannot compute its layers again; give False")
+        later = getattr(transformer, "activation_checkpointing_enable", None)  # the same by its later name
+        (later or transformer.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
 class LateRanker(Ranker):
@@ -131,7 +148,8 @@ class LateRanker(Ranker):
 
         `markers` are within the lengths.
         """
-        alone, added = Pattern.of_single(tokenizer), self.expansion(tokenizer)
+        alone = Pattern.of_single(tokenizer, end=self.options.get("pooling") == "last")
+        added = self.expansion(tokenizer)
         query_marker, document_marker = self.markers(tokenizer)
         name, limit = ("max_length", max_length) if max_query is None else ("max_query", max_query)
         check_room(name, limit, alone.size + len(query_marker))

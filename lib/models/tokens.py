@@ -34,6 +34,7 @@ class Pattern:
     after: tuple[int, ...]
     pad: int
     has_types: bool  # the model reads token_type_ids
+    leads: tuple[str, str] = ("", "")  # put before a query and before a document to tokenise it
 
     @property
     def size(self) -> int:
@@ -54,26 +55,52 @@ class Pattern:
         return cls(before, between, after, tokenizer.pad_token_id or 0, has_types)
 
     @classmethod
-    def of_template(cls, tokenizer, template: str, *, end: bool) -> "Pattern":
+    def of_template(cls, tokenizer, template: str) -> "Pattern":
         """The tokens of a template's text before, between and after {query} and {document}, in this order.
 
-        The tokenizer's own special tokens are around it. With `end` one that ends with none gets its end-of-text token,
-        whose state has read everything. Raises ValueError unless the template has both fields once.
+        The tokenizer's own special tokens are around it, and those that the text names, such as "<|im_end|>", are in
+        it. Raises ValueError unless the template has both fields once, and as `pieces`.
         """
-        parts = re.split(r"\{(?:query|document)\}", template)
         if re.findall(r"\{.*?\}", template) != ["{query}", "{document}"]:
             raise ValueError(f"template={template!r}: give a text with {{query}} and then {{document}}, each once")
-        texts = [tuple(tokenizer(part, add_special_tokens=False)["input_ids"]) if part else () for part in parts]
-        first, final = _around(tokenizer, "one")
-        final = texts[2] + (final or _end(tokenizer) if end else final)
-        return cls(first + texts[0], texts[1], final, tokenizer.pad_token_id or 0, False)
+        (before, between, after), leads = pieces(tokenizer, re.split(r"\{(?:query|document)\}", template))
+        return cls(before, between, after, tokenizer.pad_token_id or 0, False, leads)
 
     @classmethod
-    def of_single(cls, tokenizer) -> "Pattern":
-        """The same around a text by itself: nothing in between, no types; at least the end-of-text token."""
+    def of_single(cls, tokenizer, *, end: bool = False) -> "Pattern":
+        """The same around a text by itself: nothing in between, no types.
+
+        A text without special tokens, and with `end` one whose last token is none, gets the end-of-text token.
+        """
         before, after = _around(tokenizer, "one")
-        after = after or (() if before else _end(tokenizer))
+        after = after or (_end(tokenizer) if end or not before else ())
         return cls(before, (), after, tokenizer.pad_token_id or 0, False)
+
+
+def pieces(tokenizer, texts: list[str], *, special: bool = True) -> tuple[list[tuple[int, ...]], tuple[str, ...]]:
+    """Tokens of two or three texts with a field between each and the next, and the lead of each field, "" or " ".
+
+    The tokens are those of the whole: byte-level tokenizers give a word after a space another token than a word by
+    itself, so a space before a field is then not the text's but the field's, which is tokenised after this lead. Only
+    where a field ends in punctuation may a tokenizer join it with a line break after it, which is not done here.
+    `special`: with the tokenizer's own special tokens. Raises ValueError if a field's tokens depend on its neighbours.
+    """
+    words, parts, leads, done, said = ("one", "two")[: len(texts) - 1], [], [], 0, ""
+    ids = lambda text: tuple(tokenizer(text, add_special_tokens=False)["input_ids"])  # noqa: E731
+    whole = texts[0] + "".join(word + text for word, text in zip(words, texts[1:], strict=True))
+    found = tuple(tokenizer(whole, add_special_tokens=special)["input_ids"])
+    first = len(_around(tokenizer, "one")[0]) if special else 0
+    for text, word in zip(texts, words, strict=False):
+        said += text
+        start = first + len(ids(said.removesuffix(" ")))
+        lead = next((lead for lead in ("", " ") if ids(lead + word) == found[start:][: len(ids(lead + word))]), None)
+        if lead is None:
+            fix = "put a space before and after each field"
+            raise ValueError(f"{_name(tokenizer)} gives a field other tokens within {whole!r} than by itself: {fix}")
+        leads.append(lead)
+        parts.append(found[done:start])
+        done, said = start + len(ids(lead + word)), said + word
+    return [*parts, found[done:]], tuple(leads)
 
 
 def _end(tokenizer) -> tuple[int]:
@@ -116,11 +143,14 @@ def check_room(name: str, length: int, special: int, texts: int = 1) -> None:
         )
 
 
-def tokenise(texts: dict[str, str], tokenizer, identity: str) -> Ragged:
-    """The token store of `texts` (id -> text), made once for a tokenizer and an `identity`, a digest of the texts."""
+def tokenise(texts: dict[str, str], tokenizer, identity: str, lead: str = "") -> Ragged:
+    """The token store of `texts` (id -> text), made once for a tokenizer and an `identity`, a digest of the texts.
+
+    The `lead` is put before every text: see `pieces`.
+    """
     cut, whose = _uncut(tokenizer.backend_tokenizer.to_str())
-    name = store.key("tokens", identity, whose)
-    return Ragged(store.keep("tokens", name, lambda folder: _write(texts, cut, folder)), FILE)
+    name = store.key("tokens", identity, whose, *([lead] if lead else []))
+    return Ragged(store.keep("tokens", name, lambda folder: _write(texts, cut, lead, folder)), FILE)
 
 
 @lru_cache(maxsize=8)
@@ -132,8 +162,8 @@ def _uncut(written: str) -> tuple[tokenizers.Tokenizer, str]:
     return cut, hashlib.sha256(cut.to_str().encode()).hexdigest()
 
 
-def _write(texts: dict[str, str], cut: tokenizers.Tokenizer, folder: Path) -> None:
-    values, dtype = list(texts.values()), np.uint16 if cut.get_vocab_size() <= 2**16 else np.int32
+def _write(texts: dict[str, str], cut: tokenizers.Tokenizer, lead: str, folder: Path) -> None:
+    values, dtype = [lead + text for text in texts.values()], np.uint16 if cut.get_vocab_size() <= 2**16 else np.int32
     starts = range(0, len(values), 4096)
     encoded = (cut.encode_batch_fast(values[start : start + 4096], add_special_tokens=False) for start in starts)
     chunks = ([np.array(text.ids, dtype=dtype) for text in batch] for batch in encoded)

@@ -144,6 +144,10 @@ class Experiment:
         if self.strategy.columns is not None and not cosines:
             raise ValueError(f"{strategy=} compares cosines of a whole batch: give architecture='dot' and "
                              "options=(('similarity', 'cosine'),), without a scale")  # fmt: skip
+        if self.training.gradient_checkpointing and architecture == "tk":
+            raise ValueError(
+                "gradient_checkpointing=True: architecture='tk' has no layers of a transformer; give False"
+            )
         if batching is not None and architecture != "dot":
             raise ValueError(f"{batching=}: {architecture=}; only bi-encoders (dot) have it")
         if isinstance(batching, Queue) and (self.strategy.needs_teacher or self.strategy.columns is not None):

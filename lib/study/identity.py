@@ -28,12 +28,14 @@ CONSTANTS = (
 
 def of_run(run: object) -> dict[str, object]:
     """The description of an `Experiment`: settings as they are, everything else by its content."""
-    batching = run.training.batching
+    batching, training = run.training.batching, dataclasses.asdict(run.training)
+    if not training["gradient_checkpointing"]:
+        del training["gradient_checkpointing"]  # later than the runs of earlier versions
     kind = batching and {"kind": type(batching).__name__, **dataclasses.asdict(batching)}
     return {
         **_common(), "seed": run.seed, "strategy": of_strategy(run.strategy), "model": _of_model(run.model),
         "teacher": [of_teacher(teacher) for teacher in run.teachers], "start": run.start and run.start.key,
-        "training": dataclasses.asdict(run.training) | {"batching": kind},
+        "training": training | {"batching": kind},
         "data": {
             "collection": collections.fingerprint(run.data.collection), "group_count": run.data.group_count,
             "docs": run.data.docs, "negatives": run.data.negatives and run.data.negatives.key,

@@ -65,9 +65,10 @@ def _restored(trained: Experiment, run: Experiment) -> Ranker:
 def inputs(reader: Ranker, collection: Collection, model: Model) -> tokens.PairTokens | tokens.SeparateTokens:
     """The tokens of a collection's queries and documents, as a ranker of this model reads them."""
     tokenizer = backbone.tokenizer(model.backbone)
+    query_lead, document_lead = reader.leads(tokenizer)
     return reader.inputs(
-        tokens.tokenise(collection.queries, tokenizer, collection.queries_digest),
-        tokens.tokenise(collection.documents, tokenizer, collection.documents_digest),
+        tokens.tokenise(collection.queries, tokenizer, collection.queries_digest, query_lead),
+        tokens.tokenise(collection.documents, tokenizer, collection.documents_digest, document_lead),
         tokenizer, model.max_length, model.max_query,
     )  # fmt: skip
 

@@ -86,6 +86,8 @@ def at_start(run: Experiment) -> tuple[Ranker, Groups, PairTokens | SeparateToke
     groups = targets.training_groups(run)
     ranker = rankers.at_start(run)
     ranker.set_attention(hardware.attention(training=True))
+    if run.training.gradient_checkpointing:
+        ranker.checkpoint_gradients()
     return ranker, groups, rankers.inputs(ranker, collections.load(run.data.collection), run.model)
 
 

@@ -55,14 +55,16 @@ class Training:
     embeddings: bool = False  # whether the embedding table, half of a small model's parameters, is trained
     adapter: Adapter | None = None
     batching: GradCache | Queue | None = None  # bi-encoders only: more negatives per step in little memory
+    gradient_checkpointing: bool = False  # less memory and more time: see `lib.models.Ranker.checkpoint_gradients`
 
     def __post_init__(self) -> None:
         check_whole(self, "batch_size", "epochs")
         check_number(self, "learning_rate", "clip", above=0)
         check_number(self, "warm_up", "dropout", below=1)
         check_number(self, "weight_decay")
-        if type(self.embeddings) is not bool:
-            raise ValueError(f"embeddings={self.embeddings!r}: give True or False")
+        for name in ("embeddings", "gradient_checkpointing"):
+            if type(value := getattr(self, name)) is not bool:
+                raise ValueError(f"{name}={value!r}: give True or False")
         for name, kinds in (("adapter", Adapter | None), ("batching", GradCache | Queue | None)):
             if not isinstance(value := getattr(self, name), kinds):
                 raise ValueError(f"{name}={value!r}: give None or one of lib.training.settings")
