@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.data import beir, hub, pydocs, services
+from lib.data import beir, corruptions, hub, pydocs, services
 from lib.data.beir import CollectionError, CollectionWarning  # noqa: F401
 from lib.machine import digest, store
 
 CARD = "collection.json"  # optional: {"relevant_grade": 2}
 GRADE = "?relevant_grade="  # after a folder's path: the same, for folders that cannot be written
+VIEWS = tuple(f"{kind}:" for kind in ("cropped", *corruptions.KINDS))  # the same documents with other queries
 CROPPED_WORDS = (3, 8)  # words of a cropped query: at least, at most
 
 
@@ -56,18 +57,22 @@ def load(name: str) -> Collection:
     """A collection by name: a PyDocs domain, `botocore`, `hub:<dataset>` (BEIR layout on the hub), or a folder.
 
     A folder in BEIR's layout is named by its path, or by its name alone if it is in the data folder's `collections/`.
-    `cropped:<name>` is that collection with queries cropped from its own documents (see `cropped`). A folder's
-    `collection.json`, or an ending of its name such as `?relevant_grade=2`, says from which grade on a document is
-    relevant. Files are read again only if they change. Raises CollectionError if there is no such collection or a file
-    is malformed, and ConnectionError if the hub cannot be reached.
+    `cropped:<name>` is that collection with queries cropped from its own documents (see `cropped`), and `typos:<name>`
+    with misspelt queries (or another of `lib.data.corruptions.KINDS`). A folder's `collection.json`, or an ending of
+    its name such as `?relevant_grade=2`, says from which grade on a document is relevant. Files are read again only if
+    they change. Raises CollectionError if there is no such collection or a file is malformed, and ConnectionError if
+    the hub cannot be reached.
     """
     return _loaded(name, fingerprint(name))
 
 
 def fingerprint(name: str) -> str:
     """The fingerprint of a collection by name, from its files' bytes. Raises as `load` does, but parses nothing."""
-    if name.startswith("cropped:"):
-        return _cropped_key(fingerprint(name.removeprefix("cropped:")))
+    kind, _, source = name.partition(":")
+    if kind == "cropped":
+        return _cropped_key(fingerprint(source))
+    if kind in corruptions.KINDS:
+        return _corrupted_key(kind, fingerprint(source))
     folder, grade = _place(name)
     return store.key({path.relative_to(folder).as_posix(): digest.of_file(path) for path in beir.files(folder)}, grade)
 
@@ -77,7 +82,7 @@ def stored_run(name: str, run: str) -> Path:
 
     Raises CollectionError if there is none.
     """
-    if name in pydocs.DOMAINS or name.startswith(("cropped:", "hub:")):
+    if name in pydocs.DOMAINS or name.startswith((*VIEWS, "hub:")):
         places = [Path(run)]
     else:
         runs = _place(name)[0] / "runs"
@@ -98,8 +103,11 @@ def found() -> list[str]:
 
 @lru_cache(maxsize=16)
 def _loaded(name: str, fingerprint: str) -> Collection:
-    if name.startswith("cropped:"):
-        return cropped(load(name.removeprefix("cropped:")))
+    kind, _, source = name.partition(":")
+    if kind == "cropped":
+        return cropped(load(source))
+    if kind in corruptions.KINDS:
+        return corrupted(load(source), kind)
     folder, grade = _place(name)
     short = name if name.startswith("hub:") else folder.name
     digests = [digest.of_file(folder / file) for file in ("corpus.jsonl", "queries.jsonl")]
@@ -156,6 +164,19 @@ def cropped(collection: Collection) -> Collection:
         queries=queries, judgements={"train": pd.DataFrame(rows, columns=["query", "document", "grade"])},
         relevant_grade=1, queries_digest=_cropped_key(collection.documents_digest),
     )  # fmt: skip
+
+
+def corrupted(collection: Collection, kind: str) -> Collection:
+    """The same documents and judgements, with every query corrupted (see `lib.data.corruptions`)."""
+    return replace(
+        collection, name=f"{kind}:{collection.name}", fingerprint=_corrupted_key(kind, collection.fingerprint),
+        queries={name: corruptions.corrupt(kind, text) for name, text in collection.queries.items()},
+        queries_digest=_corrupted_key(kind, collection.queries_digest),
+    )  # fmt: skip
+
+
+def _corrupted_key(kind: str, source: str) -> str:
+    return store.key("corrupted", kind, source, corruptions.SHARE, digest.of_file(Path(corruptions.__file__)))
 
 
 def _cropped_key(source: str) -> str:

@@ -6,14 +6,16 @@ that is impossible is refused here (ValueError); what needs a look at files, by 
 
 import dataclasses
 import reprlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Union
 
+import numpy as np
 import pandas as pd
 
 from lib import models
-from lib.data import collections, first_stage, groups, trec_runs
+from lib.data import collections, corruptions, first_stage, groups, trec_runs
 from lib.data.collections import Collection
 from lib.machine import store
 from lib.machine.literals import check_name, check_whole, is_literal
@@ -24,8 +26,19 @@ from lib.training.settings import Queue, Training
 from lib.training.strategies import Strategy
 
 # Whose scores are targets: another run of the kit, an untrained model of it, a cross-encoder (a name of
-# lib.models.packaged or of the hub, or a folder), a file of scores, or the mean of several of these.
-Teacher = Union["Experiment", "Untrained", str]
+# lib.models.packaged or of the hub, or a folder), a file of scores, or the mean of several of these; or a Source.
+Teacher = Union["Experiment", "Untrained", "Source", str]
+
+
+class Source(ABC):
+    """What gives targets and is no ranker: see `lib.study.sources`. Subclasses are frozen dataclasses of literals."""
+
+    key: str  # names everything that decides its targets, but the groups and their texts
+    needs: "tuple[Experiment, ...]" = ()  # the runs that it is made from
+
+    @abstractmethod
+    def scores(self, pairs: groups.Groups, collection: Collection) -> np.ndarray:
+        """Targets of groups, (groups, docs) or (groups, docs, draws) float32."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +49,25 @@ class Data:
     group_count: int = 4000
     docs: int = 4  # documents per group: one positive, the rest hard negatives
     negatives: "Experiment | Untrained | None" = None  # a bi-encoder that finds the hard negatives; None: BM25
+    reads: str = ""  # how the student's queries are corrupted (lib.data.corruptions); its teachers read the clean ones
 
     def __post_init__(self) -> None:
         check_name(self, "collection")
         check_whole(self, "group_count", "docs")
         if not 2 <= self.docs <= groups.DEPTH:
             raise ValueError(f"docs={self.docs}: a group holds 2 to {groups.DEPTH} documents")
+        if self.reads and self.reads not in corruptions.KINDS:
+            kinds = ", ".join(corruptions.KINDS)
+            raise ValueError(f"reads={self.reads!r}: give one of {kinds}, or '' for clean queries")
         if self.negatives is not None and not isinstance(self.negatives, Experiment | Untrained):
             raise ValueError(f"negatives={self.negatives!r}: give an Experiment, an Untrained model or None")
         if self.negatives is not None and self.negatives.model.architecture != "dot":
             raise ValueError(f"negatives={describe(self.negatives)!r}: hard negatives come from a bi-encoder (dot)")
+
+    @property
+    def read(self) -> str:
+        """The name of the collection whose queries the student reads."""
+        return f"{self.reads}:{self.collection}" if self.reads else self.collection
 
 
 @dataclass(frozen=True)
@@ -111,6 +133,7 @@ class Experiment:
     model: Model = Model()
     training: Training = Training()  # noqa: RUF009, it is frozen
     seed: int = 0  # of the head, the order of the batches and dropout
+    peer: "Experiment | None" = None  # what a student starts from that is trained beside it (lib.training.peers)
 
     def __post_init__(self) -> None:
         if isinstance(self.strategy, str):
@@ -121,11 +144,15 @@ class Experiment:
         check_whole(self, "seed", least=0)
         self._check_teacher()
         self._check_training()
-        if self.start is not None:
-            self._check_start()
+        for name in ("start", "peer"):
+            if getattr(self, name) is not None:
+                self._check_start(name)
+        if (self.peer is not None) != (self.strategy.peers is not None):
+            fix = "give peer=Experiment(...), another start, if the strategy has peers, and else peer=None"
+            raise ValueError(f"peer={reprlib.repr(self.peer)} with strategy={self.strategy.name!r}: {fix}")
 
     def _check_teacher(self) -> None:
-        known = all(isinstance(teacher, Experiment | Untrained | str) and teacher for teacher in self.teachers)
+        known = all(isinstance(teacher, Experiment | Untrained | Source | str) and teacher for teacher in self.teachers)
         if not known or self.teacher == ():
             raise ValueError(f"teacher={reprlib.repr(self.teacher)}: give an Experiment, an Untrained model, "
                              "the name of a model, a score file, or a tuple of these")  # fmt: skip
@@ -134,6 +161,8 @@ class Experiment:
             raise ValueError(f"{strategy=} learns from a teacher's scores: give teacher=Experiment(...)")
         if self.teachers and not self.strategy.needs_teacher:
             raise ValueError(f"{strategy=} takes no teacher")
+        if len(self.teachers) > 1 and any(isinstance(teacher, Source) for teacher in self.teachers):
+            raise ValueError(f"teacher={reprlib.repr(self.teacher)}: a source is no part of a mean: give it alone")
 
     def _check_training(self) -> None:
         strategy, architecture, options = self.strategy.name, self.model.architecture, dict(self.model.options)
@@ -153,18 +182,21 @@ class Experiment:
         if isinstance(batching, Queue) and (self.strategy.needs_teacher or self.strategy.columns is not None):
             raise ValueError(f"{batching=}: {strategy=}; a queue has no teacher's scores and no group of its own: "
                              "give a contrastive strategy such as 'info_nce'")  # fmt: skip
+        if self.strategy.peers is not None and (batching or adapter):
+            raise ValueError(f"{strategy=} trains students beside each other: give batching=None and adapter=None")
         if adapter is not None:
             adapters.check(architecture, adapter.kind)
 
-    def _check_start(self) -> None:
-        if not isinstance(self.start, Experiment):
-            raise ValueError(f"start={self.start!r}: give an Experiment or None")
+    def _check_start(self, name: str) -> None:
+        start = getattr(self, name)
+        if not isinstance(start, Experiment):
+            raise ValueError(f"{name}={start!r}: give an Experiment or None")
         shapes = [(one.architecture, dict(one.options), one.backbone, one.layers)
-                   for one in (self.start.model, self.model)]  # fmt: skip
+                   for one in (start.model, self.model)]  # fmt: skip
         if shapes[0] != shapes[1]:
-            raise ValueError(f"start={describe(self.start)!r}: it must have the same architecture, backbone and layers")
-        if self.training.adapter is not None and self.start.prefix:
-            raise ValueError(f"start={describe(self.start)!r} has a prefix already: give adapter=None")
+            raise ValueError(f"{name}={describe(start)!r}: it must have the same architecture, backbone and layers")
+        if self.training.adapter is not None and start.prefix:
+            raise ValueError(f"{name}={describe(start)!r} has a prefix already: give adapter=None")
 
     @property
     def teachers(self) -> tuple[Teacher, ...]:
@@ -252,9 +284,11 @@ def vary(run: Experiment, **changes: object) -> Experiment:
 
 
 def with_seed(run: Run, seed: int) -> Run:
-    """A run, and its start, with another seed."""
-    start = {"start": with_seed(run.start, seed)} if isinstance(run, Experiment) and run.start else {}
-    return replace(run, seed=seed, **start)
+    """A run, and its start, with another seed; a peer's start moves by as much."""
+    if isinstance(run, Untrained):
+        return replace(run, seed=seed)
+    start, peer = run.start and with_seed(run.start, seed), run.peer
+    return replace(run, seed=seed, start=start, peer=peer and with_seed(peer, peer.seed + seed - run.seed))
 
 
 def fields(run: Run | Data | Model | Training) -> Iterator[tuple[str, object]]:
@@ -266,7 +300,8 @@ def fields(run: Run | Data | Model | Training) -> Iterator[tuple[str, object]]:
 
 def lineage(run: Experiment) -> list[Experiment]:
     """Every run that an experiment needs, in an order in which they can be trained; itself last."""
-    parents = (run.start, run.data.negatives, *run.teachers)
+    sources = (need for teacher in run.teachers if isinstance(teacher, Source) for need in teacher.needs)
+    parents = (run.start, run.peer, run.data.negatives, *run.teachers, *sources)
     needed = [parent for parent in parents if isinstance(parent, Experiment)]
     return [ancestor for parent in needed for ancestor in lineage(parent)] + [run]
 

@@ -32,6 +32,7 @@ def of_run(run: object) -> dict[str, object]:
     if not training["gradient_checkpointing"]:
         del training["gradient_checkpointing"]  # later than the runs of earlier versions
     kind = batching and {"kind": type(batching).__name__, **dataclasses.asdict(batching)}
+    data = {"reads": collections.fingerprint(run.data.read)} if run.data.reads else {}
     return {
         **_common(), "seed": run.seed, "strategy": of_strategy(run.strategy), "model": _of_model(run.model),
         "teacher": [of_teacher(teacher) for teacher in run.teachers], "start": run.start and run.start.key,
@@ -39,8 +40,9 @@ def of_run(run: object) -> dict[str, object]:
         "data": {
             "collection": collections.fingerprint(run.data.collection), "group_count": run.data.group_count,
             "docs": run.data.docs, "negatives": run.data.negatives and run.data.negatives.key,
-            "first_stage": first_stage.identity(),
+            "first_stage": first_stage.identity(), **data,
         },
+        **({"peer": run.peer.key} if run.peer else {}),
     }  # fmt: skip
 
 
@@ -52,12 +54,13 @@ def of_untrained(model: object) -> dict[str, object]:
 def of_strategy(strategy: Strategy) -> dict[str, object]:
     """Its terms and columns with every parameter, whatever the strategy is called."""
     terms = [[of_function(term.loss), term.source, term.weight] for term in strategy.terms]
-    return {"terms": terms, "columns": strategy.columns and of_function(strategy.columns)}
+    of = {"terms": terms, "columns": strategy.columns and of_function(strategy.columns)}
+    return of | ({"peers": of_function(strategy.peers)} if strategy.peers else {})
 
 
 def of_teacher(teacher: object) -> dict[str, object]:
     """A run by its name; a score file or a model that is no run of the kit by its content."""
-    if not isinstance(teacher, str):
+    if not isinstance(teacher, str):  # a run or a source
         return {"run": teacher.key}
     if score_files.is_file_name(teacher):
         return {"file": score_files.fingerprint(teacher)}

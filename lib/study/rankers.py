@@ -1,5 +1,6 @@
 """The model of a run: built, read from the run's folder, and what it reads of a collection."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from lib.data.collections import Collection
 from lib.machine import hardware, store
 from lib.models import LateRanker, Ranker, adapters, backbone, changes, tokens
 from lib.models.vectors import Identity, VectorStore
-from lib.study.experiment import Experiment, Model, Run, Untrained, describe
+from lib.study.experiment import Experiment, Model, Run, Source, Teacher, Untrained, describe
 from lib.training import scoring
 
 WEIGHTS = "weights.safetensors"
@@ -29,14 +30,20 @@ def folder(run: Experiment) -> Path:
     return place
 
 
-def made_from(run: Run | str) -> list[str]:
-    """What the store keeps of a model, as `lib.machine.store.keep` takes it: the folder of a run, nothing of others."""
-    return [f"runs/{run.key}"] if isinstance(run, Experiment) else []
+def made_from(run: Teacher) -> list[str]:
+    """What the store keeps of a model, as `lib.machine.store.keep` takes it: the folders of runs, nothing of others."""
+    needed = run.needs if isinstance(run, Source) else [run] if isinstance(run, Experiment) else []
+    return [f"runs/{one.key}" for one in needed]
 
 
 def ranker(run: Run) -> Ranker:
     """The model of a run, or an untrained one, ready to score; raises NotTrained if the run is not in the store."""
     return (built(run.model, run.seed) if isinstance(run, Untrained) else _restored(run, run)).eval()
+
+
+def with_dropout(run: Experiment, dropout: float) -> Ranker:
+    """The model of a run, whose dropout is this wherever it is used in training mode; raises NotTrained."""
+    return _restored(run, replace(run, training=replace(run.training, dropout=dropout)))
 
 
 def at_start(run: Experiment) -> Ranker:

@@ -6,6 +6,7 @@ A run is a folder named by a hash of everything that decides it (`lib.study.iden
 import json
 import reprlib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from lib.models.tokens import PairTokens, SeparateTokens
 from lib.study import checks, identity, rankers, targets
 from lib.study.experiment import Experiment, Run, TestSet, Untrained, describe, fields, lineage
 from lib.training import loop, resume, trackers
+from lib.training.peers import Students
 
 ABOUT = "experiment.json"  # the description that the run's name is a hash of, and where its inputs were
 
@@ -88,7 +90,7 @@ def at_start(run: Experiment) -> tuple[Ranker, Groups, PairTokens | SeparateToke
     ranker.set_attention(hardware.attention(training=True))
     if run.training.gradient_checkpointing:
         ranker.checkpoint_gradients()
-    return ranker, groups, rankers.inputs(ranker, collections.load(run.data.collection), run.model)
+    return ranker, groups, rankers.inputs(ranker, collections.load(run.data.read), run.model)
 
 
 def _keep(run: Experiment) -> None:
@@ -108,8 +110,9 @@ def _train(run: Experiment, folder: Path | None) -> None:
     checkpoint = resume.Checkpoint(key)
     told = dict(fields(run)) | {"strategy": run.strategy.name}
     with trackers.following(describe(run), key, told) as log, hardware.Meter() as meter:
+        students = Students(ranker, rankers.at_start(replace(run, start=run.peer))) if run.peer else ranker
         steps = loop.train(
-            ranker, groups, inputs, run.strategy, run.training, seed=run.seed, checkpoint=checkpoint, log=log
+            students, groups, inputs, run.strategy, run.training, seed=run.seed, checkpoint=checkpoint, log=log
         )
     if adapter is not None:
         adapters.finish(ranker)

@@ -16,7 +16,7 @@ from lib.models import backbone
 from lib.models.vectors import Identity
 from lib.search import nearest
 from lib.study import identity, rankers
-from lib.study.experiment import Experiment, Model, Run, Teacher
+from lib.study.experiment import Experiment, Model, Run, Source, Teacher
 from lib.training import resume, scoring
 from lib.training.strategies import TEACHER
 
@@ -63,6 +63,10 @@ def teacher_scores(teacher: Teacher, pairs: Groups, collection: Collection, max_
             if into is None:
                 return
             scores = score_files.scores_of(teacher, pairs.queries, pairs.documents)
+        elif isinstance(teacher, Source):
+            if into is None:
+                return
+            scores = teacher.scores(pairs, collection)
         else:
             if isinstance(teacher, str):
                 ranker, model = models.load(backbone.folder(teacher)), Model(backbone=teacher, max_length=max_length)

@@ -19,7 +19,7 @@ from lib.training.batches import batches
 from lib.training.grad_cache import cached_backward
 from lib.training.resume import Checkpoint, TrainingState
 from lib.training.settings import Queue, Training
-from lib.training.strategies import OWN, Matrix, Strategy
+from lib.training.strategies import OWN, PEERS, Matrix, Strategy
 from lib.training.trackers import Log
 
 READ_EVERY = 16  # steps between two looks at what an accelerator computed: each makes it wait
@@ -37,6 +37,7 @@ def train(
 
     Under several processes (`accelerate launch`, on processors `python -m torch.distributed.run`) each takes its share
     of every batch, and the history is that of all; where a whole batch is compared, or a queue, it is that of all too.
+    Where students teach each other (`lib.training.peers`), `model` is all of them and a mean is over all.
     With a `checkpoint` it goes on from what is there; `log` is told what each step computed, for trackers. Raises
     FloatingPointError if a loss, a gradient or a weight is not finite, ValueError if groups or settings cannot be
     trained with.
@@ -99,17 +100,17 @@ def train(
 
 def _check_targets(groups: Groups, strategy: Strategy) -> None:
     """Refuse targets that are missing, of another shape than the documents, or not finite."""
-    for source in {term.source for term in strategy.terms} - {OWN}:
+    for source in {term.source for term in strategy.terms} - {OWN, PEERS}:
         if source not in groups.targets:
             fix = "add them to groups.targets"
             raise ValueError(f"strategy {strategy.name}: the groups have no targets {source!r}; {fix}")
     for source, values in groups.targets.items():
-        if values.shape != (wanted := groups.documents.shape):
+        if values.shape[:2] != (wanted := groups.documents.shape):
             raise ValueError(f"targets {source!r}: shape {values.shape}; give one per document, {wanted}")
         if len(places := np.argwhere(~np.isfinite(values))):
-            row, column = places[0]
+            row, column = places[0, :2]
             raise ValueError(
-                f"targets {source!r}: {values[row, column]} for query {str(groups.queries[row])!r} and document "
+                f"targets {source!r}: {values[tuple(places[0])]} for query {str(groups.queries[row])!r} and document "
                 f"{str(groups.documents[row, column])!r}; every target must be a finite number: fix the source"
             )
 

@@ -22,11 +22,11 @@ AT_ONCE = 2048  # pairs whose encoded texts are in memory
 
 
 @contextlib.contextmanager
-def _ready(model: nn.Module) -> Iterator[torch.device]:
-    """A block with the model on its device, which is given, without dropout and in the device's precision."""
+def _ready(model: nn.Module, dropout: bool = False) -> Iterator[torch.device]:
+    """A block with the model on its device, which is given, with or without dropout and in the device's precision."""
     hardware.keep_memory()
     device = hardware.device()
-    model.to(device).eval()
+    model.to(device).train(dropout)
     ordered = hardware.precision() == "bf16" and device.type == "cpu"
     with hardware.autocast(), packed.reordered_weights(model) if ordered else contextlib.nullcontext():
         yield device
@@ -36,12 +36,14 @@ def _ready(model: nn.Module) -> Iterator[torch.device]:
 def score(
     model: nn.Module, tokens: PairTokens | SeparateTokens, queries: np.ndarray, documents: np.ndarray, *,
     batch_size: int = 64, what: str = "scoring", checkpoint: Checkpoint | None = None, together: bool = False,
+    dropout: bool = False,
 ) -> np.ndarray:  # fmt: skip
     """Raw scores of pairs, float32: document ids of any shape, and query ids that broadcast to it.
 
     Pairs are scored in order of length, so a batch holds little padding; a pair that appears twice is scored once. With
     a `checkpoint` (each process's own) it goes on from the scores that are there. With `together` all processes of a
-    launch call this, share the pairs out, and have the scores of all. Raises FloatingPointError if a score is not
+    launch call this, share the pairs out, and have the scores of all. With `dropout` the model's own is active, drawn
+    from torch's random state. Raises FloatingPointError if a score is not
     finite, as do all functions here that score or encode.
     """
     asked = np.broadcast_to(queries, documents.shape)
@@ -52,7 +54,7 @@ def score(
         compute = _score_separately
     else:
         parts, compute = _longest_first(tokens.lengths(*pairs.T), batch_size), _score_jointly
-    with _ready(model) as device:
+    with _ready(model, dropout) as device:
         state = _Scores(torch.full((len(pairs),), torch.nan, device=device))
         done = checkpoint.restore(state) if checkpoint else 0
         known = state.scores.isfinite().cpu().numpy()

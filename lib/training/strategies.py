@@ -1,7 +1,7 @@
 """Strategies as data: a training strategy is a weighted list of (loss, source of targets).
 
-The paradigms differ only in where the targets come from: labels (contrastive), a teacher's scores (distillation) or the
-model's own document similarities (self-distillation).
+The paradigms differ only in where the targets come from: labels (contrastive), a teacher's scores (distillation), the
+model's own document similarities (self-distillation) or students that learn beside it (mutual learning).
 """
 
 import math
@@ -15,13 +15,15 @@ from torch import Tensor
 
 from lib import losses
 from lib.data.groups import LABELS
-from lib.losses import margins
+from lib.losses import margins, selective
 from lib.losses.margins import Similarities
 from lib.machine.literals import check_name
+from lib.training import peers
 from lib.training.bound import bind, inner_function, parameters
 
 TEACHER = "teacher"
 OWN = "own"  # margins that the model's own document similarities ask for
+PEERS = "peers"  # scores of the students that are trained beside it
 TEMPERATURE = 0.05  # of a cosine in InfoNCE: 1 / 20, the scale of sentence-transformers' in-batch loss
 
 
@@ -30,13 +32,13 @@ class Term:
     """One loss against one source of targets."""
 
     loss: Callable[[Tensor, Tensor], Tensor]
-    source: str  # LABELS, TEACHER or OWN
+    source: str  # LABELS, TEACHER, OWN or PEERS
     weight: float = 1.0
 
     def __post_init__(self) -> None:
         inner_function(self.loss)
-        if self.source not in (LABELS, TEACHER, OWN):
-            raise ValueError(f"source={self.source!r}: give one of {LABELS}, {TEACHER}, {OWN}")
+        if self.source not in (sources := (LABELS, TEACHER, OWN, PEERS)):
+            raise ValueError(f"source={self.source!r}: give one of {', '.join(sources)}")
         if type(self.weight) not in (int, float) or not math.isfinite(self.weight):
             raise ValueError(f"weight={self.weight!r}: give a finite number")
 
@@ -54,12 +56,14 @@ class Strategy:
     """What a run minimises: the weighted sum of its terms, which are tried on a small example (ValueError)."""
 
     name: str
-    paradigm: str  # contrastive, distillation or self-distillation
+    paradigm: str  # contrastive, distillation, self-distillation or mutual learning
     terms: tuple[Term, ...]
     # Where the columns of the score matrix come from: None for a query's own group, else a function of the batch's
     # similarities that gives scores and targets (lib.losses.margins). Only models that encode texts separately have it.
     columns: Callable[[Similarities], tuple[Tensor, Tensor]] | None = None
     style: tuple[str, str, str] = field(default=("#444444", ".", "-"), compare=False)  # colour, marker, dash in figures
+    # What each of several students teaches the others, from their scores and labels (lib.training.peers); None: one.
+    peers: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def __post_init__(self) -> None:
         check_name(self, "name", "paradigm")
@@ -71,6 +75,10 @@ class Strategy:
             raise ValueError(f"strategy={self.name!r}: the targets {OWN!r} come from columns: give columns=...")
         if self.columns is not None and TEACHER in sources:
             raise ValueError(f"strategy={self.name!r}: the targets come from columns; a {TEACHER!r} would not be read")
+        if (PEERS in sources) != (self.peers is not None):
+            raise ValueError(f"strategy={self.name!r}: peers=... and the targets {PEERS!r} go together: give both")
+        if self.columns is not None and self.peers is not None:
+            raise ValueError(f"strategy={self.name!r}: columns compare one student's texts: give columns or peers")
         try:
             with torch.inference_mode(False), torch.enable_grad():
                 self._try()
@@ -90,6 +98,12 @@ class Strategy:
             inner_function(self.columns)
             cosines = [[[0.9, 0.5, 0.1], [0.3, 0.2, 0.0]], [[0.1, 0.4, 0.2], [0.6, 0.7, 0.1]]]
             scores, targets = self.columns(Similarities(*torch.tensor([cosines, cosines], requires_grad=True)))
+        if self.peers is not None:
+            inner_function(self.peers)
+            several = torch.stack([scores, scores.flip(1)]).detach()
+            found = self.peers(several, targets)
+            if not isinstance(found, Tensor) or found.shape != several.shape or not found.isfinite().all():
+                raise ValueError(f"on the scores of two students, (2, 2, 3), peers gives {found}; give as many, finite")
         before = scores.detach().clone(), targets.detach().clone()
         for term in self.terms:
             loss = term.weight * term.loss(scores, targets)
@@ -118,6 +132,12 @@ class Strategy:
         more columns than targets (the queue of `lib.models.momentum`, at the places `queued`): those are not relevant.
         """
         docs = targets[LABELS].shape[1]
+        if self.peers is not None:
+            scores = model(tokens, docs)  # (students * batch, docs)
+            count = len(scores) // len(targets[LABELS])
+            taught = self.peers(scores.detach().unflatten(0, (count, -1)), targets[LABELS]).flatten(0, 1)
+            targets = {name: values.repeat(count, *[1] * (values.ndim - 1)) for name, values in targets.items()}
+            return Matrix(scores, targets | {PEERS: taught}, scores.new_full((), torch.nan))
         if self.columns is None:
             scores = model(tokens, docs) if queued is None else model(tokens, docs, queued)
             targets = {name: F.pad(values, (0, scores.shape[1] - docs)) for name, values in targets.items()}
@@ -140,7 +160,7 @@ def named(name: str, **values: object) -> Strategy:
     if not isinstance(name, str) or name not in STRATEGIES:
         raise ValueError(f"strategy={name!r}: give one of {', '.join(STRATEGIES)}")
     base = STRATEGIES[name]
-    functions = [term.loss for term in base.terms] + ([base.columns] if base.columns else [])
+    functions = [*(term.loss for term in base.terms), *filter(None, (base.columns, base.peers))]
     known = {parameter for function in functions for parameter in parameters(function)}
     if unknown := [parameter for parameter in values if parameter not in known]:
         raise ValueError(f"strategy {name}: no parameter {unknown[0]!r}; it has {', '.join(sorted(known)) or 'none'}")
@@ -152,7 +172,8 @@ def named(name: str, **values: object) -> Strategy:
 
     terms = tuple(replace(term, loss=bound(term.loss)) for term in base.terms)
     text = ", ".join(f"{parameter}={value}" for parameter, value in sorted(values.items()))
-    return replace(base, name=f"{name}({text})", terms=terms, columns=base.columns and bound(base.columns))
+    rest = {"columns": base.columns and bound(base.columns), "peers": base.peers and bound(base.peers)}
+    return replace(base, name=f"{name}({text})", terms=terms, **rest)
 
 
 def _labels(name: str, *style: str, **values: object) -> Strategy:
@@ -161,6 +182,11 @@ def _labels(name: str, *style: str, **values: object) -> Strategy:
 
 def _teacher(name: str, *style: str) -> Strategy:
     return Strategy(name, "distillation", (Term(getattr(losses, name), TEACHER),), style=style)
+
+
+def _both(name: str, *style: str, terms: tuple[Term, ...], **fields: object) -> Strategy:
+    """Labels beside something else, both with weight 1, as the papers have it."""
+    return Strategy(name, terms=(Term(losses.info_nce, LABELS), *terms), style=style, **fields)
 
 
 def _own(name: str, columns: Callable, *style: str, **values: object) -> Strategy:
@@ -207,6 +233,16 @@ _ALL = (
              style=("#54278f", "h", "-")),
     Strategy("mse+ranknet", "distillation", (Term(losses.mse, TEACHER), Term(losses.ranknet, LABELS)),
              style=("#8a82c0", "H", "--")),
+    # Related systems: what a ranker makes of them is said where their functions are
+    Strategy("tst", "distillation", (Term(selective.teachable, TEACHER),), style=("#b2182b", "2", "-.")),
+    _both("ssd", "#8c2d04", "3", ":", paradigm="distillation", terms=(Term(selective.student_guided, TEACHER),)),
+    _both("reff_akd", "#b35806", "4", "--", paradigm="distillation", terms=(Term(losses.kl, TEACHER),)),
+    _both("ctsl_mkt", "#99000d", "d", "-", paradigm="distillation", peers=peers.mutual, terms=(
+        Term(losses.kl, TEACHER), Term(losses.kl, PEERS), Term(selective.relations, PEERS))),
+    _both("mutual", "#6e6e00", "o", "-", paradigm="mutual learning", peers=peers.mutual,
+          terms=(Term(losses.kl, PEERS),)),
+    _both("cooperative", "#8a8a14", "s", "--", paradigm="mutual learning", peers=peers.cooperative,
+          terms=(Term(losses.kl, PEERS),)),
 )  # fmt: skip
 STRATEGIES: dict[str, Strategy] = {strategy.name: strategy for strategy in _ALL}
 # Losses that learn from labels, and losses that learn from a teacher's scores: their strategies have the loss's name.
