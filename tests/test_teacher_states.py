@@ -126,6 +126,8 @@ def hidden(loss, **fields):
     (lambda: hidden(lambda states, targets: states.sub_(targets).mean((1, 2, 3))), "changes its states or targets in"),
     (lambda: strategies.named("kl", layers=(1,)), "strategy kl: no parameter 'layers'"),
     (lambda: strategies.named("afd", size=0.5), "size=0.5 has the wrong type"),
+        (lambda: strategies.named("afd", size=0), "size=0 is impossible; give a whole number of at least 1"),
+        (lambda: strategies.named("wcord", epsilon=0), "epsilon=0 is impossible; give a finite number above 0"),
 ])  # fmt: skip
 def test_what_is_no_strategy_of_states_is_refused_when_it_is_made(make, message):
     with pytest.raises(ValueError, match=message):

@@ -71,10 +71,10 @@ def wasserstein(states: States, targets: Targets, *, epsilon: float = 0.1, itera
     """
     own, teacher = (_unit(part).flatten(0, 1).transpose(0, 1) for part in (_last(states, targets), targets))
     scale = (epsilon * _cost(own, teacher).detach().mean((1, 2), keepdim=True)).clamp_min(1e-9)
-    across, alone, others = (
-        potentials(one, other, scale, iterations) for one, other in ((own, teacher), (own, own), (teacher, teacher))
-    )
-    each = across[0] - alone[0] + across[1] - others[1]  # (layers, pairs)
+    # All three problems at once: they are small, and there is one call of torch for each iteration.
+    one, other = torch.cat([own, own, teacher]), torch.cat([teacher, own, teacher])
+    f, g = (part.chunk(3) for part in potentials(one, other, scale.repeat(3, 1, 1), iterations))
+    each = f[0] - f[1] + g[0] - g[2]  # (layers, pairs)
     return each.mean(0).view(states.shape[:2]).mean(1)
 
 
