@@ -41,7 +41,7 @@ def state_loss(loss: Callable[..., PerQuery]) -> Callable[..., PerQuery]:
 def matching(states: States, targets: Targets) -> PerQuery:
     """Squared distance of the states from the teacher's, at length 1, as the mean over documents and layers: 0 to 4.
 
-    PKD, equation 7 (a sum there; [M]). Zero where every state points the teacher's way.
+    In PKD it is a sum over layers (cited from memory). Zero where every state points the teacher's way.
     """
     return (_unit(_last(states, targets)) - _unit(targets)).square().sum(-1).mean((1, 2))
 
@@ -85,7 +85,7 @@ def contrast(states: States, targets: Targets, *, temperature: float = 0.07) -> 
     The global part of WCoRD, in the InfoNCE form (van den Oord et al. 2018, https://arxiv.org/abs/1807.03748): the dual
     form's critic gives the dot products, here of vectors whose lengths its part bounds (`lib.models.parts.critic`).
     log(pairs) minus the loss is a lower bound on the mutual information of both. The paper takes negatives from a
-    memory of the training set [M]; here they are the batch's, of several processes the own share's.
+    memory of the training set (cited from memory); here they are the batch's, of several processes the own share's.
     """
     own, teacher = (part.flatten(0, 1).transpose(0, 1) for part in (_last(states, targets), targets))
     found = F.log_softmax(own @ teacher.transpose(1, 2) / temperature, -1)  # (layers, pairs, pairs)

@@ -113,7 +113,7 @@ class Critic(nn.Module):
 
 
 def projected(student_layers: int, student_dim: int, teacher_layers: int, teacher_dim: int) -> nn.Module:
-    """`Projected`: one map for all layers, as in TinyBERT (Jiao et al. 2020, https://arxiv.org/abs/1909.10351; [M])."""
+    """`Projected`: one map for all layers, as in TinyBERT (Jiao et al. 2020, https://arxiv.org/abs/1909.10351)."""
     return Projected(student_dim, teacher_dim)
 
 

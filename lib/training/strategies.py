@@ -245,7 +245,8 @@ _ALL = (
     _teacher("adr_mse", "#67000d", ">", "-."),
     _teacher("gist", "#c4765d", "X", "-"),
     # A teacher's hidden states beside its scores
-    # ARDIR: states as further labels; that it trains under perturbed inputs is for the data to say (2211.00239)
+    # ARDIR: states as further labels, under perturbed inputs, which are the data's part. Only the abstract was read:
+    # the distance, its weight and the layers are inferred (2211.00239)
     _states("ardir", (Term(representations.matching, STATES, 1.0, parts.projected),), "#9c3b0e", "d", "--"),
     # AFD: attention decides which layers teach which (2102.02973)
     _states("afd", (Term(representations.attended, STATES, 1.0, parts.layer_attention),), "#d2691e", "H", ":",
