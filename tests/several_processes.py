@@ -11,6 +11,7 @@ from pathlib import Path
 from unittest import mock
 
 import accelerate
+import numpy as np
 import torch
 
 from lib import models
@@ -37,6 +38,8 @@ CASES = {
     "in-batch, weights in the comparison": ("tk", {"heads": 4}, "in_batch", {}),
     "in-batch, in parts": ("dot", COSINE, "in_batch", {"batching": GradCache(1)}),
     "in parts": ("dot", COSINE, "info_nce", {"batching": GradCache(1)}),
+    "attention over layers": ("cat", {}, "afd", {}),
+    "consistent channels": ("cat", {}, "consistent", {}),
     "queue": ("dot", COSINE | {"scale": 20.0}, "info_nce", {"batching": Queue(6)}),
 }
 
@@ -53,6 +56,9 @@ def train(
     architecture, options, strategy, changes = CASES[name]
     found = collections.load(collection)
     made = groups.build(found, count=16, docs=3)
+    draw = np.random.default_rng(0)
+    made.targets["teacher"] = draw.normal(size=(16, 3)).astype(np.float32)
+    made.targets["teacher_states"] = draw.normal(size=(16, 3, 2, 32)).astype(np.float16)
     model = models.build(architecture, backbone, None, 0, dropout=dropout, **options)
     read = kit.inputs(model, found, backbone, 32)
     start, settings = weights(model), replace(SETTINGS, **changes)

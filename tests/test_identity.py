@@ -27,6 +27,7 @@ def test_every_field_of_an_experiment_tells_runs_apart(experiment, tiny_backbone
     bi_encoder = vary(experiment, architecture="dot")
     cosine = vary(bi_encoder, options=(("similarity", "cosine"),))
     distilled = vary(experiment, strategy="kl", teacher=experiment)
+    mutual = vary(experiment, strategy="mutual", peer=experiment)
     changes = {
         "strategy": (experiment, "bce"), "teacher": (distilled, vary(experiment, seed=1)),
         "start": (experiment, experiment), "seed": (experiment, 1), "architecture": (experiment, "dot"),
@@ -37,6 +38,7 @@ def test_every_field_of_an_experiment_tells_runs_apart(experiment, tiny_backbone
         "warm_up": (experiment, 0.2), "dropout": (experiment, 0.1), "embeddings": (experiment, True),
         "weight_decay": (experiment, 0.1), "clip": (experiment, 2.0), "adapter": (experiment, Adapter("lora")),
         "batching": (bi_encoder, GradCache(2)), "gradient_checkpointing": (experiment, True),
+        "reads": (experiment, "typos"), "peer": (mutual, vary(experiment, seed=1)),
     }  # fmt: skip
     assert set(changes) == set(dict(fields(experiment)))
     changes["backbone"] = experiment, "minilm"

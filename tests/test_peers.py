@@ -116,7 +116,7 @@ def test_a_peer_without_a_strategy_of_peers_is_refused_and_the_other_way_round(s
     [
         ({"peers": peers.mutual}, "go together"),
         ({"peers": lambda scores, labels: scores[0]}, "(?s)peers gives .*give as many, finite"),
-        ({"columns": lambda similarities: None, "peers": peers.mutual}, "give columns or peers"),
+        ({"columns": lambda similarities: None, "peers": peers.mutual}, "give no peers, or neither of them"),
     ],
 )
 def test_impossible_strategies_of_peers_are_refused(fields, message):

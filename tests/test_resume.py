@@ -38,6 +38,8 @@ CASES = {
     "prefix": ("info_nce", "cat", (), {"adapter": Adapter("prefix", 2)}),
     "colbert": ("hinge", "colbert", (("dim", 16), ("masks", 2)), {}),
     "tk": ("hinge", "tk", (("heads", 4), ("depth", 1)), {}),
+    "attention over layers": ("afd", "cat", (), {"dropout": 0.1}),
+    "transport and a critic": ("wcord", "cat", (), {}),
 }
 
 
@@ -51,12 +53,16 @@ def training(tiny_backbone, tiny_collection, monkeypatch):
     monkeypatch.setenv("STUDY_CHECKPOINT_SECONDS", "0")
     collection = collections.load(tiny_collection)
     made = groups.build(collection, count=8, docs=3)
+    draw = np.random.default_rng(0)
+    made.targets["teacher"] = draw.normal(size=(8, 3)).astype(np.float32)
+    made.targets["teacher_states"] = draw.normal(size=(8, 3, 1, 24)).astype(np.float16)
 
     def train(case, until=None, checkpoint=None):
         strategy, architecture, options, changes = CASES[case]
         model = Model(architecture, options, tiny_backbone, max_length=32)
         settings = Training(**{"batch_size": 2, "learning_rate": 1e-3} | changes)
-        run = vary(kit.experiment("info_nce"), strategy=strategy, model=model, training=settings)
+        teacher = "teacher" if strategies.named(strategy).needs_teacher else None
+        run = vary(kit.experiment("info_nce"), strategy=strategy, teacher=teacher, model=model, training=settings)
         ranker = rankers.at_start(run)
         if adapter := run.training.adapter:
             adapters.attach(ranker, adapter.kind, adapter.size, run.seed)

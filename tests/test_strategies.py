@@ -166,7 +166,7 @@ def own(loss, source="labels", **fields):
         (lambda: own("kl"), "'kl' is a str: give a function"),
         (lambda: own(hinge, columns="rows"), "strategy='own': 'rows' is a str: give a function"),
         (lambda: bind(functools.partial(hinge), margin=2.0), "is a partial: give a function"),
-        (lambda: own(hinge, "lables"), "source='lables': give one of labels, teacher, own"),
+        (lambda: own(hinge, "lables"), "source='lables': give one of labels, teacher, teacher_states, own"),
         (lambda: own(hinge, "own"), "the targets 'own' come from columns"),
         (lambda: own(losses.kl, "teacher", columns=margins.contrast), "a 'teacher' would not be read"),
         (lambda: Strategy("own", "contrastive", ()), r"terms=\(\): give a tuple of Terms"),

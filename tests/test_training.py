@@ -26,6 +26,9 @@ def material(tiny_backbone, tiny_collection):
     made = groups.build(collection, count=8, docs=4, find=of_ten)
     draw = np.random.default_rng(0)  # a teacher that puts the positive first and the others in some order
     made.targets["teacher"] = np.array([[4, *draw.permutation([2, 0, -2])] for _ in range(8)], dtype=np.float32)
+    # Its states: the score along one direction, and something else of each pair.
+    along = made.targets["teacher"][..., None, None] * draw.normal(size=(1, 1, 2, 32))
+    made.targets["teacher_states"] = (along + draw.normal(size=(8, 4, 2, 32))).astype(np.float16)
     return (
         made,
         kit.pair_tokens(experiment, collection),

@@ -18,7 +18,7 @@ from transformers.modeling_layers import GenericForSequenceClassification
 
 from lib.models import backbone, packed, weights
 from lib.models.ragged import Ragged
-from lib.models.ranker import Ranker, Tokenizer, check_length, drawn_from
+from lib.models.ranker import Ranker, Represented, Tokenizer, check_length, drawn_from
 from lib.models.tokens import PairTokens, Pattern
 
 # How a causal model's pair is scored, and the text around it: RankLLaMA's, and monoT5's, which the answer follows.
@@ -44,6 +44,7 @@ class CrossEncoder(Ranker):
     """
 
     architecture = "cat"
+    has_states = True
     later = frozenset({"score", "template", "yes", "no"})
 
     def __init__(
@@ -75,8 +76,25 @@ class CrossEncoder(Ranker):
             return cls(backbone.prepare(found, layers, **changes), backbone.tokenizer(str(folder)), **options)
         return cls(classifier(folder, layers, seed, whole=trained, **changes), **options)
 
-    def forward(self, tokens: dict[str, torch.Tensor], docs: int = 1) -> torch.Tensor:
-        """tokens: (batch * docs, width) each -> raw scores (batch, docs): no sigmoid, float32."""
+    @property
+    def state_shape(self) -> tuple[int, int]:
+        """How many layers it has, and how wide they are."""
+        return self.transformer.config.num_hidden_layers, self.transformer.config.hidden_size
+
+    def forward(
+        self, tokens: dict[str, torch.Tensor], docs: int = 1, *, states: bool = False
+    ) -> torch.Tensor | Represented:
+        """tokens: (batch * docs, width) each -> raw scores (batch, docs): no sigmoid, float32.
+
+        With `states` also those of the first token (of the last one of a causal model, which its head reads).
+        """
+        if not states:
+            return self._scores(tokens, docs)
+        with _collected(self.transformer.base_model, tokens["attention_mask"] if self.causal else None) as found:
+            scores = self._scores(tokens, docs)
+        return Represented(scores, torch.stack(found, 1).float().unflatten(0, (-1, docs)))
+
+    def _scores(self, tokens: dict[str, torch.Tensor], docs: int) -> torch.Tensor:
         if not self.causal:
             return self.transformer(**tokens).logits.float().view(-1, docs)
         mask = tokens["attention_mask"]
@@ -133,6 +151,39 @@ def _last_alone(base: nn.Module, mask: torch.Tensor) -> Iterator[None]:
         yield
     finally:
         hook.remove()
+
+
+@contextlib.contextmanager
+def _collected(base: nn.Module, mask: torch.Tensor | None) -> Iterator[list[torch.Tensor]]:
+    """A block in which each layer's states of the first token, (texts, dim), come into a list when a model is called.
+
+    Those after the embeddings come first. With a `mask` they are the last token's. Raises ValueError if the backbone
+    gives none.
+    """
+    found, encoder = [], getattr(base, "encoder", None)
+
+    def ask(_: nn.Module, inputs: tuple, named: dict) -> tuple[tuple, dict]:
+        return inputs, named | {"output_hidden_states": True}
+
+    def take(_: nn.Module, inputs: tuple, output: transformers.utils.ModelOutput) -> None:
+        if found:  # the layers ran packed
+            return
+        if not output.get("hidden_states"):
+            raise ValueError(f"backbone {type(base).__name__} gives no hidden states of its layers: choose another")
+        # The last is as the head reads it, after a norm that is no part of a layer.
+        every = *output.hidden_states[:-1], output.last_hidden_state
+        found.extend(one[:, 0] if mask is None else backbone.last(one, mask) for one in every)
+
+    hooks = base.register_forward_pre_hook(ask, with_kwargs=True), base.register_forward_hook(take)
+    if isinstance(encoder, packed.PackedEncoder):
+        encoder.states = found
+    try:
+        yield found
+    finally:
+        if isinstance(encoder, packed.PackedEncoder):
+            encoder.states = None
+        for hook in hooks:
+            hook.remove()
 
 
 def classifier(

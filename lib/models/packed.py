@@ -145,11 +145,12 @@ class Dropout(nn.Dropout):
 
 def run(
     layers: Iterable[nn.Module], hidden: Float[Tensor, "texts width dim"], mask: Bool[Tensor, "texts width"], *,
-    first: bool = False,
+    first: bool = False, states: list[Tensor] | None = None,
 ) -> Float[Tensor, "texts width_or_1 dim"]:  # fmt: skip
     """Hidden states through transformers' layers, packed in between; padding comes out as zeros.
 
-    With `first` the last layer computes the first token of every text, and the width is 1.
+    With `first` the last layer computes the first token of every text, and the width is 1. To a list `states` each
+    text's first token is added, (texts, dim), as it is before the first layer and after every layer.
     """
     layers = list(layers)
     if not layers:
@@ -157,10 +158,15 @@ def run(
     texts, width, dim = hidden.shape
     places = Places(mask, layers[0].attention.self.num_attention_heads)
     hidden = hidden.reshape(-1, dim).index_select(0, places.tokens)
+    if states is not None:
+        states.append(hidden.index_select(0, places.first))
     for layer in layers:
-        step = partial(_run_layer, layer, places=places, first=first and layer is layers[-1])
+        alone = first and layer is layers[-1]
+        step = partial(_run_layer, layer, places=places, first=alone)
         again = layer.gradient_checkpointing and layer.training
         hidden = checkpoint(step, hidden, use_reentrant=False) if again else step(hidden)
+        if states is not None:
+            states.append(hidden if alone else hidden.index_select(0, places.first))
     if first:
         return hidden.unsqueeze(1)
     return hidden.new_zeros(texts * width, dim).index_copy(0, places.tokens, hidden).view(texts, width, dim)
@@ -181,6 +187,7 @@ class PackedEncoder(nn.Module):
     """What `pack` turns a transformer's encoder into: the same layers, run packed on a processor."""
 
     first = False  # whether only the first token of each text is read
+    states: list[Tensor] | None = None  # what `run` adds each layer's first tokens to
 
     def forward(
         self, hidden_states: Tensor, attention_mask: Tensor | None = None, past_key_values: object = None,
@@ -194,7 +201,7 @@ class PackedEncoder(nn.Module):
         else:
             mask = attention_mask[:, 0, -1]
             mask = mask if mask.dtype == torch.bool else mask == 0
-        return Output(last_hidden_state=run(self.layer, hidden_states, mask, first=self.first))
+        return Output(last_hidden_state=run(self.layer, hidden_states, mask, first=self.first, states=self.states))
 
 
 @cache

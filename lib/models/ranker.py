@@ -1,6 +1,7 @@
 """What every architecture shares: one interface, and how a trained ranker is kept.
 
-    model(tokens, docs)  ->  raw scores (batch, docs)
+    model(tokens, docs)               ->  raw scores (batch, docs)
+    model(tokens, docs, states=True)  ->  these and hidden states (batch, docs, layers, dim), where it `has_states`
 
 `LateRanker` is for those that encode queries and documents separately: what it encodes can be stored, and `late` scores
 stored vectors as the joint call does.
@@ -12,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import transformers
@@ -31,10 +33,18 @@ SETTINGS = "ranker.json"  # architecture, options and whether there is a prefix,
 ADAPTER = "adapter"  # a folder, for what `lib.models.adapters` keeps beside the weights
 
 
+class Represented(NamedTuple):
+    """Pairs as a ranker sees them: one vector per layer, of the token that its head reads."""
+
+    scores: Float[Tensor, "batch docs"]
+    states: Float[Tensor, "batch docs layers dim"]  # layer 0 is after the embeddings, the last is what the head reads
+
+
 class Ranker(nn.Module, ABC):
     """A model that scores (query, document) pairs."""
 
     architecture: str  # its name in experiments
+    has_states: bool = False  # whether it can give its hidden states, one vector per pair and layer
     later: frozenset[str] = frozenset()  # options that folders of earlier versions lack: they mean the defaults
 
     def __init__(self, options: dict[str, object]):

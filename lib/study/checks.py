@@ -2,9 +2,12 @@
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from lib import models
 from lib.data import collections, groups, score_files
 from lib.models import adapters, backbone
+from lib.study import rankers
 from lib.study.experiment import Experiment, TestSet, Untrained, describe
 from lib.training import resume, trackers
 
@@ -37,9 +40,28 @@ def check(runs: Iterable[Experiment | Untrained], tests: Iterable[TestSet]) -> N
             raise ValueError(f"group_count={count}: {reason}")
     for teacher in {teacher for run in trained for teacher in run.teachers if isinstance(teacher, str)}:
         if not score_files.is_file_name(teacher):
-            models.load(backbone.folder(teacher))  # refuses weights without a scoring head, among others
+            ranker = models.load(backbone.folder(teacher))  # refuses weights without a scoring head, among others
+            if not ranker.has_states and any(run.strategy.compares_states for run in trained if run.teacher == teacher):
+                fix = "give a cross-encoder"
+                raise ValueError(f"{teacher=}: {ranker.architecture} gives no hidden states of a pair; {fix}")
+    for run in trained:
+        if run.strategy.compares_states:
+            _check_states(run)
     for test in tests:
         if not collections.load(test.collection).split(test.split, 1):
             raise ValueError(f"split={test.split!r}: {test.collection} has no query in it; give another split")
         if test.run:
             test.candidates()  # a faulty run is refused
+
+
+def _check_states(run: Experiment) -> None:
+    """Refuse a teacher, or layers of it, whose hidden states the student cannot be compared with."""
+    strategy, own, (layers, width) = run.strategy, rankers.state_shape(run), rankers.state_shape(*run.teachers)
+    try:
+        shape = len(strategy.teacher_layers(own[0], layers)), width
+        if strategy.align is not None:
+            draw = np.random.default_rng(0)
+            shape = strategy.align(*(draw.normal(size=(2, 3, shape[0], dim)) for dim in (width, own[1]))).shape[2:]
+        strategy.try_states(own, shape)
+    except ValueError as error:
+        raise ValueError(f"{describe(run)}: {error}") from error

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from lib import models
-from lib.data import collections, corruptions, first_stage, groups, trec_runs
+from lib.data import collections, corruptions, first_stage, groups, score_files, trec_runs
 from lib.data.collections import Collection
 from lib.machine import store
 from lib.machine.literals import check_name, check_whole, is_literal
@@ -163,6 +163,22 @@ class Experiment:
             raise ValueError(f"{strategy=} takes no teacher")
         if len(self.teachers) > 1 and any(isinstance(teacher, Source) for teacher in self.teachers):
             raise ValueError(f"teacher={reprlib.repr(self.teacher)}: a source is no part of a mean: give it alone")
+        if self.strategy.compares_states:
+            self._check_states()
+
+    def _check_states(self) -> None:
+        what = f"strategy={self.strategy.name!r} compares hidden states"
+        scored = isinstance(self.teacher, Source) or (
+            isinstance(self.teacher, str) and score_files.is_file_name(self.teacher)
+        )
+        if len(self.teachers) > 1 or scored:
+            raise ValueError(
+                f"{what}: teacher={reprlib.repr(self.teacher)}: give one model, no score file and no source"
+            )
+        for name, one in (("model", self), ("teacher", *self.teachers)):
+            if not isinstance(one, str) and not models.ARCHITECTURES[one.model.architecture].has_states:
+                fault = f"{name} with architecture={one.model.architecture!r} gives none of a pair"
+                raise ValueError(f"{what}: {fault}; give architecture='cat'")
 
     def _check_training(self) -> None:
         strategy, architecture, options = self.strategy.name, self.model.architecture, dict(self.model.options)

@@ -53,9 +53,14 @@ def of_untrained(model: object) -> dict[str, object]:
 
 def of_strategy(strategy: Strategy) -> dict[str, object]:
     """Its terms and columns with every parameter, whatever the strategy is called."""
-    terms = [[of_function(term.loss), term.source, term.weight] for term in strategy.terms]
-    of = {"terms": terms, "columns": strategy.columns and of_function(strategy.columns)}
-    return of | ({"peers": of_function(strategy.peers)} if strategy.peers else {})
+    terms = [[of_function(term.loss), term.source, term.weight, *([of_function(term.part)] if term.part else [])]
+             for term in strategy.terms]  # fmt: skip
+    found = {"terms": terms, "columns": strategy.columns and of_function(strategy.columns)}
+    if strategy.peers:
+        found |= {"peers": of_function(strategy.peers)}
+    if strategy.compares_states:
+        found |= {"layers": strategy.layers, "align": strategy.align and of_function(strategy.align)}
+    return found
 
 
 def of_teacher(teacher: object) -> dict[str, object]:

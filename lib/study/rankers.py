@@ -8,7 +8,7 @@ import numpy as np
 from lib import models
 from lib.data.collections import Collection
 from lib.machine import hardware, store
-from lib.models import LateRanker, Ranker, adapters, backbone, changes, tokens
+from lib.models import LateRanker, Ranker, adapters, backbone, changes, tokens, weights
 from lib.models.vectors import Identity, VectorStore
 from lib.study.experiment import Experiment, Model, Run, Source, Teacher, Untrained, describe
 from lib.training import scoring
@@ -67,6 +67,12 @@ def _restored(trained: Experiment, run: Experiment) -> Ranker:
             backbone.prepare(restored.transformer, embeddings=run.training.embeddings)
     changes.restore(restored, folder(trained) / WEIGHTS)
     return restored
+
+
+def state_shape(of: Run | str) -> tuple[int, int]:
+    """How many layers a run's model has, or a model that is no run, and how wide they are."""
+    config = weights.config(backbone.folder(of if isinstance(of, str) else of.model.backbone))
+    return config.num_hidden_layers if isinstance(of, str) else of.model.layer_count, config.hidden_size
 
 
 def inputs(reader: Ranker, collection: Collection, model: Model) -> tokens.PairTokens | tokens.SeparateTokens:

@@ -18,11 +18,11 @@ from lib.search import nearest
 from lib.study import identity, rankers
 from lib.study.experiment import Experiment, Model, Run, Source, Teacher
 from lib.training import resume, scoring
-from lib.training.strategies import TEACHER
+from lib.training.strategies import STATES, TEACHER
 
 
 def training_groups(run: Experiment) -> Groups:
-    """The groups of an experiment, with its teachers' scores where it has teachers.
+    """The groups of an experiment, with its teachers' scores, or one's hidden states, where its strategy reads them.
 
     Raises NotTrained if a teacher, or the bi-encoder that finds the negatives, is not in the store.
     """
@@ -32,6 +32,8 @@ def training_groups(run: Experiment) -> Groups:
     if run.teachers:
         scores = [teacher_scores(teacher, built, collection, run.model.max_length) for teacher in run.teachers]
         built.targets[TEACHER] = np.mean(scores, axis=0)  # of raw scores, as in 2010.02666
+    if run.strategy.compares_states:
+        built.targets[STATES] = _states(run, built, collection)
     return built
 
 
@@ -50,9 +52,13 @@ def nearest_documents(run: Run, collection: Collection, queries: list[str], dept
     return pd.read_parquet(store.keep("first_stage", name, search, of=rankers.made_from(run)) / "run.parquet")
 
 
-def teacher_scores(teacher: Teacher, pairs: Groups, collection: Collection, max_length: int = 512) -> np.ndarray:
+def teacher_scores(
+    teacher: Teacher, pairs: Groups, collection: Collection, max_length: int = 512,
+    layers: tuple[int, ...] | None = None,
+) -> np.ndarray:  # fmt: skip
     """A teacher's raw scores of groups, (groups, docs) float32: computed once, then read.
 
+    With `layers` its hidden states after these (0: the embeddings), (groups, docs, layers, dim) float16, memory-mapped.
     All processes of a launch have to call this, and share the pairs out; scoring that is cut short goes on later.
     `max_length`: tokens of a pair for a cross-encoder that is no run. Raises NotTrained for a run that is not in the
     store, and ScoreFileError for a file that lacks a pair or is malformed.
@@ -75,12 +81,27 @@ def teacher_scores(teacher: Teacher, pairs: Groups, collection: Collection, max_
             inputs = rankers.inputs(ranker, collection, model)
             scores = scoring.score(
                 ranker, inputs, pairs.queries[:, None], pairs.documents, what="teacher scores",
-                checkpoint=resume.Checkpoint(name, each=True), together=True,
+                checkpoint=resume.Checkpoint(name, each=True), together=True, layers=layers,
             )  # fmt: skip
         if into is not None:
             np.save(into / "scores.npy", scores)
 
-    name = store.key(identity.of_teacher_scores(teacher, collection.fingerprint, pairs.key, max_length))
-    place = store.keep("teacher_scores", name, score, of=rankers.made_from(teacher), together=True)
+    kind, more = ("teacher_scores", {}) if layers is None else ("teacher_states", {"layers": layers})
+    name = store.key(identity.of_teacher_scores(teacher, collection.fingerprint, pairs.key, max_length) | more)
+    place = store.keep(kind, name, score, of=rankers.made_from(teacher), together=True)
     resume.remove(name)
-    return np.load(place / "scores.npy")
+    return np.load(place / "scores.npy", mmap_mode="r" if layers else None)
+
+
+def _states(run: Experiment, pairs: Groups, collection: Collection) -> np.ndarray:
+    """The teacher's hidden states (groups, docs, layers, dim), aligned with the student's start if the strategy asks.
+
+    Of the student as many layers are compared, the last ones.
+    """
+    (teacher,), (own, _) = run.teachers, rankers.state_shape(run)
+    layers = run.strategy.teacher_layers(own, rankers.state_shape(teacher)[0])
+    found = teacher_scores(teacher, pairs, collection, run.model.max_length, layers)
+    if run.strategy.align is None:
+        return found
+    last = tuple(range(own - len(layers) + 1, own + 1))
+    return run.strategy.align(found, teacher_scores(run.before, pairs, collection, layers=last))

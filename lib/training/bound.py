@@ -48,10 +48,11 @@ def inner_function(function: Callable) -> FunctionType:
 
 
 _POSITIVE = (lambda value: value > 0, "a finite number above 0")
+_COUNT = (lambda value: value >= 1, "a whole number of at least 1")
 _LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
-    "temperature": _POSITIVE, "target_temperature": _POSITIVE, "sigma": _POSITIVE,
+    "temperature": _POSITIVE, "target_temperature": _POSITIVE, "sigma": _POSITIVE, "epsilon": _POSITIVE,
     "mu": (lambda value: value >= 0, "a finite number of at least 0"),
-    "cutoff": (lambda value: value >= 1, "a whole number of at least 1"),
+    "cutoff": _COUNT, "size": _COUNT, "iterations": _COUNT,
     "threshold": (lambda value: -1 <= value <= 1, "a cosine, -1 to 1"),
 }  # fmt: skip
 

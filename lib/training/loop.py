@@ -13,13 +13,14 @@ from lib.data.groups import LABELS, Groups
 from lib.machine import hardware, progress
 from lib.models.bi_encoder import BiEncoder
 from lib.models.momentum import Momentum
+from lib.models.parts import WithStates
 from lib.models.ranker import InBatch
 from lib.models.tokens import PairTokens, SeparateTokens
 from lib.training.batches import batches
 from lib.training.grad_cache import cached_backward
 from lib.training.resume import Checkpoint, TrainingState
 from lib.training.settings import Queue, Training
-from lib.training.strategies import OWN, PEERS, Matrix, Strategy
+from lib.training.strategies import OWN, PEERS, STATES, Matrix, Strategy
 from lib.training.trackers import Log
 
 READ_EVERY = 16  # steps between two looks at what an accelerator computed: each makes it wait
@@ -36,8 +37,9 @@ def train(
     gradient_norm, learning_rate, documents. Equal arguments on one machine in one process give an equal history.
 
     Under several processes (`accelerate launch`, on processors `python -m torch.distributed.run`) each takes its share
-    of every batch, and the history is that of all; where a whole batch is compared, or a queue, it is that of all too.
-    Where students teach each other (`lib.training.peers`), `model` is all of them and a mean is over all.
+    of every batch, and the history is that of all; where a whole batch is compared, or a queue, it is that of all too
+    (but of hidden states each compares its own share). Where students teach each other (`lib.training.peers`), `model`
+    is all of them, and means are over all.
     With a `checkpoint` it goes on from what is there; `log` is told what each step computed, for trackers. Raises
     FloatingPointError if a loss, a gradient or a weight is not finite, ValueError if groups or settings cannot be
     trained with.
@@ -49,20 +51,20 @@ def train(
         raise ValueError(f"batch_size={settings.batch_size}: only {len(groups)} groups, not one batch; {fix}")
     accelerator = _accelerator(settings)
     hardware.keep_memory()
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    queue = settings.batching if isinstance(settings.batching, Queue) else None
+    compared = _compared(model, groups, strategy, queue, seed)
+    trained = [parameter for parameter in compared.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     rising = max(1, round(settings.warm_up * steps))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / rising, (steps - step) / max(1, steps - rising))
     )
-    queue = settings.batching if isinstance(settings.batching, Queue) else None
     data = batches(
         groups, tokens, batch_size=settings.batch_size, epochs=settings.epochs, seed=seed,
         in_batch=strategy.columns is not None, queue=queue.size if queue else 0,
         share=(accelerator.process_index, accelerator.num_processes),
     )  # fmt: skip
     history = _History(accelerator, strategy.name, log)
-    compared = Momentum(model, queue.size, queue.momentum) if queue else InBatch(model) if strategy.columns else model
     # What is encoded in parts averages its gradients itself, after the last part.
     wrapped = accelerator.prepare_model(compared.train(), evaluation_mode=settings.chunk is not None)
     optimizer = accelerator.prepare(optimizer)
@@ -105,14 +107,24 @@ def _check_targets(groups: Groups, strategy: Strategy) -> None:
             fix = "add them to groups.targets"
             raise ValueError(f"strategy {strategy.name}: the groups have no targets {source!r}; {fix}")
     for source, values in groups.targets.items():
-        if values.shape[:2] != (wanted := groups.documents.shape):
+        if values.shape[:2] != (wanted := groups.documents.shape) or (source == STATES and values.ndim != 4):
             raise ValueError(f"targets {source!r}: shape {values.shape}; give one per document, {wanted}")
         if len(places := np.argwhere(~np.isfinite(values))):
-            row, column = places[0, :2]
+            row, column, *_ = places[0]
             raise ValueError(
                 f"targets {source!r}: {values[tuple(places[0])]} for query {str(groups.queries[row])!r} and document "
                 f"{str(groups.documents[row, column])!r}; every target must be a finite number: fix the source"
             )
+
+
+def _compared(model: nn.Module, groups: Groups, strategy: Strategy, queue: Queue | None, seed: int) -> nn.Module:
+    """The model, with what its step needs beside it."""
+    if queue:
+        return Momentum(model, queue.size, queue.momentum)
+    if strategy.compares_states:
+        makers = [term.part for term in strategy.terms if term.source == STATES]
+        return WithStates(model, makers, *groups.targets[STATES].shape[2:], seed)
+    return InBatch(model) if strategy.columns else model
 
 
 def _accelerator(settings: Training) -> accelerate.Accelerator:

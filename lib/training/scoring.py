@@ -4,6 +4,7 @@ import contextlib
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import accelerate
@@ -36,15 +37,18 @@ def _ready(model: nn.Module, dropout: bool = False) -> Iterator[torch.device]:
 def score(
     model: nn.Module, tokens: PairTokens | SeparateTokens, queries: np.ndarray, documents: np.ndarray, *,
     batch_size: int = 64, what: str = "scoring", checkpoint: Checkpoint | None = None, together: bool = False,
-    dropout: bool = False,
+    dropout: bool = False, layers: tuple[int, ...] | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Raw scores of pairs, float32: document ids of any shape, and query ids that broadcast to it.
+
+    With `layers` the hidden states after these layers instead (0: the embeddings), (..., layers, dim) float16, of a
+    ranker that `has_states`.
 
     Pairs are scored in order of length, so a batch holds little padding; a pair that appears twice is scored once. With
     a `checkpoint` (each process's own) it goes on from the scores that are there. With `together` all processes of a
     launch call this, share the pairs out, and have the scores of all. With `dropout` the model's own is active, drawn
-    from torch's random state. Raises FloatingPointError if a score is not
-    finite, as do all functions here that score or encode.
+    from torch's random state. Raises FloatingPointError if a score is not finite, as do all functions here that score
+    or encode.
     """
     asked = np.broadcast_to(queries, documents.shape)
     rows = tokens.queries.rows(asked.ravel()), tokens.documents.rows(documents.ravel())
@@ -53,26 +57,31 @@ def score(
         parts = np.split(np.arange(len(pairs)), range(AT_ONCE, len(pairs), AT_ONCE))
         compute = _score_separately
     else:
-        parts, compute = _longest_first(tokens.lengths(*pairs.T), batch_size), _score_jointly
+        parts = _longest_first(tokens.lengths(*pairs.T), batch_size)
+        compute = _score_jointly if layers is None else partial(_states_jointly, layers=list(layers))
+    shape, kind = ((), torch.float32) if layers is None else ((len(layers), model.state_shape[1]), torch.float16)
     with _ready(model, dropout) as device:
-        state = _Scores(torch.full((len(pairs),), torch.nan, device=device))
+        state = _Scores(torch.full((len(pairs), *shape), torch.nan, dtype=kind, device=device))
         done = checkpoint.restore(state) if checkpoint else 0
-        known = state.scores.isfinite().cpu().numpy()
+        known = state.scores.isfinite().view(len(pairs), -1).all(1).cpu().numpy()
         left = parts[processes.number() :: processes.count()] if together else parts
         left = [part for part in left if not known[part].all()]
         for step, part in enumerate(progress.steps(left, what, len(left)), done + 1):
-            state.scores[torch.from_numpy(part).to(device)] = compute(model, tokens, pairs[part], batch_size, device)
+            state.scores[torch.from_numpy(part).to(device)] = compute(
+                model, tokens, pairs[part], batch_size, device
+            ).to(kind)
             if checkpoint:
                 checkpoint.keep(step, state)
         if together and processes.count() > 1:  # one process has each score
             processes.join()
             state.scores = accelerate.utils.gather(state.scores[None]).nanmean(0)
-    return _finite(state.scores.cpu().numpy()[inverse.ravel()].reshape(documents.shape), asked, documents)
+    found = state.scores.cpu().numpy()[inverse.ravel()].reshape(*documents.shape, *shape)
+    return _finite(found, asked, documents)
 
 
 @dataclass
 class _Scores:
-    """The scores so far, (pairs,); NaN where there is none yet."""
+    """The scores so far, (pairs,), or hidden states (pairs, layers, dim); NaN where there is none yet."""
 
     scores: Tensor
 
@@ -93,6 +102,14 @@ def _score_jointly(
 ) -> Tensor:
     """Scores (pairs,) of rows (pairs, 2), one batch of pairs, each encoded by itself."""
     return model(send_to_device(tokens.batch(pairs[:, 0], pairs[:, 1:]), device, non_blocking=True)).squeeze(1)
+
+
+def _states_jointly(
+    model: nn.Module, tokens: PairTokens, pairs: np.ndarray, _batch_size: int, device: torch.device, layers: list[int]
+) -> Tensor:
+    """Hidden states (pairs, layers, dim) of rows (pairs, 2), one batch of pairs."""
+    batch = send_to_device(tokens.batch(pairs[:, 0], pairs[:, 1:]), device, non_blocking=True)
+    return model(batch, states=True).states[:, 0, layers]
 
 
 def _score_separately(
@@ -187,13 +204,14 @@ def encode_queries(model: LateRanker, tokens: SeparateTokens, names: list[str], 
 
 
 def _finite(scores: np.ndarray, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
-    """The scores of queries and documents, all of one shape, if they are finite."""
-    broken = ~np.isfinite(scores)
+    """The scores, or hidden states, of queries and documents, both of one shape, if they are finite."""
+    broken = ~np.isfinite(scores).reshape(*documents.shape, -1).all(-1)
     if broken.any():
-        query, document, found = str(queries[broken][0]), str(documents[broken][0]), scores[broken][0]
+        query, document = str(queries[broken][0]), str(documents[broken][0])
+        what = f"the score is {scores[broken][0]}" if scores.ndim == broken.ndim else "a hidden state is not finite"
         raise FloatingPointError(
-            f"query {query!r}, document {document!r}: the score is {found}; the model's weights or the stored vectors "
-            "are broken: train it, or encode the documents, again"
+            f"query {query!r}, document {document!r}: {what}; the model's weights or the stored vectors are broken: "
+            "train it, or encode the documents, again"
         )
     return scores
 
