@@ -114,7 +114,7 @@ DECIDING = [
     "models.tokens", "data.groups", "training.loop", "training.batches", "training.settings", "training.strategies", "training.scoring", "analysis.measures", "data.first_stage", "data.collections", "training.grad_cache",
     "study.identity", "models.cross_encoder", "models.bi_encoder", "models.colbert", "models.prettr", "models.tk",
     "models.momentum", "models.packaged", "models.adapters", "models.ranker", "losses.margins", "losses.listwise", "losses.pairwise",
-    "losses.pointwise", "losses.distillation",
+    "losses.pointwise", "losses.distillation", "losses.preference",
 ]  # fmt: skip
 
 

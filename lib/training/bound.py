@@ -48,9 +48,10 @@ def inner_function(function: Callable) -> FunctionType:
 
 
 _POSITIVE = (lambda value: value > 0, "a finite number above 0")
+_NOT_NEGATIVE = (lambda value: value >= 0, "a finite number of at least 0")
 _LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
-    "temperature": _POSITIVE, "target_temperature": _POSITIVE, "sigma": _POSITIVE,
-    "mu": (lambda value: value >= 0, "a finite number of at least 0"),
+    "temperature": _POSITIVE, "target_temperature": _POSITIVE, "sigma": _POSITIVE, "beta": _POSITIVE,
+    "mu": _NOT_NEGATIVE, "odds_weight": _NOT_NEGATIVE,
     "cutoff": (lambda value: value >= 1, "a whole number of at least 1"),
     "threshold": (lambda value: -1 <= value <= 1, "a cosine, -1 to 1"),
 }  # fmt: skip
