@@ -79,6 +79,8 @@ def _lineage(one: Teacher, role: str, depth: int = 0) -> Iterator[str]:
         backbone = one if isinstance(one, str) else one.model.backbone
         before = packaged.trained_on(backbone)
         yield line + (f"; {backbone} was trained on: {before}" if before else "")
+        for parent in () if isinstance(one, str) else one.parents:
+            yield from _lineage(parent, "made from", depth + 1)
         return
     data, strategy = one.data, one.strategy
     terms = " + ".join(f"{term.weight:g} x {_call(term.loss)} against {term.source}" for term in strategy.terms)

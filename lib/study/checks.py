@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from lib import models
 from lib.data import collections, groups, score_files
 from lib.models import adapters, backbone
-from lib.study.experiment import Experiment, TestSet, Untrained, describe
+from lib.study.experiment import Experiment, Run, TestSet, describe
 from lib.training import resume, trackers
 
 
-def check(runs: Iterable[Experiment | Untrained], tests: Iterable[TestSet]) -> None:
+def check(runs: Iterable[Run], tests: Iterable[TestSet]) -> None:
     """Refuse runs and test sets that could not be finished.
 
     Raises ValueError for a model that its backbone does not allow, lengths beyond its positions, more groups than there
@@ -20,9 +20,9 @@ def check(runs: Iterable[Experiment | Untrained], tests: Iterable[TestSet]) -> N
     runs = list(runs)
     trackers.chosen()
     trained = [run for run in runs if isinstance(run, Experiment)]
-    used = [one for run in trained for one in (*run.teachers, run.data.negatives) if isinstance(one, Untrained)]
+    used = [parent for run in trained for parent in run.parents if parent.stored is None]
     models_used = {(run.model, run.training.adapter) for run in trained}
-    models_used |= {(run.model, None) for run in [*runs, *used] if isinstance(run, Untrained)}
+    models_used |= {(run.model, None) for run in [*runs, *used] if not isinstance(run, Experiment)}
     for model, adapter in models_used:
         ranker = models.build(model.architecture, model.backbone, model.layers, 0, **dict(model.options))
         if adapter is not None:

@@ -28,6 +28,7 @@ READ_EVERY = 16  # steps between two looks at what an accelerator computed: each
 def train(
     model: nn.Module, groups: Groups, tokens: PairTokens | SeparateTokens, strategy: Strategy, settings: Training, *,
     seed: int = 0, what: str = "training", checkpoint: Checkpoint | None = None, log: Log | None = None,
+    after: Callable[[int], None] | None = None,
 ) -> pd.DataFrame:  # fmt: skip
     """Train `model` in place and return its history, one row per step.
 
@@ -37,7 +38,8 @@ def train(
 
     Under several processes (`accelerate launch`, on processors `python -m torch.distributed.run`) each takes its share
     of every batch, and the history is that of all; where a whole batch is compared, or a queue, it is that of all too.
-    With a `checkpoint` it goes on from what is there; `log` is told what each step computed, for trackers. Raises
+    With a `checkpoint` it goes on from what is there; `log` is told what each step computed, for trackers; `after` is
+    called with the number of each step, when the model has changed. Raises
     FloatingPointError if a loss, a gradient or a weight is not finite, ValueError if groups or settings cannot be
     trained with.
     """
@@ -87,6 +89,8 @@ def train(
             means = _means(loss, matrix, matrix.targets[strategy.terms[0].source], norm)
             history.add(means, schedule.get_last_lr()[0], batch["targets"][LABELS].numel())
             schedule.step()
+            if after:
+                after(step)
             if checkpoint and not history.unread:  # else an accelerator would wait
                 checkpoint.keep(step, state)
     accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)  # the caller's model computes in its own precision again
