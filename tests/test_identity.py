@@ -113,7 +113,7 @@ ELSEWHERE = {
     "analysis.significance.RESAMPLES": "of intervals and tests, which are computed from the table and kept nowhere",
 }
 DECIDING = [
-    "models.tokens", "data.groups", "training.loop", "training.batches", "training.settings", "training.strategies", "training.scoring", "analysis.measures", "data.first_stage", "data.collections", "training.grad_cache",
+    "models.tokens", "data.groups", "training.loop", "training.batches", "training.settings", "training.strategies", "training.scoring", "analysis.measures", "data.first_stage", "data.collections", "training.grad_cache", "training.pretraining", "models.masked_lm",
     "study.identity", "models.cross_encoder", "models.bi_encoder", "models.colbert", "models.prettr", "models.tk",
     "models.momentum", "models.merging", "models.packaged", "models.adapters", "models.ranker", "losses.margins", "losses.listwise", "losses.pairwise",
     "losses.pointwise", "losses.distillation", "losses.preference",

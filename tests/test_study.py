@@ -188,7 +188,7 @@ test = TestSet(fields["collection"], queries=8, depth=10)
 if len(sys.argv) > 2:  # die in the middle of training, or while the run is being written
     def die(*_, **__): os.kill(os.getpid(), 9)
     if sys.argv[2] == "training":
-        loop._History.table = die
+        loop.History.table = die
     else:
         rankers.changes.save = die
 trained = []

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from lib import models
 from lib.data import collections, groups, score_files
-from lib.models import adapters, backbone
+from lib.models import adapters, backbone, masked_lm
+from lib.study.derived import Pretrained
 from lib.study.experiment import Experiment, Run, TestSet, describe
 from lib.training import resume, trackers
 
@@ -35,6 +36,14 @@ def check(runs: Iterable[Run], tests: Iterable[TestSet]) -> None:
         if count > available:
             reason = f"{run.data.collection} has {available} training groups ({describe(run)})"
             raise ValueError(f"group_count={count}: {reason}")
+    for run in runs:
+        if isinstance(run, Pretrained):
+            masked_lm.check(run.model.backbone)
+            count, available = run.document_count, len(collections.load(run.collection).documents)
+            if count > available:
+                raise ValueError(
+                    f"document_count={count}: {run.collection} has {available} documents; give so many or less"
+                )
     for teacher in {teacher for run in trained for teacher in run.teachers if isinstance(teacher, str)}:
         if not score_files.is_file_name(teacher):
             models.load(backbone.folder(teacher))  # refuses weights without a scoring head, among others

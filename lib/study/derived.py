@@ -1,6 +1,6 @@
-"""Runs whose weights come from other runs: merges of several, and the snapshots that one has kept.
+"""Runs that are no `Experiment`: merges of several runs, snapshots that one has kept, and continued pre-training.
 
-Each goes wherever an `Experiment` does: into a table, as a teacher, as a start. What is needed is trained first.
+Each goes wherever an experiment does: into a table, as a teacher, as a start. What is needed is trained first.
 """
 
 import reprlib
@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 import torch
 
 from lib.machine import store
-from lib.machine.literals import check_number, check_whole
+from lib.machine.literals import check_name, check_number, check_whole
 from lib.models import merging
 from lib.study import identity
 from lib.study.experiment import Experiment
 from lib.study.run import Model, Run, Untrained
+from lib.training.settings import Training
 
 # How runs are merged -> the fields that it has, with their defaults; weights None: of a mean, else 1 for each run.
 HOW: dict[str, dict[str, object]] = {
@@ -214,3 +215,58 @@ def snapshot_file(number: int) -> str:
 def snapshots(run: Experiment) -> tuple[Snapshot, ...]:
     """All snapshots of a run, the last one included."""
     return tuple(Snapshot(run, number) for number in range(1, run.training.snapshots + 1))
+
+
+@dataclass(frozen=True)
+class Pretrained(Run):
+    """A model whose backbone goes on with masked language modelling on a collection's documents, without any label.
+
+    Gururangan et al. 2020, https://arxiv.org/abs/2004.10964: see `lib.training.pretraining`. What a ranker adds to its
+    backbone, such as a cross-encoder's head, is as untrained as before, so this is a start and seldom a ranker itself.
+    """
+
+    model: Model
+    collection: str
+    document_count: int = 4000  # the first ones of the collection, each cut to model.max_length
+    training: Training = Training(batch_size=32)  # noqa: RUF009, it is frozen; a batch is of documents
+    seed: int = 0  # of new weights, the order of the batches, what is masked, and dropout
+
+    def __post_init__(self) -> None:
+        for name, kind in (("model", Model), ("training", Training)):
+            if not isinstance(getattr(self, name), kind):
+                raise ValueError(f"{name}={getattr(self, name)!r}: give a {kind.__name__}")
+        check_name(self, "collection")
+        check_whole(self, "document_count")
+        check_whole(self, "seed", least=0)
+        if (batch_size := self.training.batch_size) > self.document_count:
+            raise ValueError(f"{batch_size=}: more than document_count={self.document_count}")
+        if self.model.architecture == "tk":
+            raise ValueError("model: architecture='tk' keeps no layers of the backbone; give another architecture")
+        for name in ("adapter", "batching", "gradient_checkpointing", "snapshots"):
+            if getattr(self.training, name) != (default := getattr(Training(), name)):
+                raise ValueError(f"training: {name} is for experiments alone; give {name}={default}")
+
+    @property
+    def key(self) -> str:
+        """A name for everything that decides its weights."""
+        return store.key(identity.of_pretrained(self))
+
+    @property
+    def before(self) -> Run:
+        """The untrained model."""
+        return Untrained(self.model, self.seed)
+
+    @property
+    def taught(self) -> dict[str, object]:
+        """As columns of a table."""
+        return {"strategy": "masked_language_model", "paradigm": "pre-training", "teachers": 0}
+
+    @property
+    def work(self) -> float:
+        """Documents times layers."""
+        return self.document_count * self.training.epochs * self.model.layer_count
+
+    @property
+    def about(self) -> str:
+        """Where it was pre-trained."""
+        return f"{self.model.architecture} pre-trained on {self.collection}, {self.size}"

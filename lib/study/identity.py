@@ -51,6 +51,15 @@ def of_merged(run: object) -> dict[str, object]:
     return {**_common(), "merged": of, "model": _of_model(run.model)}
 
 
+def of_pretrained(run: object) -> dict[str, object]:
+    """The description of a `Pretrained` run."""
+    data = {"collection": collections.fingerprint(run.collection), "document_count": run.document_count}
+    return {
+        **_common(), "seed": run.seed, "model": _of_model(run.model), "training": _of_training(run.training),
+        "data": data, "pretrained": "masked language model",
+    }  # fmt: skip
+
+
 def of_strategy(strategy: Strategy) -> dict[str, object]:
     """Its terms and columns with every parameter, whatever the strategy is called."""
     terms = [[of_function(term.loss), term.source, term.weight] for term in strategy.terms]

@@ -17,12 +17,13 @@ from lib.data import collections
 from lib.data.groups import Groups
 from lib.machine import hardware, processes, progress, store
 from lib.machine.provenance import conditions
-from lib.models import Ranker, adapters, changes
+from lib.models import Ranker, adapters, backbone, changes, masked_lm, tokens
+from lib.models.masked_lm import MaskedLM
 from lib.models.tokens import PairTokens, SeparateTokens
 from lib.study import checks, identity, rankers, targets
-from lib.study.derived import Merged, snapshots
+from lib.study.derived import Merged, Pretrained, snapshots
 from lib.study.experiment import Experiment, Run, TestSet, describe, fields, lineage
-from lib.training import loop, resume, trackers
+from lib.training import loop, pretraining, resume, trackers
 
 ABOUT = "experiment.json"  # the description that the run's name is a hash of, and where its inputs were
 
@@ -167,4 +168,32 @@ def _merge(run: Merged, folder: Path | None) -> None:
     _write(run, ranker, measured, folder, identity=identity.of_merged(run))
 
 
-MAKE: dict[type, Callable[[Run, Path | None], None]] = {Experiment: _train, Merged: _merge}
+def _pretrain(run: Pretrained, folder: Path | None) -> None:
+    """Pre-train a backbone further and write it; without a folder as `_train`."""
+    collection = collections.load(run.collection)
+    name, tokenizer = run.model.backbone, backbone.tokenizer(run.model.backbone)
+    stored = tokens.tokenise(collection.documents, tokenizer, collection.documents_digest)
+    rows = stored.rows(list(collection.documents)[: run.document_count])
+    model = MaskedLM.open(
+        name, run.model.layers, run.seed, dropout=run.training.dropout, embeddings=run.training.embeddings
+    )
+    checkpoint = resume.Checkpoint(run.key)
+    with trackers.following(describe(run), run.key, dict(fields(run))) as log, hardware.Meter() as meter:
+        steps = pretraining.train(
+            model, masked_lm.side(stored, name, run.model.max_length), rows, tokenizer, run.training,
+            seed=run.seed, checkpoint=checkpoint, log=log,
+        )  # fmt: skip
+    if folder is None:
+        return
+    ranker = rankers.built(run.model, run.seed)
+    model.give(ranker)
+    seconds = checkpoint.spent + meter.seconds
+    measured = {
+        "train_seconds": seconds, "train_documents_per_second": steps["documents"].sum() / seconds,
+        "peak_memory_gib": meter.peak_memory_gib, "parameters": sum(weight.numel() for weight in ranker.parameters()),
+    }  # fmt: skip
+    steps.to_parquet(folder / "history.parquet")
+    _write(run, ranker, measured, folder, collection=run.collection, identity=identity.of_pretrained(run))
+
+
+MAKE: dict[type, Callable[[Run, Path | None], None]] = {Experiment: _train, Merged: _merge, Pretrained: _pretrain}

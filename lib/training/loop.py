@@ -1,6 +1,6 @@
 """One training loop for every strategy and architecture, on Accelerate."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 import accelerate
@@ -48,21 +48,17 @@ def train(
     if not steps:
         fix = f"give {len(groups)} or less"
         raise ValueError(f"batch_size={settings.batch_size}: only {len(groups)} groups, not one batch; {fix}")
-    accelerator = _accelerator(settings)
+    accelerator = accelerator_of(settings)
     hardware.keep_memory()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
-    rising = max(1, round(settings.warm_up * steps))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / rising, (steps - step) / max(1, steps - rising))
-    )
+    optimizer, schedule = adamw(trained, settings, steps)
     queue = settings.batching if isinstance(settings.batching, Queue) else None
     data = batches(
         groups, tokens, batch_size=settings.batch_size, epochs=settings.epochs, seed=seed,
         in_batch=strategy.columns is not None, queue=queue.size if queue else 0,
         share=(accelerator.process_index, accelerator.num_processes),
     )  # fmt: skip
-    history = _History(accelerator, strategy.name, log)
+    history = History(accelerator, strategy.name, log)
     compared = Momentum(model, queue.size, queue.momentum) if queue else InBatch(model) if strategy.columns else model
     # What is encoded in parts averages its gradients itself, after the last part.
     wrapped = accelerator.prepare_model(compared.train(), evaluation_mode=settings.chunk is not None)
@@ -101,6 +97,17 @@ def train(
     return table
 
 
+def adamw(
+    trained: list[nn.Parameter], settings: Training, steps: int
+) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.LambdaLR]:
+    """The optimizer and the schedule of its learning rate, as `Training` describes them."""
+    optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+    rising = max(1, round(settings.warm_up * steps))
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / rising, (steps - step) / max(1, steps - rising))
+    )
+
+
 def _check_targets(groups: Groups, strategy: Strategy) -> None:
     """Refuse targets that are missing, of another shape than the documents, or not finite."""
     for source in {term.source for term in strategy.terms} - {OWN}:
@@ -118,7 +125,7 @@ def _check_targets(groups: Groups, strategy: Strategy) -> None:
             )
 
 
-def _accelerator(settings: Training) -> accelerate.Accelerator:
+def accelerator_of(settings: Training) -> accelerate.Accelerator:
     """The accelerator of this process; a batch that the processes cannot share evenly is refused."""
     # Not every parameter is in every loss: a bi-encoder's backbone may have a pooler that nothing reads.
     unused = accelerate.DistributedDataParallelKwargs(find_unused_parameters=True)
@@ -162,11 +169,13 @@ MEANS = ["loss", "positive", "negative", "target_margin", "similarity", "gradien
 MUST_BE_FINITE = {"loss": "the loss", "positive": "a score", "gradient_norm": "the gradient"}
 
 
-class _History:
+class History:
     """What every step computed, as the mean over processes. An accelerator is not read at every step: it would wait."""
 
-    def __init__(self, accelerator: accelerate.Accelerator, name: str, log: Log | None):
-        self._accelerator, self._name, self._log = accelerator, name, log
+    def __init__(
+        self, accelerator: accelerate.Accelerator, name: str, log: Log | None, means: Sequence[str] = tuple(MEANS)
+    ):
+        self._accelerator, self._name, self._log, self._means = accelerator, name, log, list(means)
         self._every = 1 if accelerator.device.type == "cpu" else READ_EVERY
         self.known, self.unread, self._rows = [], [], []
 
@@ -178,7 +187,7 @@ class _History:
             self._read()
 
     def rows(self) -> torch.Tensor:
-        """What every step computed, (steps, len(MEANS)) float32."""
+        """What every step computed, (steps, means) float32."""
         if self.unread:
             self._read()
         return torch.from_numpy(np.concatenate(self._rows))
@@ -189,7 +198,7 @@ class _History:
 
     def table(self) -> pd.DataFrame:
         """One row per step."""
-        table = pd.DataFrame(self.rows().numpy(), columns=MEANS)
+        table = pd.DataFrame(self.rows().numpy(), columns=self._means)
         table.insert(0, "step", np.arange(1, len(table) + 1))
         return table.join(pd.DataFrame(self.known))
 
@@ -197,10 +206,11 @@ class _History:
         means = self._accelerator.reduce(torch.stack(self.unread).float(), "mean").cpu()
         self.unread = []
         for step, row in enumerate(means, len(self.known) - len(means) + 1):
-            for name, what in MUST_BE_FINITE.items():
-                _check_finite(row[MEANS.index(name)], self._name, f"{what} is not finite at step {step}")
+            for place, name in enumerate(self._means):
+                if name in MUST_BE_FINITE:
+                    _check_finite(row[place], self._name, f"{MUST_BE_FINITE[name]} is not finite at step {step}")
             if self._log:
-                seen = dict(zip(MEANS, row.tolist(), strict=True)) | self.known[step - 1]
+                seen = dict(zip(self._means, row.tolist(), strict=True)) | self.known[step - 1]
                 self._log({name: value for name, value in seen.items() if not np.isnan(value)}, step)
         self._rows.append(means.numpy())
 
