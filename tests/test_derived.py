@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from lib import models
 from lib.machine import progress
 from lib.models import merging
-from lib.study import card, rankers, runs, space, tables
-from lib.study.derived import HOW, Merged, Snapshot, snapshots
+from lib.study import export, rankers, runs, space, tables
+from lib.study.derived import HOW, Merged, Pretrained, Snapshot, snapshots
 from lib.study.experiment import TestSet, Untrained, describe, fields, lineage, vary, with_seed
-from lib.training.settings import Adapter
+from lib.training.settings import Adapter, Training
 from tests import kit
 
 
@@ -120,8 +121,22 @@ def test_a_merge_has_no_history_and_costs_of_its_own(pair, test_set):
     assert "merge_seconds" in kit.costs(merged, test_set).index
     with pytest.raises(rankers.NotTrained, match="linear of 2 runs.*no history"):
         runs.history(merged)
-    text = "\n".join(card._lineage(merged, "this model"))
-    assert "cat linear of 2 runs" in text and text.count("made from: cat") == 2
+
+
+@pytest.mark.parametrize("kind", ["merge", "snapshot", "pre-trained"])
+def test_they_are_exported_with_a_card_that_says_what_they_are(kind, pair, kept, test_set, tmp_path):
+    run, says = {
+        "merge": lambda: (Merged(pair[:2]), ["cat linear of 2 runs", "made from: cat info_nce", "| how | linear |"]),
+        "snapshot": lambda: (Snapshot(kept, 1), ["snapshot 1 of 3", "made from: cat info_nce"]),
+        "pre-trained": lambda: (
+            Pretrained(kept.model, test_set.collection, 8, Training(batch_size=4)), ["pre-trained on tiny"],
+        ),
+    }[kind]()  # fmt: skip
+    tables.complete([run], [test_set])
+    written = models.load(export.write(run, tmp_path / "out", [test_set])).state_dict()
+    assert all(written[name].equal(value) for name, value in rankers.ranker(run).state_dict().items())
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert all(text in card for text in says) and run.taught["paradigm"] in card
 
 
 @pytest.fixture
@@ -161,9 +176,9 @@ def test_snapshots_teach_start_merge_and_are_chosen_on_dev(kept, experiment, tes
     np.testing.assert_allclose(kit.training_groups(taught).targets["teacher"], np.mean(alone, 0), atol=1e-6)
     dev = dataclasses.replace(test_set, split="train")
     means = {shot: kit.values(shot, dev, "RR@10").mean() for shot in shots}
-    assert means[tables.best(shots, dev, "RR@10")] == max(means.values())
+    assert means[tables.best(shots, [dev], "RR@10")] == max(means.values())
     with pytest.raises(ValueError, match="split='test': what is chosen on test queries"):
-        tables.best(shots, test_set, "RR@10")
+        tables.best(shots, [dev, test_set], "RR@10")
     assert describe(shots[0]).endswith("snapshot 1 of 3") and with_seed(shots[0], 4).run.seed == 4
 
 

@@ -269,4 +269,4 @@ class Pretrained(Run):
     @property
     def about(self) -> str:
         """Where it was pre-trained."""
-        return f"{self.model.architecture} pre-trained on {self.collection}, {self.size}"
+        return f"{self.model.architecture} pre-trained on {self.collection.split('/')[-1]}, {self.size}"

@@ -97,17 +97,18 @@ def values(grid: Run | Iterable[Run], test: TestSet, measure: str) -> pd.Series:
     return table[table["measure"] == name].groupby("query", sort=False)["value"].mean()
 
 
-def best(grid: Iterable[Run], dev: TestSet, measure: str) -> Run:
-    """The run of a grid with the highest mean of a measure on dev queries, the first one of several; scored if needed.
+def best(grid: Iterable[Run], devs: Iterable[TestSet], measure: str) -> Run:
+    """The run of a grid with the highest mean over sets of dev queries, the first of equals; what lacks is made.
 
     For choices: which snapshot teaches, how far a task vector goes. Raises ValueError for test queries, on which what
     was chosen is to be measured.
     """
-    if dev.split == "test":
-        raise ValueError(f"split={dev.split!r}: what is chosen on test queries cannot be measured there; give dev ones")
-    grid = runs.distinct(grid)
-    complete(grid, [dev])
-    return max(grid, key=lambda run: values(run, dev, measure).mean())
+    grid, devs = runs.distinct(grid), list(devs)
+    for dev in devs:
+        if dev.split == "test":
+            raise ValueError(f"split={dev.split!r}: what is chosen on test queries cannot be measured there; give dev")
+    complete(grid, devs)
+    return max(grid, key=lambda run: sum(values(run, dev, measure).mean() for dev in devs))
 
 
 def costs(run: Run, *tests: TestSet) -> pd.Series:
