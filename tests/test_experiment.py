@@ -37,7 +37,7 @@ WRONG = [
     ({"options": (("dim", 4), ("dim", 8))}, "give pairs of different names"),
     ({"options": {"dim": 4}}, "give pairs of different names"),
     ({"collection": ""}, "collection='': give a name"),
-    ({"start": "run"}, "start='run': give an Experiment or None"),
+    ({"start": "run"}, "start='run': give an Experiment or another run that has weights of its own"),
     ({"batch_size": 5000}, "batch_size=5000: more than group_count=4000"),
     ({"teacher": "scores.tsv"}, "strategy='info_nce' takes no teacher"),
     ({"strategy": "kl"}, "learns from a teacher's scores"),

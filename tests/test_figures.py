@@ -30,22 +30,18 @@ def test_colours_have_enough_contrast_on_white(colour):
     assert (luminance("white") + 0.05) / (luminance(colour) + 0.05) >= 3
 
 
-@pytest.mark.parametrize("paradigm", ["contrastive", "distillation", "self-distillation", "mutual learning"])
+# Degrees on the circle of colours: labels are green to blue, teachers red to yellow, own similarities violet to pink,
+# preferences and students that teach each other olive.
+HUES = {"contrastive": (70, 220), "distillation": (-15, 50), "self-distillation": (225, 345),
+        "preference optimisation": (51, 69), "mutual learning": (51, 69)}  # fmt: skip
+
+
+@pytest.mark.parametrize("paradigm", [*HUES])
 def test_every_strategy_has_a_style_and_can_be_told_apart_in_grey(paradigm):
     names = [name for name, strategy in strategies.STRATEGIES.items() if strategy.paradigm == paradigm]
     assert all(name in PALETTE for name in names)
     assert len({style(name)[1:] for name in names}) == len(names)  # marker and dash
     assert len({style(name).colour for name in names}) == len(names)
-
-
-# Degrees on the circle of colours: labels are green to blue, teachers red to yellow, own similarities violet to pink, and
-# students that teach each other olive.
-HUES = {
-    "contrastive": (70, 220),
-    "distillation": (-15, 50),
-    "self-distillation": (225, 345),
-    "mutual learning": (55, 65),
-}
 
 
 @pytest.mark.parametrize("name", [name for name in strategies.STRATEGIES if "+" not in name])  # of one source

@@ -39,6 +39,7 @@ def test_every_field_of_an_experiment_tells_runs_apart(experiment, tiny_backbone
         "weight_decay": (experiment, 0.1), "clip": (experiment, 2.0), "adapter": (experiment, Adapter("lora")),
         "batching": (bi_encoder, GradCache(2)), "gradient_checkpointing": (experiment, True),
         "reads": (experiment, "typos"), "peer": (mutual, vary(experiment, seed=1)),
+        "snapshots": (experiment, 2),
     }  # fmt: skip
     assert set(changes) == set(dict(fields(experiment)))
     changes["backbone"] = experiment, "minilm"
@@ -102,6 +103,7 @@ def test_recipe_precision_and_first_stage_tell_runs_apart(experiment, monkeypatc
 
 # Numbers at the top of a module that decide no result, or that a fingerprint or a field holds already.
 ELSEWHERE = {
+    "models.merging.PARALLEL": "in identity.of_merged",
     "data.collections.CROPPED_WORDS": "in the fingerprint of a cropped collection",
     "data.pydocs": "in the texts, whose content is the fingerprint",
     "data.first_stage": "in first_stage.identity",
@@ -113,10 +115,10 @@ ELSEWHERE = {
     "analysis.significance.RESAMPLES": "of intervals and tests, which are computed from the table and kept nowhere",
 }
 DECIDING = [
-    "models.tokens", "data.groups", "training.loop", "training.batches", "training.settings", "training.strategies", "training.scoring", "analysis.measures", "data.first_stage", "data.collections", "training.grad_cache",
+    "models.tokens", "data.groups", "training.loop", "training.batches", "training.settings", "training.strategies", "training.scoring", "analysis.measures", "data.first_stage", "data.collections", "training.grad_cache", "training.pretraining", "models.masked_lm",
     "study.identity", "models.cross_encoder", "models.bi_encoder", "models.colbert", "models.prettr", "models.tk",
-    "models.momentum", "models.packaged", "models.adapters", "models.ranker", "losses.margins", "losses.listwise", "losses.pairwise",
-    "losses.pointwise", "losses.distillation",
+    "models.momentum", "models.merging", "models.packaged", "models.adapters", "models.ranker", "losses.margins", "losses.listwise", "losses.pairwise",
+    "losses.pointwise", "losses.distillation", "losses.preference",
 ]  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import TypeCheckError
 
 from lib import losses
-from lib.losses import descent, distillation, listwise, pairwise, pointwise, signature
+from lib.losses import descent, distillation, listwise, pairwise, pointwise, preference, signature
 from lib.training import strategies
 
 STUDENT = torch.tensor([[2.0, 1.0, 0.0, -1.0], [0.5, 0.5, 0.0, 1.0]], dtype=torch.float64)
@@ -24,6 +24,7 @@ TARGETS = {
     "position_list_mle": GRADES, "lambda_loss": GRADES, "approx_ndcg": GRADES, "adr_mse": TEACHER, "list_net": TEACHER,
     "gist": TEACHER, "weighted_ranknet": TEACHER, "bounded_weighted_ranknet": TEACHER, "margin_mse": TEACHER, "mse": TEACHER, "kl": TEACHER,
     "reverse_kl": TEACHER, "jensen_shannon": TEACHER, "pearson": TEACHER, "margin_error": TEACHER,
+    "dpo": TEACHER, "orpo": GRADES,
 }  # fmt: skip
 VARIANTS = {
     "kl hot": partial(losses.kl, temperature=3.0), "kl softened teacher": partial(losses.kl, target_temperature=2.0),
@@ -36,6 +37,7 @@ VARIANTS = {
     "approx_ndcg cold": partial(losses.approx_ndcg, temperature=0.2),
     "margin_error l1": partial(losses.margin_error, error="l1"),
     "margin_error soft": partial(losses.margin_error, error="soft"),
+    "dpo cautious": partial(losses.dpo, beta=0.1), "orpo strong": partial(losses.orpo, odds_weight=2.0),
 }  # fmt: skip
 PLAIN = {name: getattr(losses, name) for name in losses.__all__}
 EVERY = {**PLAIN, **VARIANTS}
@@ -58,7 +60,7 @@ def value(loss, scores, targets):
 def test_every_loss_is_found_and_has_targets():
     assert set(PLAIN) == set(TARGETS)
     defined = {
-        name for module in (distillation, listwise, pairwise, pointwise) for name, loss in vars(module).items()
+        name for module in (distillation, listwise, pairwise, pointwise, preference) for name, loss in vars(module).items()
         if inspect.isfunction(loss) and loss.__module__ == module.__name__ and not name.startswith("_")
     }  # fmt: skip
     assert defined - {"approximate_ranks"} == set(PLAIN)  # none is missing from the package's list
@@ -66,7 +68,8 @@ def test_every_loss_is_found_and_has_targets():
 
 def test_every_loss_can_be_named_in_a_strategy():
     margins = {"margin_error"}  # its targets are the model's own, and its strategies bear their names: strategies.SELF
-    assert set(strategies.CONTRASTIVE) | set(strategies.DISTILLATION) == set(PLAIN) - margins
+    named = {*strategies.CONTRASTIVE, *strategies.DISTILLATION, *strategies.PREFERENCE}
+    assert named == set(PLAIN) - margins
     assert set(PLAIN) - margins <= set(strategies.STRATEGIES)
 
 
@@ -132,6 +135,55 @@ def test_weighted_ranknet_as_published_goes_below_zero_and_bounded_does_not():
     assert losses.ranknet(scores, torch.tensor([[1.0, 0.0]] * 3)).mean().item() == pytest.approx(
         0.584483795359806, abs=1e-12
     )
+
+
+def test_dpo_by_hand():
+    softplus = lambda x: math.log(1 + math.exp(x))  # noqa: E731
+    found = value(losses.dpo, [2.0, 1.0, -1.0], [1.0, 0.5, 0.0])  # margins 1 and 3, of the reference 0.5 and 1
+    assert found == pytest.approx((softplus(-0.5) + softplus(-2)) / 2, abs=1e-12)
+    assert value(partial(losses.dpo, beta=0.1), [2.0, 1.0], [1.0, 0.5]) == pytest.approx(softplus(-0.05), abs=1e-12)
+    assert value(losses.dpo, [2.0, 1.0, -1.0], [2.0, 1.0, -1.0]) == pytest.approx(math.log(2))  # before training
+
+
+def test_dpo_is_ranknet_on_what_was_added_to_the_reference():
+    equal = torch.full_like(STUDENT, 3.0)
+    torch.testing.assert_close(losses.dpo(STUDENT, equal), losses.ranknet(STUDENT, LABELS))
+    torch.testing.assert_close(losses.dpo(STUDENT, TEACHER), losses.ranknet(STUDENT - TEACHER, LABELS))
+    torch.testing.assert_close(losses.dpo(STUDENT, TEACHER, beta=2.0), losses.dpo(2 * STUDENT, 2 * TEACHER))
+    torch.testing.assert_close(  # of one pair it is the "soft" error around the reference's margin
+        losses.dpo(STUDENT, TEACHER), losses.margin_error(STUDENT, TEACHER, error="soft")
+    )
+
+
+def test_the_gradient_of_dpo():
+    scores = torch.tensor([[2.0, 1.0]], dtype=torch.float64, requires_grad=True)
+    losses.dpo(scores, torch.tensor([[0.0, 1.0]], dtype=torch.float64), beta=0.5).sum().backward()
+    share = 0.5 / (1 + math.exp(0.5 * (1 - -1)))  # beta * sigmoid(-beta * added margin)
+    assert scores.grad[0].tolist() == pytest.approx([-share, share], abs=1e-12)
+
+
+def test_orpo_by_hand():
+    scores = [math.log(2), 0.0, 0.0]  # p: 1/2, 1/4, 1/4; odds: 1, 1/3, 1/3
+    expected = math.log(2) + 0.1 * math.log(1 + 1 / 3)
+    assert value(losses.orpo, scores, [1, 0, 0]) == pytest.approx(expected, abs=1e-12)
+    torch.testing.assert_close(losses.orpo(STUDENT, LABELS, odds_weight=0.0), losses.info_nce(STUDENT, LABELS))
+    pair, labels = STUDENT[:, :2], LABELS[:, :2]
+    both = losses.ranknet(pair, labels) + 0.1 * losses.ranknet(2 * pair, labels)
+    torch.testing.assert_close(losses.orpo(pair, labels), both)
+
+
+def test_orpo_is_its_definition_and_stays_so_where_a_probability_is_one():
+    p = STUDENT.softmax(-1)
+    odds = (p / (1 - p)).log()
+    expected = losses.info_nce(STUDENT, LABELS) - F.logsigmoid(odds[:, :1] - odds[:, 1:]).mean(-1)
+    torch.testing.assert_close(losses.orpo(STUDENT, LABELS, odds_weight=1.0), expected)
+    sure = torch.tensor([[60.0, 0.0]], requires_grad=True)  # float32 has no odds of p = 1
+    losses.orpo(sure, torch.tensor([[1.0, 0.0]])).sum().backward()
+    assert sure.grad.abs().max() < 1e-20
+    wrong = torch.tensor([[0.0, 60.0]], requires_grad=True)
+    found = losses.orpo(wrong, torch.tensor([[1.0, 0.0]]))
+    found.sum().backward()
+    assert found.item() == pytest.approx(60 + 0.1 * 120) and wrong.grad[0].tolist() == pytest.approx([-1.2, 1.2])
 
 
 def test_lambda_loss_by_hand():
@@ -382,6 +434,7 @@ def test_a_perfect_student_is_at_zero_with_zero_gradient(name):
         "gist",
         "weighted_ranknet",
         "bounded_weighted_ranknet",
+        "dpo",
     ],
 )
 def test_a_constant_added_to_the_teacher_changes_nothing(name):

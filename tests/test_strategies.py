@@ -45,6 +45,8 @@ NAN = float("nan")
         ("lambda_loss", {"cutoff": 0}, "cutoff=0 is impossible; give a whole number of at least 1"),
         ("lambda_loss", {"cutoff": 2.5}, "cutoff=2.5 has the wrong type; give int or NoneType"),
         ("lambda_loss", {"scheme": "x"}, "scheme='x'"),
+        ("dpo", {"beta": 0}, "beta=0 is impossible; give a finite number above 0"),
+        ("orpo", {"odds_weight": -1}, "odds_weight=-1 is impossible; give a finite number of at least 0"),
         ("weighted_ranknet", {"bounded": True}, "strategy weighted_ranknet: no parameter 'bounded'; it has none"),
         ("adaptive_margin", {"scale": "nope"}, "scale='nope': give one of unit, clamp, raw"),
         ("adaptive_margin", {"error": "l3"}, "error='l3': give one of l2, l1, soft"),
@@ -83,7 +85,7 @@ def test_equal_strategies_have_one_identity(equal):
 def test_other_strategies_have_other_identities():
     variants = [
         named("kl", temperature=2), named("kl", temperature=3), named("kl", target_temperature=2),
-        named("gist", margin=0.1), named("adaptive_margin", threshold=0.9), named("adaptive_margin", detach=True),
+        named("gist", margin=0.1), named("dpo", beta=0.1), named("orpo", odds_weight=1.0), named("adaptive_margin", threshold=0.9), named("adaptive_margin", detach=True),
         named("distributed_margin", detach=True),
     ]  # fmt: skip
     everything = [*strategies.STRATEGIES.values(), *variants]
@@ -136,9 +138,15 @@ def test_a_strategy_named_after_a_loss_is_that_loss_against_one_source(name):
     torch.testing.assert_close(strategy.loss(SCORES, {source: targets}), getattr(losses, name)(SCORES, targets))
 
 
-def test_only_distillation_needs_a_teacher():
+def test_only_distillation_and_a_reference_need_a_teacher():
     needs = {name for name, one in strategies.STRATEGIES.items() if one.needs_teacher}
-    assert needs == {name for name, one in strategies.STRATEGIES.items() if one.paradigm == "distillation"}
+    distilled = {name for name, one in strategies.STRATEGIES.items() if one.paradigm == "distillation"}
+    assert needs == distilled | {"dpo"} and strategies.PREFERENCE == ("dpo", "orpo")
+
+
+def test_preferences_are_their_loss_against_a_reference_or_labels():
+    torch.testing.assert_close(named("dpo").loss(SCORES, SOURCES), losses.dpo(SCORES, SOURCES["teacher"]))
+    torch.testing.assert_close(named("orpo").loss(SCORES, SOURCES), losses.orpo(SCORES, SOURCES["labels"]))
 
 
 def test_every_strategy_has_a_style_of_its_own():

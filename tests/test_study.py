@@ -92,7 +92,7 @@ def test_a_start_gives_its_weights_and_must_fit(experiment, test_set, tiny_colle
 
 def test_a_run_keeps_no_weight_that_the_backbone_has(experiment):
     kit.complete([experiment])
-    with safetensors.safe_open(rankers.folder(experiment) / rankers.WEIGHTS, "pt") as file:
+    with safetensors.safe_open(rankers.folder(experiment) / experiment.file, "pt") as file:
         names = list(file.keys())
     assert names and not [name for name in names if "embeddings" in name]
 
@@ -188,7 +188,7 @@ test = TestSet(fields["collection"], queries=8, depth=10)
 if len(sys.argv) > 2:  # die in the middle of training, or while the run is being written
     def die(*_, **__): os.kill(os.getpid(), 9)
     if sys.argv[2] == "training":
-        loop._History.table = die
+        loop.History.table = die
     else:
         rankers.changes.save = die
 trained = []

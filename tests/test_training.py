@@ -132,7 +132,7 @@ def test_an_accelerator_is_read_every_few_steps_only(at):
     fake = SimpleNamespace(
         device=torch.device("cuda"), num_processes=1, reduce=lambda values, _: (read.append(len(values)), values)[1]
     )
-    history = loop._History(fake, "kl", None)
+    history = loop.History(fake, "kl", None)
     with pytest.raises(FloatingPointError, match=f"kl: the loss is not finite at step {at};"):
         for step in range(1, 21):
             history.add(torch.full((6,), torch.nan if step == at else 1.0), 1e-3, 8)
@@ -238,7 +238,7 @@ def test_every_group_is_left_out_now_and_then(material, batch_size):
 def test_lengths_decide_nothing_about_who_is_left_out():
     """With 100 groups of lengths 0 to 99 and one left out, each is left out about as often as any other."""
     gone = [
-        set(range(101)) - set(np.concatenate(list(batches._order(np.arange(101), 10, np.random.default_rng(seed)))))
+        set(range(101)) - set(np.concatenate(list(batches.order(np.arange(101), 10, np.random.default_rng(seed)))))
         for seed in range(400)
     ]
     mean = np.mean([one.pop() for one in gone])

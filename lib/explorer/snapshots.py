@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from lib.machine import store
 from lib.study import identity, rankers, runs
@@ -36,23 +35,14 @@ def _repeat(run: Experiment, test: TestSet, count: int, folder: Path) -> None:
     asked, candidates = ranking["query"].to_numpy(), ranking["document"].to_numpy()
     total = len(groups) // run.training.batch_size * run.training.epochs
     wanted = {0, *np.ceil(total * np.linspace(0, 1, count + 1)[1:] ** 2).astype(int).tolist()}
-    shots, step = [], 0
+    shots = []
 
-    def look() -> None:
+    def look(step: int) -> None:
         if step in wanted:
             scored.load_state_dict(trained.state_dict())
             values = scoring.score(scored, inputs, asked, candidates, what=f"scoring step {step}")
             shots.append(ranking.assign(step=step, score=values))
 
-    def after(*_: object) -> None:
-        nonlocal step
-        step += 1
-        look()
-
-    look()
-    hook = register_optimizer_step_post_hook(after)
-    try:
-        loop.train(trained, groups, tokens, run.strategy, run.training, seed=run.seed)
-    finally:
-        hook.remove()
+    look(0)
+    loop.train(trained, groups, tokens, run.strategy, run.training, seed=run.seed, after=look)
     pd.concat(shots, ignore_index=True).to_parquet(folder / "scores.parquet")

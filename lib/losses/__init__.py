@@ -16,9 +16,10 @@ from lib.losses.pairwise import (
     weighted_ranknet,
 )
 from lib.losses.pointwise import bce, mse
+from lib.losses.preference import dpo, orpo
 
 __all__ = [
-    "adr_mse", "approx_ndcg", "bce", "bounded_weighted_ranknet", "gist", "hinge", "info_nce", "jensen_shannon", "kl",
-    "lambda_loss", "list_mle", "list_net", "margin_error", "margin_mse", "mse", "pearson", "position_list_mle",
-    "ranknet", "reverse_kl", "smooth_mrr", "weighted_ranknet",
+    "adr_mse", "approx_ndcg", "bce", "bounded_weighted_ranknet", "dpo", "gist", "hinge", "info_nce", "jensen_shannon",
+    "kl", "lambda_loss", "list_mle", "list_net", "margin_error", "margin_mse", "mse", "orpo", "pearson",
+    "position_list_mle", "ranknet", "reverse_kl", "smooth_mrr", "weighted_ranknet",
 ]  # fmt: skip

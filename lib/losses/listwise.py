@@ -17,7 +17,7 @@ def info_nce(scores: Scores, targets: Scores, *, temperature: float = 1.0) -> Pe
     van den Oord et al. 2018, https://arxiv.org/abs/1807.03748. Over a query's own hard negatives it is localised
     contrastive estimation (Gao et al. 2021, https://arxiv.org/abs/2101.08751); over the whole batch
     (`margins.contrast`) it is sentence-transformers' MultipleNegativesRankingLoss. Several positives share the mass.
-    Shift invariant.
+    It is also what supervised fine-tuning is for a ranker: see `lib.losses.preference`. Shift invariant.
     """
     scores, positive = scores / temperature, targets > 0
     mass = torch.logsumexp(scores.masked_fill(~positive, torch.finfo(scores.dtype).min), -1)

@@ -13,7 +13,7 @@ from lib.analysis import measures, significance, style
 from lib.data import collections
 from lib.models import packaged
 from lib.study import runs, tables
-from lib.study.experiment import Experiment, Teacher, TestSet, describe, fields
+from lib.study.experiment import Experiment, Run, Teacher, TestSet, describe, fields
 from lib.training.bound import inner_function, parameters
 
 # architecture -> the hub's task, and how sentence-transformers opens it; the kit alone opens the others
@@ -24,7 +24,7 @@ OPENED = {
 MEASURED = ["test set", "ranker", "measure", "mean", "low", "high"]
 
 
-def card(run: Experiment, tests: Iterable[TestSet], graphs: str = "") -> huggingface_hub.ModelCard:
+def card(run: Run, tests: Iterable[TestSet], graphs: str = "") -> huggingface_hub.ModelCard:
     """The card of a run, with its measures on those of `tests` that it is scored on; nothing is trained or scored.
 
     `graphs`: a section in Markdown. Raises NotTrained if the run is not in the store.
@@ -36,7 +36,7 @@ def card(run: Experiment, tests: Iterable[TestSet], graphs: str = "") -> hugging
     results = [huggingface_hub.EvalResult("text-ranking", test, test, *value) for test, *value in own.to_numpy()]
     data = huggingface_hub.ModelCardData(
         base_model=None if Path(hub).exists() else hub, library_name="sentence-transformers" if task else None,
-        pipeline_tag=task, tags=[run.model.architecture, run.strategy.paradigm, run.strategy.name],
+        pipeline_tag=task, tags=[run.model.architecture, run.taught["paradigm"], run.taught["strategy"]],
         metrics=list(measures.MEASURES), eval_results=results or None, model_name=describe(run) if results else None,
     )  # fmt: skip
     table["text"] = [f"{row.mean:.3f} [{row.low:.3f}, {row.high:.3f}]" for row in table.itertuples()]
@@ -52,7 +52,7 @@ def card(run: Experiment, tests: Iterable[TestSet], graphs: str = "") -> hugging
     return huggingface_hub.ModelCard(f"---\n{data.to_yaml()}\n---\n\n# {describe(run)}\n\n{text}\n")
 
 
-def quality(run: Experiment, tests: Iterable[TestSet]) -> pd.DataFrame:
+def quality(run: Run, tests: Iterable[TestSet]) -> pd.DataFrame:
     """A run's measures with 95 % intervals on those of `tests` that it is scored on; columns `MEASURED`.
 
     Beside it stand the first stage whose candidates it ranks anew, and what it starts from where that is scored.
@@ -79,6 +79,8 @@ def _lineage(one: Teacher, role: str, depth: int = 0) -> Iterator[str]:
         backbone = one if isinstance(one, str) else one.model.backbone
         before = packaged.trained_on(backbone)
         yield line + (f"; {backbone} was trained on: {before}" if before else "")
+        for parent in () if isinstance(one, str) else one.parents:
+            yield from _lineage(parent, "made from", depth + 1)
         return
     data, strategy = one.data, one.strategy
     terms = " + ".join(f"{term.weight:g} x {_call(term.loss)} against {term.source}" for term in strategy.terms)
@@ -96,13 +98,14 @@ def _call(function: object) -> str:
     return f"`{inner_function(function).__name__}({given})`"
 
 
-def _settings(run: Experiment) -> pd.DataFrame:
-    values = {name: value for name, value in fields(run) if name not in ("strategy", "teacher", "start", "negatives")}
+def _settings(run: Run) -> pd.DataFrame:
+    left_out = ("strategy", "teacher", "start", "negatives", "runs", "run")  # `_lineage` tells of these
+    values = {name: value for name, value in fields(run) if name not in left_out}
     texts = [public(value) if isinstance(value, str) else str(value) for value in values.values()]
     return pd.DataFrame({"setting": values.keys(), "value": texts}).set_index("setting")
 
 
-def _conditions(run: Experiment) -> pd.DataFrame:
+def _conditions(run: Run) -> pd.DataFrame:
     """Device, precision, versions, commit and costs of a training."""
     rows = runs.costs(run).set_index("measure").rename_axis("condition")
     texts = rows["text"].where(rows["text"] != "", rows["value"].map("{:,.2f}".format))

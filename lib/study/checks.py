@@ -6,13 +6,14 @@ import numpy as np
 
 from lib import models
 from lib.data import collections, groups, score_files
-from lib.models import adapters, backbone
+from lib.models import adapters, backbone, masked_lm
 from lib.study import rankers
-from lib.study.experiment import Experiment, TestSet, Untrained, describe
+from lib.study.derived import Pretrained
+from lib.study.experiment import Experiment, Run, TestSet, describe
 from lib.training import resume, trackers
 
 
-def check(runs: Iterable[Experiment | Untrained], tests: Iterable[TestSet]) -> None:
+def check(runs: Iterable[Run], tests: Iterable[TestSet]) -> None:
     """Refuse runs and test sets that could not be finished.
 
     Raises ValueError for a model that its backbone does not allow, lengths beyond its positions, more groups than there
@@ -23,9 +24,9 @@ def check(runs: Iterable[Experiment | Untrained], tests: Iterable[TestSet]) -> N
     runs = list(runs)
     trackers.chosen()
     trained = [run for run in runs if isinstance(run, Experiment)]
-    used = [one for run in trained for one in (*run.teachers, run.data.negatives) if isinstance(one, Untrained)]
+    used = [parent for run in trained for parent in run.parents if parent.stored is None]
     models_used = {(run.model, run.training.adapter) for run in trained}
-    models_used |= {(run.model, None) for run in [*runs, *used] if isinstance(run, Untrained)}
+    models_used |= {(run.model, None) for run in [*runs, *used] if not isinstance(run, Experiment)}
     for model, adapter in models_used:
         ranker = models.build(model.architecture, model.backbone, model.layers, 0, **dict(model.options))
         if adapter is not None:
@@ -38,6 +39,14 @@ def check(runs: Iterable[Experiment | Untrained], tests: Iterable[TestSet]) -> N
         if count > available:
             reason = f"{run.data.collection} has {available} training groups ({describe(run)})"
             raise ValueError(f"group_count={count}: {reason}")
+    for run in runs:
+        if isinstance(run, Pretrained):
+            masked_lm.check(run.model.backbone)
+            count, available = run.document_count, len(collections.load(run.collection).documents)
+            if count > available:
+                raise ValueError(
+                    f"document_count={count}: {run.collection} has {available} documents; give so many or less"
+                )
     for teacher in {teacher for run in trained for teacher in run.teachers if isinstance(teacher, str)}:
         if not score_files.is_file_name(teacher):
             ranker = models.load(backbone.folder(teacher))  # refuses weights without a scoring head, among others

@@ -6,39 +6,26 @@ that is impossible is refused here (ValueError); what needs a look at files, by 
 
 import dataclasses
 import reprlib
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Union
 
-import numpy as np
 import pandas as pd
 
 from lib import models
 from lib.data import collections, corruptions, first_stage, groups, score_files, trec_runs
 from lib.data.collections import Collection
 from lib.machine import store
-from lib.machine.literals import check_name, check_whole, is_literal
-from lib.models import adapters, backbone
+from lib.machine.literals import check_name, check_whole
+from lib.models import adapters
 from lib.study import identity
+from lib.study.run import Model, Run, Source, Untrained
 from lib.training import strategies
 from lib.training.settings import Queue, Training
 from lib.training.strategies import Strategy
 
-# Whose scores are targets: another run of the kit, an untrained model of it, a cross-encoder (a name of
-# lib.models.packaged or of the hub, or a folder), a file of scores, or the mean of several of these; or a Source.
-Teacher = Union["Experiment", "Untrained", "Source", str]
-
-
-class Source(ABC):
-    """What gives targets and is no ranker: see `lib.study.sources`. Subclasses are frozen dataclasses of literals."""
-
-    key: str  # names everything that decides its targets, but the groups and their texts
-    needs: "tuple[Experiment, ...]" = ()  # the runs that it is made from
-
-    @abstractmethod
-    def scores(self, pairs: groups.Groups, collection: Collection) -> np.ndarray:
-        """Targets of groups, (groups, docs) or (groups, docs, draws) float32."""
+# Whose scores are targets: a run of the kit, a cross-encoder (a name of lib.models.packaged or of the hub, or a
+# folder), a file of scores, or the mean of several of these; or what is no ranker (lib.study.sources).
+Teacher = Run | Source | str
 
 
 @dataclass(frozen=True)
@@ -48,7 +35,7 @@ class Data:
     collection: str = "pydocs"
     group_count: int = 4000
     docs: int = 4  # documents per group: one positive, the rest hard negatives
-    negatives: "Experiment | Untrained | None" = None  # a bi-encoder that finds the hard negatives; None: BM25
+    negatives: Run | None = None  # a bi-encoder that finds the hard negatives; None: BM25
     reads: str = ""  # how the student's queries are corrupted (lib.data.corruptions); its teachers read the clean ones
 
     def __post_init__(self) -> None:
@@ -59,7 +46,7 @@ class Data:
         if self.reads and self.reads not in corruptions.KINDS:
             kinds = ", ".join(corruptions.KINDS)
             raise ValueError(f"reads={self.reads!r}: give one of {kinds}, or '' for clean queries")
-        if self.negatives is not None and not isinstance(self.negatives, Experiment | Untrained):
+        if self.negatives is not None and not isinstance(self.negatives, Run):
             raise ValueError(f"negatives={self.negatives!r}: give an Experiment, an Untrained model or None")
         if self.negatives is not None and self.negatives.model.architecture != "dot":
             raise ValueError(f"negatives={describe(self.negatives)!r}: hard negatives come from a bi-encoder (dot)")
@@ -71,69 +58,17 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Model:
-    """A ranker before any training."""
-
-    architecture: str = "cat"  # cat, dot, colbert, prettr or tk
-    options: tuple[tuple[str, object], ...] = ()  # of the architecture, such as (("similarity", "cosine"),)
-    backbone: str = backbone.MINILM  # or another name of lib.models.packaged, a hub model, or a folder
-    layers: tuple[int, ...] | None = None  # which of the backbone's layers are kept; None: all
-    max_length: int = 96  # tokens of a pair
-    max_query: int | None = 64  # of its query; None: the longer text is cut, as in sentence-transformers
-
-    def __post_init__(self) -> None:
-        check_name(self, "architecture", "backbone")
-        check_whole(self, "max_length")
-        check_whole(self, "max_query", none=True)
-        layers, options = self.layers, self.options
-        if layers is not None:
-            if type(layers) is not tuple or not layers or any(type(one) is not int or one < 0 for one in layers):
-                raise ValueError(f"{layers=}: give whole numbers from 0 on, such as (0, 2, 4), or None for all")
-            if len(set(layers)) < len(layers):
-                raise ValueError(f"{layers=}: a layer appears twice")
-        pairs = type(options) is tuple and all(type(one) is tuple and len(one) == 2 for one in options)
-        if not pairs or not is_literal(options) or len(dict(options)) < len(options):
-            raise ValueError(f"{options=}: give pairs of different names and literals, such as (('dim', 64),)")
-        models.check(self.architecture, dict(options))
-
-    @property
-    def layer_count(self) -> int:
-        """How many transformer layers it has."""
-        if self.architecture == "tk":
-            return dict(self.options).get("depth", 2)
-        return backbone.layer_count(self.backbone) if self.layers is None else len(self.layers)
-
-
-@dataclass(frozen=True)
-class Untrained:
-    """A model that is evaluated without any training: the start of a run, or a zero-shot baseline."""
-
-    model: Model = Model()
-    seed: int = 0  # of new weights, such as a cross-encoder's head
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.model, Model):
-            raise ValueError(f"model={reprlib.repr(self.model)}: give a Model")
-        check_whole(self, "seed", least=0)
-
-    @property
-    def key(self) -> str:
-        """A name for everything that decides its scores: see `lib.study.identity`."""
-        return store.key(identity.of_untrained(self))
-
-
-@dataclass(frozen=True)
-class Experiment:
+class Experiment(Run):
     """Everything that decides a trained model: `Experiment("kl", teacher=run, data=Data(docs=8), seed=1)`."""
 
     strategy: Strategy | str  # a name of lib.training.strategies stands for its strategy
     teacher: Teacher | tuple[Teacher, ...] | None = None  # whose scores are a distillation's targets, or their mean
-    start: "Experiment | None" = None  # whose trained weights it starts from; None: the backbone's, with a new head
+    start: Run | None = None  # whose weights it starts from; None: the backbone's, with a new head
     data: Data = Data()
-    model: Model = Model()
-    training: Training = Training()  # noqa: RUF009, it is frozen
+    model: Model = Model()  # noqa: RUF009, it is frozen, as the next one
+    training: Training = Training()  # noqa: RUF009
     seed: int = 0  # of the head, the order of the batches and dropout
-    peer: "Experiment | None" = None  # what a student starts from that is trained beside it (lib.training.peers)
+    peer: Run | None = None  # what a student starts from that is trained beside it (lib.training.peers)
 
     def __post_init__(self) -> None:
         if isinstance(self.strategy, str):
@@ -152,7 +87,7 @@ class Experiment:
             raise ValueError(f"peer={reprlib.repr(self.peer)} with strategy={self.strategy.name!r}: {fix}")
 
     def _check_teacher(self) -> None:
-        known = all(isinstance(teacher, Experiment | Untrained | Source | str) and teacher for teacher in self.teachers)
+        known = all(isinstance(teacher, Run | Source | str) and teacher for teacher in self.teachers)
         if not known or self.teacher == ():
             raise ValueError(f"teacher={reprlib.repr(self.teacher)}: give an Experiment, an Untrained model, "
                              "the name of a model, a score file, or a tuple of these")  # fmt: skip
@@ -176,7 +111,7 @@ class Experiment:
                 f"{what}: teacher={reprlib.repr(self.teacher)}: give one model, no score file and no source"
             )
         for name, one in (("model", self), ("teacher", *self.teachers)):
-            if not isinstance(one, str) and not models.ARCHITECTURES[one.model.architecture].has_states:
+            if isinstance(one, Run) and not models.ARCHITECTURES[one.model.architecture].has_states:
                 fault = f"{name} with architecture={one.model.architecture!r} gives none of a pair"
                 raise ValueError(f"{what}: {fault}; give architecture='cat'")
 
@@ -185,6 +120,8 @@ class Experiment:
         batch_size, batching, adapter = self.training.batch_size, self.training.batching, self.training.adapter
         if batch_size > self.data.group_count:
             raise ValueError(f"{batch_size=}: more than group_count={self.data.group_count}")
+        if (snapshots := self.training.snapshots) > self.steps:
+            raise ValueError(f"{snapshots=}: the training has {self.steps} steps; give so many or less")
         cosines = architecture == "dot" and options.get("similarity") == "cosine" and options.get("scale", 1) == 1
         if self.strategy.columns is not None and not cosines:
             raise ValueError(f"{strategy=} compares cosines of a whole batch: give architecture='dot' and "
@@ -205,11 +142,10 @@ class Experiment:
 
     def _check_start(self, name: str) -> None:
         start = getattr(self, name)
-        if not isinstance(start, Experiment):
-            raise ValueError(f"{name}={start!r}: give an Experiment or None")
-        shapes = [(one.architecture, dict(one.options), one.backbone, one.layers)
-                   for one in (start.model, self.model)]  # fmt: skip
-        if shapes[0] != shapes[1]:
+        if not isinstance(start, Run) or start.stored is None:
+            fix = "give an Experiment or another run that has weights of its own (lib.study.derived), or None"
+            raise ValueError(f"{name}={start!r}: {fix}")
+        if start.model.shape != self.model.shape:
             raise ValueError(f"{name}={describe(start)!r}: it must have the same architecture, backbone and layers")
         if self.training.adapter is not None and start.prefix:
             raise ValueError(f"{name}={describe(start)!r} has a prefix already: give adapter=None")
@@ -222,9 +158,45 @@ class Experiment:
         return self.teacher if isinstance(self.teacher, tuple) else (self.teacher,)
 
     @property
-    def before(self) -> "Experiment | Untrained":
+    def before(self) -> Run:
         """What the run starts from."""
         return self.start or Untrained(self.model, self.seed)
+
+    @property
+    def parents(self) -> tuple[Run, ...]:
+        """Its start, a peer's start, what finds its negatives, and its teachers."""
+        sources = (run for teacher in self.teachers if isinstance(teacher, Source) for run in teacher.parents)
+        needed = (self.start, self.peer, self.data.negatives, *self.teachers, *sources)
+        return tuple(one for one in needed if isinstance(one, Run))
+
+    @property
+    def taught(self) -> dict[str, object]:
+        """As columns of a table."""
+        return {"strategy": self.strategy.name, "paradigm": self.strategy.paradigm, "teachers": len(self.teachers)}
+
+    @property
+    def steps(self) -> int:
+        """Of its training."""
+        return self.data.group_count // self.training.batch_size * self.training.epochs
+
+    @property
+    def work(self) -> float:
+        """Documents times layers."""
+        return self.data.group_count * self.data.docs * self.training.epochs * self.model.layer_count
+
+    @property
+    def about(self) -> str:
+        """Architecture, strategy, teachers and size."""
+        source = {0: "", 1: " from a teacher"}.get(len(self.teachers), f" from {len(self.teachers)} teachers")
+        if isinstance(self.teacher, Run):
+            source = f" from {self.teacher.model.layer_count} layers"
+        text = ", cropped queries" if self.data.collection.startswith("cropped:") else ""
+        return f"{self.model.architecture} {self.strategy.name}{source}, {self.size}{text}"
+
+    def with_seed(self, seed: int) -> "Experiment":
+        """The run, and its start, with another seed; a peer's start moves by as much."""
+        peer = self.peer and self.peer.with_seed(self.peer.seed + seed - self.seed)
+        return replace(self, seed=seed, start=self.start and self.start.with_seed(seed), peer=peer)
 
     @property
     def prefix(self) -> int:
@@ -283,14 +255,14 @@ class TestSet:
         return collection, queries, ranking.assign(grade=ranking["grade"].fillna(0).astype(int))
 
 
-Run = Experiment | Untrained  # what can be scored
 PARTS = {"data": Data, "model": Model, "training": Training}
 
 
-def vary(run: Experiment, **changes: object) -> Experiment:
+def vary(run: Run, **changes: object) -> Run:
     """A run with other values, whichever part they belong to, as in `vary(run, seed=1, layers=(0, 1))`."""
-    own = {field.name: changes.pop(field.name) for field in dataclasses.fields(run) if field.name in changes}
-    for part, kind in [(part, kind) for part, kind in PARTS.items() if hasattr(run, part)]:
+    names = [field.name for field in dataclasses.fields(run)]
+    own = {name: changes.pop(name) for name in names if name in changes}
+    for part, kind in [(part, kind) for part, kind in PARTS.items() if part in names]:
         inner = {field.name: changes.pop(field.name) for field in dataclasses.fields(kind) if field.name in changes}
         if inner and isinstance(own.setdefault(part, getattr(run, part)), kind):  # else Experiment refuses it
             own[part] = replace(own[part], **inner)
@@ -301,10 +273,7 @@ def vary(run: Experiment, **changes: object) -> Experiment:
 
 def with_seed(run: Run, seed: int) -> Run:
     """A run, and its start, with another seed; a peer's start moves by as much."""
-    if isinstance(run, Untrained):
-        return replace(run, seed=seed)
-    start, peer = run.start and with_seed(run.start, seed), run.peer
-    return replace(run, seed=seed, start=start, peer=peer and with_seed(peer, peer.seed + seed - run.seed))
+    return run.with_seed(seed)
 
 
 def fields(run: Run | Data | Model | Training) -> Iterator[tuple[str, object]]:
@@ -314,21 +283,11 @@ def fields(run: Run | Data | Model | Training) -> Iterator[tuple[str, object]]:
         yield from fields(value) if field.name in PARTS else [(field.name, value)]
 
 
-def lineage(run: Experiment) -> list[Experiment]:
-    """Every run that an experiment needs, in an order in which they can be trained; itself last."""
-    sources = (need for teacher in run.teachers if isinstance(teacher, Source) for need in teacher.needs)
-    parents = (run.start, run.peer, run.data.negatives, *run.teachers, *sources)
-    needed = [parent for parent in parents if isinstance(parent, Experiment)]
-    return [ancestor for parent in needed for ancestor in lineage(parent)] + [run]
+def lineage(run: Run) -> list[Run]:
+    """Every run with a folder of its own that a run needs, in an order in which they can be made; itself last."""
+    return [ancestor for parent in run.parents for ancestor in lineage(parent)] + [run] * (run.stored is run)
 
 
 def describe(run: Run) -> str:
     """One line for people."""
-    about = f"{run.model.layer_count} layers, seed {run.seed}"
-    if isinstance(run, Untrained):
-        return f"{run.model.architecture}, untrained, {about}"
-    source = {0: "", 1: " from a teacher"}.get(len(run.teachers), f" from {len(run.teachers)} teachers")
-    if isinstance(run.teacher, Run):
-        source = f" from {run.teacher.model.layer_count} layers"
-    text = ", cropped queries" if run.data.collection.startswith("cropped:") else ""
-    return f"{run.model.architecture} {run.strategy.name}{source}, {about}{text}"
+    return run.about

@@ -24,7 +24,7 @@ from lib.study.experiment import Experiment, Run, TestSet, lineage, with_seed
 from lib.training import scoring
 
 
-def write(run: Experiment, place: Path | str, tests: Iterable[TestSet] = (), *, dev: TestSet | None = None) -> Path:
+def write(run: Run, place: Path | str, tests: Iterable[TestSet] = (), *, dev: TestSet | None = None) -> Path:
     """Write a run's model and its card, with its measures on those of `tests` that it is scored on; returns the path.
 
     With `dev` graphs are written too, and what they change on these queries is printed and told in the card. The folder

@@ -13,7 +13,7 @@ import pkgutil
 from lib.analysis import measures
 from lib.data import collections, first_stage, score_files
 from lib.machine import digest, hardware
-from lib.models import backbone
+from lib.models import backbone, merging
 from lib.study.functions import of_function
 from lib.training.strategies import Strategy
 
@@ -28,19 +28,15 @@ CONSTANTS = (
 
 def of_run(run: object) -> dict[str, object]:
     """The description of an `Experiment`: settings as they are, everything else by its content."""
-    batching, training = run.training.batching, dataclasses.asdict(run.training)
-    if not training["gradient_checkpointing"]:
-        del training["gradient_checkpointing"]  # later than the runs of earlier versions
-    kind = batching and {"kind": type(batching).__name__, **dataclasses.asdict(batching)}
-    data = {"reads": collections.fingerprint(run.data.read)} if run.data.reads else {}
     return {
         **_common(), "seed": run.seed, "strategy": of_strategy(run.strategy), "model": _of_model(run.model),
         "teacher": [of_teacher(teacher) for teacher in run.teachers], "start": run.start and run.start.key,
-        "training": training | {"batching": kind},
+        "training": _of_training(run.training),
         "data": {
             "collection": collections.fingerprint(run.data.collection), "group_count": run.data.group_count,
             "docs": run.data.docs, "negatives": run.data.negatives and run.data.negatives.key,
-            "first_stage": first_stage.identity(), **data,
+            "first_stage": first_stage.identity(),
+            **({"reads": collections.fingerprint(run.data.read)} if run.data.reads else {}),
         },
         **({"peer": run.peer.key} if run.peer else {}),
     }  # fmt: skip
@@ -49,6 +45,21 @@ def of_run(run: object) -> dict[str, object]:
 def of_untrained(model: object) -> dict[str, object]:
     """The description of an `Untrained` model."""
     return {**_common(), "seed": model.seed, "model": _of_model(model.model)}
+
+
+def of_merged(run: object) -> dict[str, object]:
+    """The description of a `Merged` run: what it is made from, by name, and how."""
+    of = {"runs": [one.key for one in run.parents], "how": run.how, "parallel": merging.PARALLEL, **run.settings}
+    return {**_common(), "merged": of, "model": _of_model(run.model)}
+
+
+def of_pretrained(run: object) -> dict[str, object]:
+    """The description of a `Pretrained` run."""
+    data = {"collection": collections.fingerprint(run.collection), "document_count": run.document_count}
+    return {
+        **_common(), "seed": run.seed, "model": _of_model(run.model), "training": _of_training(run.training),
+        "data": data, "pretrained": "masked language model",
+    }  # fmt: skip
 
 
 def of_strategy(strategy: Strategy) -> dict[str, object]:
@@ -100,6 +111,15 @@ def _of_first_stage(test: object) -> dict[str, object]:
     if test.run:
         return {"run": digest.of_file(collections.stored_run(test.collection, test.run))}
     return first_stage.identity()
+
+
+def _of_training(training: object) -> dict[str, object]:
+    batching, fields = training.batching, dataclasses.asdict(training)
+    for name in ("gradient_checkpointing", "snapshots"):  # later than the runs of earlier versions
+        if fields[name] == type(training).__dataclass_fields__[name].default:
+            del fields[name]
+    kind = batching and {"kind": type(batching).__name__, **dataclasses.asdict(batching)}
+    return fields | {"batching": kind}
 
 
 def _of_model(model: object) -> dict[str, object]:

@@ -10,21 +10,19 @@ from lib.data.collections import Collection
 from lib.machine import hardware, store
 from lib.models import LateRanker, Ranker, adapters, backbone, changes, tokens, weights
 from lib.models.vectors import Identity, VectorStore
-from lib.study.experiment import Experiment, Model, Run, Source, Teacher, Untrained, describe
+from lib.study.experiment import Experiment, Model, Run, Teacher, describe
 from lib.training import scoring
-
-WEIGHTS = "weights.safetensors"
 
 
 class NotTrained(LookupError):
     """What is asked for needs a run that is not in the store."""
 
 
-def folder(run: Experiment) -> Path:
-    """The folder of a trained run; raises NotTrained if it is not in the store, or is an untrained model."""
-    if isinstance(run, Untrained):
+def folder(run: Run) -> Path:
+    """The folder of a run's weights; raises NotTrained if it is not in the store, or is an untrained model."""
+    if run.stored is None:
         raise NotTrained(f"{describe(run)}: it has no training, so no history and no costs of one; give an Experiment")
-    place = store.find("runs", run.key)
+    place = store.find("runs", run.stored.key)
     if place is None:
         raise NotTrained(f"{describe(run)} is not trained yet: call lib.study.runs.complete([run]) first")
     return place
@@ -32,13 +30,13 @@ def folder(run: Experiment) -> Path:
 
 def made_from(run: Teacher) -> list[str]:
     """What the store keeps of a model, as `lib.machine.store.keep` takes it: the folders of runs, nothing of others."""
-    needed = run.needs if isinstance(run, Source) else [run] if isinstance(run, Experiment) else []
-    return [f"runs/{one.key}" for one in needed]
+    needed = (run.stored,) if isinstance(run, Run) else () if isinstance(run, str) else run.parents
+    return [f"runs/{one.key}" for one in needed if one is not None]
 
 
 def ranker(run: Run) -> Ranker:
     """The model of a run, or an untrained one, ready to score; raises NotTrained if the run is not in the store."""
-    return (built(run.model, run.seed) if isinstance(run, Untrained) else _restored(run, run)).eval()
+    return _restored(run).eval()
 
 
 def with_dropout(run: Experiment, dropout: float) -> Ranker:
@@ -48,7 +46,7 @@ def with_dropout(run: Experiment, dropout: float) -> Ranker:
 
 def at_start(run: Experiment) -> Ranker:
     """The model that a run starts from, with the run's dropout and trained parts; raises NotTrained as `ranker`."""
-    return built(run.model, run.seed, run) if run.start is None else _restored(run.start, run)
+    return _restored(run.before, run)
 
 
 def built(model: Model, seed: int, run: Experiment | None = None) -> Ranker:
@@ -57,15 +55,16 @@ def built(model: Model, seed: int, run: Experiment | None = None) -> Ranker:
     return models.build(model.architecture, model.backbone, model.layers, seed, **training, **dict(model.options))
 
 
-def _restored(trained: Experiment, run: Experiment) -> Ranker:
-    """The model of `trained`, with dropout and trained parts as `run` has them."""
-    restored = built(trained.model, trained.seed, run)
-    if trained.prefix:
-        adapters.attach(restored, "prefix", trained.prefix, trained.seed)
-        if run is not trained:  # a run that starts from one with a prefix trains all weights, the prefix too
+def _restored(source: Run, run: Experiment | None = None) -> Ranker:
+    """The model of `source`, with dropout and trained parts as a `run` has them that starts from it."""
+    restored = built(source.model, source.seed, run)
+    if source.prefix:
+        adapters.attach(restored, "prefix", source.prefix, source.seed)
+        if run is not None:  # it trains all weights, the prefix too
             restored.transformer.base_model.requires_grad_(True)
             backbone.prepare(restored.transformer, embeddings=run.training.embeddings)
-    changes.restore(restored, folder(trained) / WEIGHTS)
+    if source.stored is not None:
+        changes.restore(restored, folder(source) / source.file)
     return restored
 
 

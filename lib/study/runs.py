@@ -5,48 +5,52 @@ A run is a folder named by a hash of everything that decides it (`lib.study.iden
 
 import json
 import reprlib
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from lib.data import collections
 from lib.data.groups import Groups
-from lib.machine import hardware, progress, store
+from lib.machine import hardware, processes, progress, store
 from lib.machine.provenance import conditions
-from lib.models import Ranker, adapters, changes
+from lib.models import Ranker, adapters, backbone, changes, masked_lm, tokens
+from lib.models.masked_lm import MaskedLM
 from lib.models.tokens import PairTokens, SeparateTokens
 from lib.study import checks, identity, rankers, targets
-from lib.study.experiment import Experiment, Run, TestSet, Untrained, describe, fields, lineage
-from lib.training import loop, resume, trackers
+from lib.study.derived import Merged, Pretrained, snapshots
+from lib.study.experiment import Experiment, Run, TestSet, describe, fields, lineage
+from lib.training import loop, pretraining, resume, trackers
 from lib.training.peers import Students
 
 ABOUT = "experiment.json"  # the description that the run's name is a hash of, and where its inputs were
 
 
 def complete(grid: Iterable[Run], tests: Iterable[TestSet] = ()) -> None:
-    """Train every run of a grid, and every start and teacher, that is not in the store; first check all of them.
+    """Make every run of a grid, and every run that it needs, that is not in the store; first check all of them.
 
     Raises ValueError if a run or a test set asks for what does not exist; nothing is trained then (`lib.study.checks`).
     """
     grid = distinct(grid)
-    needed = distinct(ancestor for run in grid if isinstance(run, Experiment) for ancestor in lineage(run))
+    needed = distinct(ancestor for run in grid for ancestor in lineage(run))
     missing = [run for run in needed if not store.is_whole(store.data_folder() / "runs" / run.key)]
-    checks.check([*missing, *(run for run in grid if isinstance(run, Untrained))], tests)
-    one_by_one(
-        missing, "training", describe,
-        lambda run: run.data.group_count * run.data.docs * run.training.epochs * run.model.layer_count, _keep,
-    )  # fmt: skip
+    checks.check([*missing, *(run for run in grid if run.stored is None)], tests)
+    one_by_one(missing, "training", describe, lambda run: run.work, _keep)
 
 
-def history(run: Experiment) -> pd.DataFrame:
+def history(run: Run) -> pd.DataFrame:
     """The training history of a run, one row per step (see `lib.training.loop.train`); raises NotTrained."""
-    return pd.read_parquet(rankers.folder(run) / "history.parquet")
+    path = rankers.folder(run) / "history.parquet"
+    if not path.exists():
+        raise rankers.NotTrained(f"{describe(run)}: nothing was trained here, so it has no history; ask for its runs'")
+    return pd.read_parquet(path)
 
 
-def costs(run: Experiment) -> pd.DataFrame:
+def costs(run: Run) -> pd.DataFrame:
     """What training a run cost, and under which conditions, as `with_conditions` has it; raises NotTrained."""
     return pd.read_parquet(rankers.folder(run) / "costs.parquet")
 
@@ -56,7 +60,7 @@ def distinct(grid: Iterable[Run]) -> list[Run]:
     runs: dict[str, Run] = {}
     for run in grid:
         if not isinstance(run, Run):
-            raise TypeError(f"{reprlib.repr(run)} in a grid: give Experiments and Untrained models")
+            raise TypeError(f"{reprlib.repr(run)} in a grid: give Experiments and other runs of lib.study")
         runs.setdefault(run.key, run)
     return list(runs.values())
 
@@ -93,10 +97,24 @@ def at_start(run: Experiment) -> tuple[Ranker, Groups, PairTokens | SeparateToke
     return ranker, groups, rankers.inputs(ranker, collections.load(run.data.read), run.model)
 
 
-def _keep(run: Experiment) -> None:
+def _keep(run: Run) -> None:
     ancestors = [f"runs/{ancestor.key}" for ancestor in lineage(run)[:-1]]
-    place = store.keep("runs", run.key, partial(_train, run), of=ancestors, together=True)
+    place = store.keep("runs", run.key, partial(MAKE[type(run)], run), of=ancestors, together=True)
     resume.remove(place.name)
+
+
+def _write(run: Run, ranker: Ranker, measured: dict[str, float], folder: Path, **about: object) -> None:
+    """Write what every run keeps: costs with their conditions, weights, and a description."""
+    with_conditions(measured).to_parquet(folder / "costs.parquet")
+    _save(run, ranker, folder / run.file)
+    known = {"name": describe(run), "backbone": run.model.backbone, **about}
+    (folder / ABOUT).write_text(json.dumps(known, indent=1))
+
+
+def _save(run: Run, ranker: Ranker, path: Path) -> None:
+    with torch.random.fork_rng():  # in the middle of a training, too, it changes nothing
+        built, redrawn = (rankers.built(run.model, seed) for seed in (run.seed, run.seed + 1))
+    changes.save(ranker, built, redrawn, path)
 
 
 def _train(run: Experiment, folder: Path | None) -> None:
@@ -108,12 +126,19 @@ def _train(run: Experiment, folder: Path | None) -> None:
         adapters.attach(ranker, adapter.kind, adapter.size, run.seed)
     trained = sum(weight.numel() for weight in ranker.parameters() if weight.requires_grad)
     checkpoint = resume.Checkpoint(key)
+    kept = {run.steps * one.number // run.training.snapshots: one for one in snapshots(run) if not one.is_last}
+
+    def keep(step: int) -> None:
+        if step in kept and processes.is_main():
+            checkpoint.write(kept[step].file, lambda path: _save(run, ranker, path))
+
     told = dict(fields(run)) | {"strategy": run.strategy.name}
     with trackers.following(describe(run), key, told) as log, hardware.Meter() as meter:
         students = Students(ranker, rankers.at_start(replace(run, start=run.peer))) if run.peer else ranker
         steps = loop.train(
-            students, groups, inputs, run.strategy, run.training, seed=run.seed, checkpoint=checkpoint, log=log
-        )
+            students, groups, inputs, run.strategy, run.training, seed=run.seed, checkpoint=checkpoint, log=log,
+            after=keep if kept else None,
+        )  # fmt: skip
     if adapter is not None:
         adapters.finish(ranker)
     if folder is None:
@@ -129,10 +154,49 @@ def _train(run: Experiment, folder: Path | None) -> None:
         "peak_memory_gib": meter.peak_memory_gib, "energy_joules": joules, "parameters": parameters,
         "trained_parameters": trained,
     }  # fmt: skip
-    with_conditions(measured).to_parquet(folder / "costs.parquet")
     steps.to_parquet(folder / "history.parquet")
-    built, redrawn = (rankers.built(run.model, seed, run) for seed in (run.seed, run.seed + 1))
-    changes.save(ranker, built, redrawn, folder / rankers.WEIGHTS)
-    about = {"name": describe(run), "collection": run.data.collection, "backbone": run.model.backbone,
-             "identity": identity.of_run(run)}  # fmt: skip
-    (folder / ABOUT).write_text(json.dumps(about, indent=1))
+    for one in kept.values():
+        shutil.copyfile(checkpoint.beside(one.file), folder / one.file)
+    _write(run, ranker, measured, folder, collection=run.data.collection, identity=identity.of_run(run))
+
+
+def _merge(run: Merged, folder: Path | None) -> None:
+    """Merge runs and write the model; other processes of a launch than the main one do nothing."""
+    if folder is None:
+        return
+    with hardware.Meter() as meter:
+        ranker = rankers.built(run.model, run.seed)
+        ranker.load_state_dict(run.merge([rankers.ranker(one).state_dict() for one in run.parents]))
+    measured = {"merge_seconds": meter.seconds, "parameters": sum(weight.numel() for weight in ranker.parameters())}
+    _write(run, ranker, measured, folder, identity=identity.of_merged(run))
+
+
+def _pretrain(run: Pretrained, folder: Path | None) -> None:
+    """Pre-train a backbone further and write it; without a folder as `_train`."""
+    collection = collections.load(run.collection)
+    name, tokenizer = run.model.backbone, backbone.tokenizer(run.model.backbone)
+    stored = tokens.tokenise(collection.documents, tokenizer, collection.documents_digest)
+    rows = stored.rows(list(collection.documents)[: run.document_count])
+    model = MaskedLM.open(
+        name, run.model.layers, run.seed, dropout=run.training.dropout, embeddings=run.training.embeddings
+    )
+    checkpoint = resume.Checkpoint(run.key)
+    with trackers.following(describe(run), run.key, dict(fields(run))) as log, hardware.Meter() as meter:
+        steps = pretraining.train(
+            model, masked_lm.side(stored, name, run.model.max_length), rows, tokenizer, run.training,
+            seed=run.seed, checkpoint=checkpoint, log=log,
+        )  # fmt: skip
+    if folder is None:
+        return
+    ranker = rankers.built(run.model, run.seed)
+    model.give(ranker)
+    seconds = checkpoint.spent + meter.seconds
+    measured = {
+        "train_seconds": seconds, "train_documents_per_second": steps["documents"].sum() / seconds,
+        "peak_memory_gib": meter.peak_memory_gib, "parameters": sum(weight.numel() for weight in ranker.parameters()),
+    }  # fmt: skip
+    steps.to_parquet(folder / "history.parquet")
+    _write(run, ranker, measured, folder, collection=run.collection, identity=identity.of_pretrained(run))
+
+
+MAKE: dict[type, Callable[[Run, Path | None], None]] = {Experiment: _train, Merged: _merge, Pretrained: _pretrain}

@@ -19,7 +19,8 @@ from lib.models import backbone, tokens
 from lib.models.ragged import Ragged
 from lib.models.ranker import drawn_from
 from lib.study import rankers
-from lib.study.experiment import Experiment, Source, describe
+from lib.study.experiment import Experiment, describe
+from lib.study.run import Source
 from lib.training import scoring
 
 
@@ -42,7 +43,7 @@ class Draws(Source):
         check_number(self, "dropout", above=0, below=1)
 
     @property
-    def needs(self) -> tuple[Experiment, ...]:
+    def parents(self) -> tuple[Experiment, ...]:
         """The run."""
         return (self.run,)
 

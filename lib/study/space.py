@@ -47,10 +47,12 @@ def _outdated(run: Path) -> bool:
     about = json.loads((run / runs.ABOUT).read_text())
     try:
         was = about["identity"]
-        then = [was["recipe"], was["constants"], was["model"]["backbone"], was["data"]["collection"],
-                was["data"]["first_stage"]]  # fmt: skip
-        now = [identity.RECIPE, identity.constants(), backbone.fingerprint(about["backbone"]),
-               collections.fingerprint(about["collection"]), first_stage.identity()]  # fmt: skip
+        then = [was["recipe"], was["constants"], was["model"]["backbone"]]
+        now = [identity.RECIPE, identity.constants(), backbone.fingerprint(about["backbone"])]
+        if "data" in was:  # a merge has none of its own
+            then.append(was["data"])
+            read = {"collection": collections.fingerprint(about["collection"]), "first_stage": first_stage.identity()}
+            now.append(was["data"] | {name: value for name, value in read.items() if name in was["data"]})
     except (KeyError, OSError, ValueError, RuntimeError):  # of an older version, or its text or model is gone
         return True
     return store.key(then) != store.key(now)

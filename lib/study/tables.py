@@ -14,7 +14,7 @@ from lib.analysis import measures
 from lib.machine import hardware, store
 from lib.machine.provenance import warn_if_mixed
 from lib.study import identity, rankers, runs
-from lib.study.experiment import Experiment, Run, TestSet, Untrained, describe, fields, with_seed
+from lib.study.experiment import Run, TestSet, describe, fields, with_seed
 from lib.training import resume, scoring
 
 COLUMNS = [
@@ -50,7 +50,7 @@ def results(grid: Iterable[Run], tests: Iterable[TestSet]) -> pd.DataFrame:
     tables = []
     for run, ranker in zip(grid, ranker_names(grid), strict=True):
         about = {"run": run.key, "ranker": ranker, "architecture": run.model.architecture, "seed": run.seed,
-                 "layers": run.model.layer_count, "configuration": _configuration(run), **_taught(run)}  # fmt: skip
+                 "layers": run.model.layer_count, "configuration": _configuration(run), **run.taught}  # fmt: skip
         tables += [part.assign(**about) for part in _parts(run, tests)]
     table = _joined(tables)
     warn_if_mixed(table)
@@ -97,6 +97,20 @@ def values(grid: Run | Iterable[Run], test: TestSet, measure: str) -> pd.Series:
     return table[table["measure"] == name].groupby("query", sort=False)["value"].mean()
 
 
+def best(grid: Iterable[Run], devs: Iterable[TestSet], measure: str) -> Run:
+    """The run of a grid with the highest mean over sets of dev queries, the first of equals; what lacks is made.
+
+    For choices: which snapshot teaches, how far a task vector goes. Raises ValueError for test queries, on which what
+    was chosen is to be measured.
+    """
+    grid, devs = runs.distinct(grid), list(devs)
+    for dev in devs:
+        if dev.split == "test":
+            raise ValueError(f"split={dev.split!r}: what is chosen on test queries cannot be measured there; give dev")
+    complete(grid, devs)
+    return max(grid, key=lambda run: sum(values(run, dev, measure).mean() for dev in devs))
+
+
 def costs(run: Run, *tests: TestSet) -> pd.Series:
     """What a run and its scoring of test sets cost, by measure with its unit: train_seconds, peak_memory_gib, ...
 
@@ -138,12 +152,12 @@ def _settings(run: Run) -> dict[str, str]:
         return f"{describe(value)} ({value.key[:6]})" if isinstance(value, Run) else str(value)
 
     settings = {name: text(value) for name, value in fields(with_seed(run, 0)) if name != "seed"}
-    return settings | {"strategy": _taught(run)["strategy"]}
+    return settings | {"strategy": run.taught["strategy"]}
 
 
 def _parts(run: Run, tests: Iterable[TestSet]) -> list[pd.DataFrame]:
     """What is kept of a run: costs and conditions of its training, then of its scoring with the values by query."""
-    return ([runs.costs(run)] if isinstance(run, Experiment) else []) + [_values(run, test) for test in tests]
+    return ([runs.costs(run)] if run.stored else []) + [_values(run, test) for test in tests]
 
 
 def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
@@ -157,13 +171,6 @@ def _of_different_collections(tests: Iterable[TestSet]) -> list[TestSet]:
             raise ValueError(f"{count} test sets of collection {name!r}: a table tells test sets apart by their "
                              "collection, so call once for each of these")  # fmt: skip
     return tests
-
-
-def _taught(run: Run) -> dict[str, object]:
-    """How a run was taught, as columns of the table."""
-    if isinstance(run, Untrained):
-        return {"strategy": "untrained", "paradigm": "zero-shot", "teachers": 0}
-    return {"strategy": run.strategy.name, "paradigm": run.strategy.paradigm, "teachers": len(run.teachers)}
 
 
 def _ranked_by(column: str, tests: Iterable[TestSet], *, strategy: str, paradigm: str) -> pd.DataFrame:

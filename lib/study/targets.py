@@ -16,7 +16,8 @@ from lib.models import backbone
 from lib.models.vectors import Identity
 from lib.search import nearest
 from lib.study import identity, rankers
-from lib.study.experiment import Experiment, Model, Run, Source, Teacher
+from lib.study.experiment import Experiment, Model, Run, Teacher
+from lib.study.run import Source
 from lib.training import resume, scoring
 from lib.training.strategies import STATES, TEACHER
 

@@ -42,7 +42,7 @@ def batches(
     queued: deque[int] = deque(maxlen=queue)
     draw = np.random.default_rng(seed)
     for _ in range(epochs):
-        for chosen in _order(longest, batch_size, draw):
+        for chosen in order(longest, batch_size, draw):
             mine = slice(*(batch_size * number // share[1] for number in (share[0], share[0] + 1)))
             own = chosen[mine]
             targets = {name: torch.from_numpy(values[own]) for name, values in groups.targets.items()}
@@ -53,7 +53,7 @@ def batches(
             queued.extend(documents[chosen, 0])
 
 
-def _order(longest: np.ndarray, batch_size: int, draw: np.random.Generator) -> Iterator[np.ndarray]:
+def order(longest: np.ndarray, batch_size: int, draw: np.random.Generator) -> Iterator[np.ndarray]:
     """The groups of each batch of an epoch, (batch_size,)."""
     count = len(longest) // batch_size
     order = draw.permutation(len(longest))[: count * batch_size]  # cut before sorting: any group may be left out

@@ -48,11 +48,13 @@ def inner_function(function: Callable) -> FunctionType:
 
 
 _POSITIVE = (lambda value: value > 0, "a finite number above 0")
+_NOT_NEGATIVE = (lambda value: value >= 0, "a finite number of at least 0")
 _COUNT = (lambda value: value >= 1, "a whole number of at least 1")
 _LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
     "temperature": _POSITIVE, "target_temperature": _POSITIVE, "sigma": _POSITIVE, "epsilon": _POSITIVE,
-    "mu": (lambda value: value >= 0, "a finite number of at least 0"),
+    "beta": _POSITIVE, "mu": _NOT_NEGATIVE, "odds_weight": _NOT_NEGATIVE,
     "cutoff": _COUNT, "size": _COUNT, "iterations": _COUNT,
+    "share": (lambda value: 0 < value <= 1, "a share above 0 and at most 1"),
     "threshold": (lambda value: -1 <= value <= 1, "a cosine, -1 to 1"),
 }  # fmt: skip
 

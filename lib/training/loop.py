@@ -1,6 +1,6 @@
 """One training loop for every strategy and architecture, on Accelerate."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 import accelerate
@@ -29,6 +29,7 @@ READ_EVERY = 16  # steps between two looks at what an accelerator computed: each
 def train(
     model: nn.Module, groups: Groups, tokens: PairTokens | SeparateTokens, strategy: Strategy, settings: Training, *,
     seed: int = 0, what: str = "training", checkpoint: Checkpoint | None = None, log: Log | None = None,
+    after: Callable[[int], None] | None = None,
 ) -> pd.DataFrame:  # fmt: skip
     """Train `model` in place and return its history, one row per step.
 
@@ -39,8 +40,8 @@ def train(
     Under several processes (`accelerate launch`, on processors `python -m torch.distributed.run`) each takes its share
     of every batch, and the history is that of all; where a whole batch is compared, or a queue, it is that of all too
     (but of hidden states each compares its own share). Where students teach each other (`lib.training.peers`), `model`
-    is all of them, and means are over all.
-    With a `checkpoint` it goes on from what is there; `log` is told what each step computed, for trackers. Raises
+    is all of them, and means are over all. With a `checkpoint` it goes on from what is there; `log` is told what each
+    step computed, for trackers; `after` is called with the number of each step, when the model has changed. Raises
     FloatingPointError if a loss, a gradient or a weight is not finite, ValueError if groups or settings cannot be
     trained with.
     """
@@ -49,22 +50,18 @@ def train(
     if not steps:
         fix = f"give {len(groups)} or less"
         raise ValueError(f"batch_size={settings.batch_size}: only {len(groups)} groups, not one batch; {fix}")
-    accelerator = _accelerator(settings)
+    accelerator = accelerator_of(settings)
     hardware.keep_memory()
     queue = settings.batching if isinstance(settings.batching, Queue) else None
     compared = _compared(model, groups, strategy, queue, seed)
     trained = [parameter for parameter in compared.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
-    rising = max(1, round(settings.warm_up * steps))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / rising, (steps - step) / max(1, steps - rising))
-    )
+    optimizer, schedule = adamw(trained, settings, steps)
     data = batches(
         groups, tokens, batch_size=settings.batch_size, epochs=settings.epochs, seed=seed,
         in_batch=strategy.columns is not None, queue=queue.size if queue else 0,
         share=(accelerator.process_index, accelerator.num_processes),
     )  # fmt: skip
-    history = _History(accelerator, strategy.name, log)
+    history = History(accelerator, strategy.name, log)
     # What is encoded in parts averages its gradients itself, after the last part.
     wrapped = accelerator.prepare_model(compared.train(), evaluation_mode=settings.chunk is not None)
     optimizer = accelerator.prepare(optimizer)
@@ -90,6 +87,8 @@ def train(
             means = _means(loss, matrix, matrix.targets[strategy.terms[0].source], norm)
             history.add(means, schedule.get_last_lr()[0], batch["targets"][LABELS].numel())
             schedule.step()
+            if after:
+                after(step)
             if checkpoint and not history.unread:  # else an accelerator would wait
                 checkpoint.keep(step, state)
     accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)  # the caller's model computes in its own precision again
@@ -98,6 +97,17 @@ def train(
     for name, values in (*changed, *model.named_buffers()):
         _check_finite(values, strategy.name, f"{name} is not finite after training")
     return table
+
+
+def adamw(
+    trained: list[nn.Parameter], settings: Training, steps: int
+) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.LambdaLR]:
+    """The optimizer and the schedule of its learning rate, as `Training` describes them."""
+    optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+    rising = max(1, round(settings.warm_up * steps))
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / rising, (steps - step) / max(1, steps - rising))
+    )
 
 
 def _check_targets(groups: Groups, strategy: Strategy) -> None:
@@ -127,7 +137,7 @@ def _compared(model: nn.Module, groups: Groups, strategy: Strategy, queue: Queue
     return InBatch(model) if strategy.columns else model
 
 
-def _accelerator(settings: Training) -> accelerate.Accelerator:
+def accelerator_of(settings: Training) -> accelerate.Accelerator:
     """The accelerator of this process; a batch that the processes cannot share evenly is refused."""
     # Not every parameter is in every loss: a bi-encoder's backbone may have a pooler that nothing reads.
     unused = accelerate.DistributedDataParallelKwargs(find_unused_parameters=True)
@@ -171,11 +181,13 @@ MEANS = ["loss", "positive", "negative", "target_margin", "similarity", "gradien
 MUST_BE_FINITE = {"loss": "the loss", "positive": "a score", "gradient_norm": "the gradient"}
 
 
-class _History:
+class History:
     """What every step computed, as the mean over processes. An accelerator is not read at every step: it would wait."""
 
-    def __init__(self, accelerator: accelerate.Accelerator, name: str, log: Log | None):
-        self._accelerator, self._name, self._log = accelerator, name, log
+    def __init__(
+        self, accelerator: accelerate.Accelerator, name: str, log: Log | None, means: Sequence[str] = tuple(MEANS)
+    ):
+        self._accelerator, self._name, self._log, self._means = accelerator, name, log, list(means)
         self._every = 1 if accelerator.device.type == "cpu" else READ_EVERY
         self.known, self.unread, self._rows = [], [], []
 
@@ -187,7 +199,7 @@ class _History:
             self._read()
 
     def rows(self) -> torch.Tensor:
-        """What every step computed, (steps, len(MEANS)) float32."""
+        """What every step computed, (steps, means) float32."""
         if self.unread:
             self._read()
         return torch.from_numpy(np.concatenate(self._rows))
@@ -198,7 +210,7 @@ class _History:
 
     def table(self) -> pd.DataFrame:
         """One row per step."""
-        table = pd.DataFrame(self.rows().numpy(), columns=MEANS)
+        table = pd.DataFrame(self.rows().numpy(), columns=self._means)
         table.insert(0, "step", np.arange(1, len(table) + 1))
         return table.join(pd.DataFrame(self.known))
 
@@ -206,10 +218,11 @@ class _History:
         means = self._accelerator.reduce(torch.stack(self.unread).float(), "mean").cpu()
         self.unread = []
         for step, row in enumerate(means, len(self.known) - len(means) + 1):
-            for name, what in MUST_BE_FINITE.items():
-                _check_finite(row[MEANS.index(name)], self._name, f"{what} is not finite at step {step}")
+            for place, name in enumerate(self._means):
+                if name in MUST_BE_FINITE:
+                    _check_finite(row[place], self._name, f"{MUST_BE_FINITE[name]} is not finite at step {step}")
             if self._log:
-                seen = dict(zip(MEANS, row.tolist(), strict=True)) | self.known[step - 1]
+                seen = dict(zip(self._means, row.tolist(), strict=True)) | self.known[step - 1]
                 self._log({name: value for name, value in seen.items() if not np.isnan(value)}, step)
         self._rows.append(means.numpy())
 

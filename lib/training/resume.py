@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -170,6 +171,15 @@ class Checkpoint:
             store.replace_file(self._path, lambda path: safetensors.torch.save_file(tensors, str(path), written))
             self._hold()
         self._last = time.monotonic()
+
+    def write(self, name: str, fill: Callable[[Path], None]) -> None:
+        """Write a file beside the checkpoint, whole, which stays as long as that; `fill` gets its path."""
+        store.replace_file(self.beside(name), fill)
+        self._hold()
+
+    def beside(self, name: str) -> Path:
+        """Where `write` puts a file."""
+        return self._path.parent / name
 
     def _hold(self) -> None:
         """Lock the folder until this process ends, or lets the checkpoint go."""

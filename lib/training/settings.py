@@ -56,9 +56,10 @@ class Training:
     adapter: Adapter | None = None
     batching: GradCache | Queue | None = None  # bi-encoders only: more negatives per step in little memory
     gradient_checkpointing: bool = False  # less memory and more time: see `lib.models.Ranker.checkpoint_gradients`
+    snapshots: int = 1  # weights that are kept, at equal distances of the training; the last ones are the run's own
 
     def __post_init__(self) -> None:
-        check_whole(self, "batch_size", "epochs")
+        check_whole(self, "batch_size", "epochs", "snapshots")
         check_number(self, "learning_rate", "clip", above=0)
         check_number(self, "warm_up", "dropout", below=1)
         check_number(self, "weight_decay")
@@ -68,6 +69,8 @@ class Training:
         for name, kinds in (("adapter", Adapter | None), ("batching", GradCache | Queue | None)):
             if not isinstance(value := getattr(self, name), kinds):
                 raise ValueError(f"{name}={value!r}: give None or one of lib.training.settings")
+        if self.snapshots > 1 and self.adapter is not None:
+            raise ValueError(f"snapshots={self.snapshots}: an adapter is merged at the end alone; give 1")
 
     @property
     def chunk(self) -> int | None:

@@ -66,7 +66,7 @@ class Strategy:
     """What a run minimises: the weighted sum of its terms, which are tried on a small example (ValueError)."""
 
     name: str
-    paradigm: str  # contrastive, distillation, self-distillation or mutual learning
+    paradigm: str  # contrastive, distillation, self-distillation, mutual learning or preference optimisation
     terms: tuple[Term, ...]
     # Where the columns of the score matrix come from: None for a query's own group, else a function of the batch's
     # similarities that gives scores and targets (lib.losses.margins). Only models that encode texts separately have it.
@@ -237,8 +237,9 @@ def _own(name: str, columns: Callable, *style: str, **values: object) -> Strateg
     return Strategy(name, "self-distillation", (Term(losses.margin_error, OWN),), bind(columns, **values), style)
 
 
-# Colours: contrastive ones blue and green, distilled ones orange and red, self-distillation purple and pink. They
-# differ in lightness too, and each has its own marker and dash, so that figures can be read in grey.
+# Colours: contrastive ones blue and green, distilled ones orange and red, self-distillation purple and pink, preference
+# optimisation olive. They differ in lightness too, and each has its own marker and dash, so that figures can be read in
+# grey.
 _ALL = (
     _labels("info_nce", "#08306b", "o", "-"),
     _labels("bce", "#2171b5", "s", "--"),
@@ -297,14 +298,17 @@ _ALL = (
     _both("reff_akd", "#b35806", "4", "--", paradigm="distillation", terms=(Term(losses.kl, TEACHER),)),
     _both("ctsl_mkt", "#99000d", "d", "-", paradigm="distillation", peers=peers.mutual, terms=(
         Term(losses.kl, TEACHER), Term(losses.kl, PEERS), Term(selective.relations, PEERS))),
-    _both("mutual", "#6e6e00", "o", "-", paradigm="mutual learning", peers=peers.mutual,
+    _both("mutual", "#6e6e00", "8", "-", paradigm="mutual learning", peers=peers.mutual,
           terms=(Term(losses.kl, PEERS),)),
-    _both("cooperative", "#8a8a14", "s", "--", paradigm="mutual learning", peers=peers.cooperative,
+    _both("cooperative", "#8a8a14", "D", "--", paradigm="mutual learning", peers=peers.cooperative,
           terms=(Term(losses.kl, PEERS),)),
+    # The positive is preferred to each negative; DPO's teacher is its reference, typically what the run starts from
+    Strategy("dpo", "preference optimisation", (Term(losses.dpo, TEACHER),), style=("#575000", "o", "-")),
+    Strategy("orpo", "preference optimisation", (Term(losses.orpo, LABELS),), style=("#8f8400", "s", "--")),
 )  # fmt: skip
 STRATEGIES: dict[str, Strategy] = {strategy.name: strategy for strategy in _ALL}
-# Losses that learn from labels, and losses that learn from a teacher's scores: their strategies have the loss's name.
-CONTRASTIVE, DISTILLATION = (
+# Losses that learn from labels, from a teacher's scores, and from preferences: their strategies have the loss's name.
+CONTRASTIVE, DISTILLATION, PREFERENCE = (
     tuple(one.name for one in _ALL if one.paradigm == paradigm and hasattr(losses, one.name))
-    for paradigm in ("contrastive", "distillation")
+    for paradigm in ("contrastive", "distillation", "preference optimisation")
 )

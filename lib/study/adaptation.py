@@ -1,0 +1,115 @@
+"""Adapting to a domain: the rankers of notebook 17, and what each gains on the target and forgets of the source."""
+
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from lib.analysis import significance
+from lib.data import collections, groups
+from lib.study.derived import Merged, Pretrained
+from lib.study.experiment import Experiment, Run, TestSet, vary
+from lib.study.profiles import Profile
+from lib.training.settings import Training
+
+SIZES = {"smoke": (8, 8, 16), "laptop": (200, 1000, 4000), "workstation": (800, 8000, 10000)}
+RELATION = {"better": "better than", "worse": "worse than", "equivalent": "equivalent to",
+            "not resolvable": "not resolvable from"}  # fmt: skip
+SCALES = (0.4, 0.7, 1.0)  # of the merged task vector in task arithmetic, one of which dev queries choose
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """Rankers of one size that go from the source, on which a profile trains its students, to a target collection."""
+
+    profile: Profile
+    target: str  # a collection with test queries
+    layers: tuple[int, ...] | None = None  # None: those of the profile's students
+
+    @property
+    def text(self) -> str:
+        """What is trained on in the target: its training queries, else queries cropped from its documents."""
+        return self.target if "train" in collections.load(self.target).judgements else f"cropped:{self.target}"
+
+    @property
+    def tests(self) -> tuple[TestSet, TestSet]:
+        """Queries of the source, and of the target."""
+        queries, depth = SIZES[self.profile.name][0], self.profile.tests[0].depth
+        names = self.profile.student.data.collection, self.target
+        return tuple(TestSet(name, queries=queries, depth=depth) for name in names)
+
+    @property
+    def devs(self) -> list[TestSet]:
+        """The same for choices; of the source alone where the target has no dev queries."""
+        return [
+            replace(test, split="dev") for test in self.tests if "dev" in collections.load(test.collection).judgements
+        ]
+
+    @property
+    def source(self) -> Experiment:
+        """The student that has learned from the source's labels."""
+        run = self.profile.variant("info_nce")
+        return run if self.layers is None else _again(run, layers=self.layers)
+
+    def on_target(self, run: Experiment, strategy: str = "info_nce", start: Run | None = None) -> Experiment:
+        """The same training on the target, from `start`; a reference, where the strategy has one, is the start too."""
+        count = min(SIZES[self.profile.name][1], groups.available(collections.load(self.text)))
+        teacher = start if strategy == "dpo" else None
+        return vary(run, strategy=strategy, teacher=teacher, collection=self.text, group_count=count, start=start)
+
+    def trained(self) -> dict[str, Run]:
+        """The source's student, and those that are trained further or otherwise, by name.
+
+        "target" has learned from the target what "source" has learned from the source, from the same start.
+        """
+        source, count = self.source, SIZES[self.profile.name][2]
+        settings = Training(batch_size=min(16, count), learning_rate=5e-4)
+        documents = min(count, len(collections.load(self.target).documents))
+        pretrained = Pretrained(source.model, self.target, documents, settings, source.seed)
+        return {
+            "source": source,
+            "pre-trained": _again(source, pretrained),
+            "fine-tuned": self.on_target(source, start=source),
+            "dpo": self.on_target(source, "dpo", source),
+            "orpo": self.on_target(source, "orpo", source),
+            "target": self.on_target(source, start=source.start),
+        }
+
+    def merged(self, how: str) -> list[Merged]:
+        """Merges of "source" and "target" one way: several of task arithmetic, of which dev queries choose."""
+        runs = self.source, self.on_target(self.source, start=self.source.start)
+        return [Merged(runs, how, scale=scale) for scale in (SCALES if how == "task_arithmetic" else (None,))]
+
+
+def _again(run: Experiment, bottom: Run | None = None, **changes: object) -> Experiment:
+    """A run and everything that it starts from, changed, and begun from `bottom`."""
+    return vary(run, start=bottom if run.start is None else _again(run.start, bottom, **changes), **changes)
+
+
+def changes(results: pd.DataFrame, measure: str, tests: tuple[TestSet, TestSet], baseline: str) -> pd.DataFrame:
+    """One row per ranker and test set, as `significance.compare` with a baseline, with a column `collection`."""
+    values = {test.collection: significance.per_query(results, measure, test.collection) for test in tests}
+    parts = [significance.compare(part, baseline).assign(collection=name) for name, part in values.items()]
+    return pd.concat(parts, ignore_index=True)
+
+
+def sentences(compared: pd.DataFrame, baseline: str) -> list[str]:
+    """One for each ranker of `changes`: what it does on each collection, beside the baseline."""
+    lines = []
+    for ranker, rows in compared.groupby("ranker", sort=False):
+        parts = [f"{significance.decided(row)} on {row['collection']} "
+                 f"({row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}])"
+                 for _, row in rows.iterrows()]  # fmt: skip
+        lines.append(f"{ranker}, beside {baseline}: {' and '.join(parts)}.")
+    return lines
+
+
+def beats_both(results: pd.DataFrame, measure: str, tests: tuple[TestSet, TestSet], merge: str) -> dict[str, str]:
+    """Collection -> whether a merge is better there than "source" and than "target"; what is not resolvable says so."""
+    found = {}
+    for test in tests:
+        values = significance.per_query(results, measure, test.collection)
+        words = {parent: significance.decided(significance.compare(values[[parent, merge]], parent).iloc[0])
+                 for parent in ("source", "target")}  # fmt: skip
+        both = set(words.values()) == {"better"}
+        found[test.collection] = "yes" if both else ", ".join(f"{RELATION[word]} {one}" for one, word in words.items())
+    return found

@@ -1,0 +1,77 @@
+"""The rankers of notebook 17, and what is said of them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.study import adaptation, profiles
+from lib.study.adaptation import Adaptation
+from lib.study.derived import HOW, Merged, Pretrained
+from lib.study.experiment import TestSet, lineage
+
+
+@pytest.fixture
+def plan(tiny_collection):
+    return Adaptation(profiles.named("smoke"), tiny_collection)
+
+
+def test_a_target_is_learned_from_by_its_queries_or_by_cropped_ones(plan):
+    assert plan.text == plan.target  # it has a training split
+    assert Adaptation(plan.profile, "botocore").text == "cropped:botocore"
+    assert [test.split for test in plan.tests] == ["test", "test"] and plan.tests[1].collection == plan.target
+    assert [dev.collection for dev in plan.devs] == ["pydocs"]  # the target has no dev queries
+    assert [dev.collection for dev in Adaptation(plan.profile, "botocore").devs] == ["pydocs", "botocore"]
+
+
+def test_who_starts_from_whom(plan):
+    runs = plan.trained()
+    source = runs["source"]
+    assert runs["fine-tuned"].start == runs["orpo"].start == runs["dpo"].start == runs["dpo"].teacher == source
+    assert runs["target"].start == source.start and runs["target"].data.collection == plan.target
+    assert runs["target"].data.docs == source.data.docs and runs["target"].training == source.training
+    first, *others = lineage(runs["pre-trained"])
+    assert isinstance(first, Pretrained) and first.collection == plan.target and others[-1] == runs["pre-trained"]
+    assert [run.strategy for run in others] == [run.strategy for run in lineage(source)]
+    for how in HOW:
+        merges = plan.merged(how)
+        assert all(type(run) is Merged and run.runs == (source, runs["target"]) for run in merges)
+        assert all(run.before == source.start for run in merges)
+    assert len(plan.merged("task_arithmetic")) == len(adaptation.SCALES)
+
+
+def test_another_size_has_a_start_and_parents_of_its_own(plan):
+    small = Adaptation(plan.profile, plan.target, layers=(0,))
+    assert {run.model.layers for run in lineage(small.source)} == {(0,)}
+    assert [run.data for run in lineage(small.source)] == [run.data for run in lineage(plan.source)]
+
+
+def results(**values):
+    """Ranker -> values of 20 queries on two collections."""
+    tests = TestSet("a"), TestSet("b")
+    draw = np.random.default_rng(0)
+    rows = [
+        {"run": name, "configuration": name, "ranker": name, "collection": test.collection, "query": f"q{query}",
+         "measure": "RR@10", "value": mean + draw.normal(scale=0.001), "seed": 0}
+        for test in tests for name, means in values.items() for mean in [means[test.collection]] for query in range(20)
+    ]  # fmt: skip
+    return pd.DataFrame(rows), tests
+
+
+def test_what_is_gained_and_forgotten_is_said_in_a_sentence():
+    table, tests = results(source={"a": 0.6, "b": 0.4}, target={"a": 0.5, "b": 0.5}, mean={"a": 0.7, "b": 0.45})
+    compared = adaptation.changes(table, "RR@10", tests, "source")
+    assert compared[["ranker", "collection"]].to_numpy().tolist() == [
+        ["target", "a"], ["mean", "a"], ["target", "b"], ["mean", "b"]
+    ]  # fmt: skip
+    first, second = adaptation.sentences(compared, "source")
+    assert first.startswith("target, beside source: worse on a (-0.") and "better on b (+0." in first
+    assert second.startswith("mean, beside source: better on a (+0.") and "better on b (+0.0" in second
+    assert adaptation.beats_both(table, "RR@10", tests, "mean") == {
+        "a": "yes",
+        "b": "better than source, worse than target",
+    }
+
+
+def test_what_cannot_be_told_apart_is_not_called_better():
+    table, tests = results(source={"a": 0.6, "b": 0.4}, target={"a": 0.6, "b": 0.4}, mean={"a": 0.6, "b": 0.4})
+    assert adaptation.beats_both(table, "RR@10", tests, "mean")["a"] == "equivalent to source, equivalent to target"
