@@ -15,7 +15,7 @@ import pandas as pd
 
 from lib.analysis import significance
 from lib.machine import hardware, progress, store
-from lib.study import identity, profiles, tables
+from lib.study import identity, profiles, tables, ways
 from lib.study.experiment import Run, TestSet, vary, with_seed
 from lib.study.profiles import FREE_TEACHER, Profile
 from lib.training import strategies
@@ -24,6 +24,7 @@ TABLE = Path(__file__).parents[2] / "figures" / "evening.parquet"
 SEEDS, SOME = 5, 3  # of students and bi-encoders; of students of other teachers
 QUERIES = 300  # of each out-of-domain set; in-domain all
 STUDENTS = ("info_nce", "kl", "margin_mse", "mse", "ranknet", "bce")
+REFERENCES = ("bm25", "best", "start", "teacher")  # beside which ways to teach are shown on corrupted queries
 MARGINS = ("in_batch", "margin_mse", "adaptive_margin", "distributed_margin")
 
 
@@ -71,6 +72,8 @@ def plan(profile: Profile) -> Iterator[Entry]:
     yield from (Entry("students", "start", with_seed(profile.start, seed)) for seed in seeds[:SOME])
     for seed in seeds[:SOME]:
         yield from _bi_encoders(profile, seed)
+    for seed in seeds[:SOME]:
+        yield from (Entry("ways", name, run) for name, run in ways.ways(profile, seed).items())
     for seed in seeds[:SOME]:
         yield from _teachers(profile, seed)
     for seed in seeds[:SOME]:
@@ -149,9 +152,15 @@ def read(path: Path = TABLE) -> pd.DataFrame:
 def lacking(table: pd.DataFrame, profile: Profile) -> list[tuple[Entry, list[TestSet]]]:
     """The entries of the plan that the table has not whole, with the test sets that are missing."""
     known = set(table["evaluation"]) if len(table) else set()
-    sets = tests(profile)
-    wanted = {entry: [test for test in sets if _name(entry, test) not in known] for entry in plan(profile)}
+    wanted = {entry: [test for test in _sets(entry, profile) if _name(entry, test) not in known]
+              for entry in plan(profile)}  # fmt: skip
     return [(entry, missing) for entry, missing in wanted.items() if missing]
+
+
+def _sets(entry: Entry, profile: Profile) -> tuple[TestSet, ...]:
+    """What an entry is evaluated on: corrupted queries too where it is compared with the ways to teach."""
+    robust = entry.question == "ways" or entry.ranker in (*ways.BASELINES, *REFERENCES)
+    return tests(profile) + (ways.corrupted(profile) if robust else ())
 
 
 def _name(entry: Entry, test: TestSet) -> str:
