@@ -225,6 +225,23 @@ def differences(table: pd.DataFrame, measure: str, collections: list[str], one: 
     return (values[one] - values[other]).to_frame(one)
 
 
+def judged(
+    table: pd.DataFrame, measure: str, claims: dict[str, tuple[str, str]], collections: list[str]
+) -> pd.DataFrame:  # fmt: skip
+    """One row per claim (name -> the two rankers that it compares): `significance.contrasts` on collections together.
+
+    Columns claim, of (the two rankers) and verdict too; p values are corrected over all claims (Holm).
+    """
+    rows = []
+    for claim, pair in claims.items():
+        row = significance.contrasts(differences(table, measure, collections, *pair))
+        rows.append(row.assign(claim=claim, of=" - ".join(pair)))
+    found = pd.concat(rows, ignore_index=True)
+    for name in ("p", "p_t", "p_equivalent"):
+        found[name] = significance.holm(found[name])
+    return found.assign(verdict=found.apply(significance.decided, axis=1))
+
+
 def main() -> None:
     """Compute what the evening's table lacks; stop it whenever you like."""
     parser = argparse.ArgumentParser(prog="python -m lib.study.evening", description=main.__doc__)

@@ -6,6 +6,8 @@ line more: a strategy of your own, a source of targets (`lib.study.sources`), or
 
 from dataclasses import replace
 
+import pandas as pd
+
 from lib.study.derived import snapshots
 from lib.study.experiment import Experiment, TestSet, vary, with_seed
 from lib.study.profiles import Profile
@@ -45,6 +47,12 @@ def ways(profile: Profile, seed: int = 0) -> dict[str, Experiment]:
     }
 
 
+def baselines(profile: Profile) -> dict[str, str]:
+    """What each way is compared with: KL where it learns from the same teacher's scores, else InfoNCE."""
+    return {name: "kl" if run.teachers and not isinstance(run.teacher, Autoencoder) else "info_nce"
+            for name, run in ways(profile).items()}  # fmt: skip
+
+
 def compared(profile: Profile, seed: int = 0) -> dict[str, Experiment]:
     """The baselines, then the ways."""
     return {name: profile.variant(name, seed) for name in BASELINES} | ways(profile, seed)
@@ -55,3 +63,17 @@ def corrupted(profile: Profile) -> tuple[TestSet, ...]:
     test = profile.tests[0]
     count = min(QUERIES, test.queries or QUERIES)
     return tuple(replace(test, collection=f"{kind}:{test.collection}", queries=count) for kind in CORRUPTIONS)
+
+
+SAID = {"better": "helps", "worse": "hurts", "equivalent": "makes no difference"}
+
+
+def sentences(verdicts: pd.DataFrame) -> list[str]:
+    """One line for each claim, from rows with claim, where, verdict, difference, low and high."""
+    lines = []
+    for claim, rows in verdicts.groupby("claim", sort=False):
+        size = "({0.difference:+.3f} [{0.low:+.3f}, {0.high:+.3f}])"
+        said = [f"{SAID.get(row.verdict, row.verdict)} {row.where} {size.format(row)}" for row in rows.itertuples()]
+        helps = "helps a ranker" if "better" in set(rows["verdict"]) else "is not shown to help a ranker"
+        lines.append(f"{claim}: {helps}; {', '.join(said)}")
+    return lines
