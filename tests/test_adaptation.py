@@ -17,10 +17,12 @@ def plan(tiny_collection):
 
 def test_a_target_is_learned_from_by_its_queries_or_by_cropped_ones(plan):
     assert plan.text == plan.target  # it has a training split
-    assert Adaptation(plan.profile, "botocore").text == "cropped:botocore"
+    assert Adaptation(plan.profile, "botocore").text == "from-dev:botocore"
+    assert Adaptation(plan.profile, "sympy").text == "cropped:sympy"
     assert [test.split for test in plan.tests] == ["test", "test"] and plan.tests[1].collection == plan.target
     assert [dev.collection for dev in plan.devs] == ["pydocs"]  # the target has no dev queries
-    assert [dev.collection for dev in Adaptation(plan.profile, "botocore").devs] == ["pydocs", "botocore"]
+    assert [dev.collection for dev in Adaptation(plan.profile, "sympy").devs] == ["pydocs"]
+    assert [dev.collection for dev in Adaptation(plan.profile, "botocore").devs] == ["pydocs", "from-dev:botocore"]
 
 
 def test_who_starts_from_whom(plan):

@@ -19,6 +19,7 @@ from lib.machine import digest, store
 
 CARD = "collection.json"  # optional: {"relevant_grade": 2}
 GRADE = "?relevant_grade="  # after a folder's path: the same, for folders that cannot be written
+STAYS_DEV = 5  # of so many dev queries in a row the last one is no training query of `from_dev`
 CROPPED_WORDS = (3, 8)  # words of a cropped query: at least, at most
 
 
@@ -56,7 +57,8 @@ def load(name: str) -> Collection:
     """A collection by name: a PyDocs domain, `botocore`, `hub:<dataset>` (BEIR layout on the hub), or a folder.
 
     A folder in BEIR's layout is named by its path, or by its name alone if it is in the data folder's `collections/`.
-    `cropped:<name>` is that collection with queries cropped from its own documents (see `cropped`). A folder's
+    `cropped:<name>` is that collection with queries cropped from its own documents (see `cropped`), `from-dev:<name>`
+    that with most of its dev queries for training (see `from_dev`). A folder's
     `collection.json`, or an ending of its name such as `?relevant_grade=2`, says from which grade on a document is
     relevant. Files are read again only if they change. Raises CollectionError if there is no such collection or a file
     is malformed, and ConnectionError if the hub cannot be reached.
@@ -68,6 +70,8 @@ def fingerprint(name: str) -> str:
     """The fingerprint of a collection by name, from its files' bytes. Raises as `load` does, but parses nothing."""
     if name.startswith("cropped:"):
         return _cropped_key(fingerprint(name.removeprefix("cropped:")))
+    if name.startswith("from-dev:"):
+        return store.key("from-dev", fingerprint(name.removeprefix("from-dev:")), STAYS_DEV)
     folder, grade = _place(name)
     return store.key({path.relative_to(folder).as_posix(): digest.of_file(path) for path in beir.files(folder)}, grade)
 
@@ -77,7 +81,7 @@ def stored_run(name: str, run: str) -> Path:
 
     Raises CollectionError if there is none.
     """
-    if name in pydocs.DOMAINS or name.startswith(("cropped:", "hub:")):
+    if name in pydocs.DOMAINS or name.startswith(("cropped:", "from-dev:", "hub:")):
         places = [Path(run)]
     else:
         runs = _place(name)[0] / "runs"
@@ -100,6 +104,8 @@ def found() -> list[str]:
 def _loaded(name: str, fingerprint: str) -> Collection:
     if name.startswith("cropped:"):
         return cropped(load(name.removeprefix("cropped:")))
+    if name.startswith("from-dev:"):
+        return replace(from_dev(load(name.removeprefix("from-dev:"))), fingerprint=fingerprint)
     folder, grade = _place(name)
     short = name if name.startswith("hub:") else folder.name
     digests = [digest.of_file(folder / file) for file in ("corpus.jsonl", "queries.jsonl")]
@@ -156,6 +162,20 @@ def cropped(collection: Collection) -> Collection:
         queries=queries, judgements={"train": pd.DataFrame(rows, columns=["query", "document", "grade"])},
         relevant_grade=1, queries_digest=_cropped_key(collection.documents_digest),
     )  # fmt: skip
+
+
+def from_dev(collection: Collection) -> Collection:
+    """The same collection with four in five of its dev queries for training, for one that has no training queries.
+
+    The others stay for choices, and the test queries are as before. Raises CollectionError if there is no dev split, or
+    a training split already.
+    """
+    if "train" in collection.judgements:
+        raise CollectionError(f"from-dev:{collection.name}: it has training queries; give {collection.name!r} itself")
+    dev, judged = collection.split("dev"), collection.judgements["dev"]
+    stays = judged["query"].isin(dev[STAYS_DEV - 1 :: STAYS_DEV])
+    splits = {"train": judged[~stays].reset_index(drop=True), "dev": judged[stays].reset_index(drop=True)}
+    return replace(collection, name=f"from-dev:{collection.name}", judgements=collection.judgements | splits)
 
 
 def _cropped_key(source: str) -> str:

@@ -27,8 +27,11 @@ class Adaptation:
 
     @property
     def text(self) -> str:
-        """What is trained on in the target: its training queries, else queries cropped from its documents."""
-        return self.target if "train" in collections.load(self.target).judgements else f"cropped:{self.target}"
+        """What is learned from in the target: training queries, else most dev queries, else cropped queries."""
+        judgements = collections.load(self.target).judgements
+        if "train" in judgements:
+            return self.target
+        return f"from-dev:{self.target}" if "dev" in judgements else f"cropped:{self.target}"
 
     @property
     def tests(self) -> tuple[TestSet, TestSet]:
@@ -40,9 +43,9 @@ class Adaptation:
     @property
     def devs(self) -> list[TestSet]:
         """The same for choices; of the source alone where the target has no dev queries."""
-        return [
-            replace(test, split="dev") for test in self.tests if "dev" in collections.load(test.collection).judgements
-        ]
+        source, target = (replace(test, split="dev") for test in self.tests)
+        target = replace(target, collection=self.text)  # without the dev queries that are trained on
+        return [dev for dev in (source, target) if "dev" in collections.load(dev.collection).judgements]
 
     @property
     def source(self) -> Experiment:
