@@ -17,10 +17,12 @@ def plan(tiny_collection):
 
 def test_a_target_is_learned_from_by_its_queries_or_by_cropped_ones(plan):
     assert plan.text == plan.target  # it has a training split
-    assert Adaptation(plan.profile, "botocore").text == "cropped:botocore"
+    assert Adaptation(plan.profile, "botocore").text == "from-dev:botocore"
+    assert Adaptation(plan.profile, "sympy").text == "cropped:sympy"
     assert [test.split for test in plan.tests] == ["test", "test"] and plan.tests[1].collection == plan.target
     assert [dev.collection for dev in plan.devs] == ["pydocs"]  # the target has no dev queries
-    assert [dev.collection for dev in Adaptation(plan.profile, "botocore").devs] == ["pydocs", "botocore"]
+    assert [dev.collection for dev in Adaptation(plan.profile, "sympy").devs] == ["pydocs"]
+    assert [dev.collection for dev in Adaptation(plan.profile, "botocore").devs] == ["pydocs", "from-dev:botocore"]
 
 
 def test_who_starts_from_whom(plan):
@@ -66,12 +68,26 @@ def test_what_is_gained_and_forgotten_is_said_in_a_sentence():
     first, second = adaptation.sentences(compared, "source")
     assert first.startswith("target, beside source: worse on a (-0.") and "better on b (+0." in first
     assert second.startswith("mean, beside source: better on a (+0.") and "better on b (+0.0" in second
-    assert adaptation.beats_both(table, "RR@10", tests, "mean") == {
-        "a": "yes",
-        "b": "better than source, worse than target",
-    }
+    found = adaptation.beats_both(table, "RR@10", tests, ["mean"])
+    assert found == {"mean": {"a": "yes", "b": "better than source, worse than target"}}
 
 
 def test_what_cannot_be_told_apart_is_not_called_better():
     table, tests = results(source={"a": 0.6, "b": 0.4}, target={"a": 0.6, "b": 0.4}, mean={"a": 0.6, "b": 0.4})
-    assert adaptation.beats_both(table, "RR@10", tests, "mean")["a"] == "equivalent to source, equivalent to target"
+    found = adaptation.beats_both(table, "RR@10", tests, ["mean"])["mean"]
+    assert found["a"] == "equivalent to source, equivalent to target"
+
+
+def test_the_best_of_many_merges_has_to_be_better_than_chance_gives():
+    """One ranker with a p of about .02 is better alone, and not among ten that are drawn from noise."""
+    draw = np.random.default_rng(1)
+    noise = {f"merge {number}": draw.normal(scale=0.1, size=20) for number in range(10)}
+    best = max(noise, key=lambda name: noise[name].mean() / noise[name].std())
+    noise[best] += 0.05 - noise[best].mean()
+    same = {"a": 0.5, "b": 0.5}
+    table, tests = results(source=same, target=same, **dict.fromkeys(noise, same))
+    for name, values in noise.items():
+        for collection in ("a", "b"):
+            table.loc[(table["ranker"] == name) & (table["collection"] == collection), "value"] = 0.5 + values
+    alone, among = (adaptation.beats_both(table, "RR@10", tests, names)[best]["a"] for names in ([best], noise))
+    assert alone == "yes" and among == "not resolvable from source, not resolvable from target"

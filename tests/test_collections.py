@@ -263,3 +263,20 @@ def test_a_hub_dataset_of_another_layout_is_refused_and_not_kept(tmp_path, data_
     with pytest.raises(collections.CollectionError, match="BEIR's layout"):
         collections.load(f"hub:{tmp_path / 'other'}")
     assert not [path for path in (data_folder / "collections").iterdir() if store.is_whole(path)]
+
+
+def test_most_dev_queries_may_be_trained_on_and_the_others_stay(tmp_path, tiny_collection):
+    folder = tmp_path / "tiny"
+    shutil.copytree(tiny_collection, folder)
+    (folder / "qrels" / "train.tsv").rename(folder / "qrels" / "dev.tsv")
+    whole, found = collections.load(str(folder)), collections.load(f"from-dev:{folder}")
+    train, dev = found.split("train"), found.split("dev")
+    assert (len(train), len(dev)) == (13, 3) and sorted(train + dev) == sorted(whole.split("dev"))
+    assert dev == whole.split("dev")[4::5] and found.split("test") == whole.split("test")
+    assert found.documents_digest == whole.documents_digest and found.queries == whole.queries
+    assert found.fingerprint == collections.fingerprint(f"from-dev:{folder}") != whole.fingerprint
+    with pytest.raises(collections.CollectionError, match="it has training queries; give 'tiny' itself"):
+        collections.load(f"from-dev:{tiny_collection}")
+    (folder / "qrels" / "dev.tsv").unlink()
+    with pytest.raises(collections.CollectionError, match="no split 'dev'"):
+        collections.load(f"from-dev:{folder}")

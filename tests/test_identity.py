@@ -104,7 +104,8 @@ def test_recipe_precision_and_first_stage_tell_runs_apart(experiment, monkeypatc
 # Numbers at the top of a module that decide no result, or that a fingerprint or a field holds already.
 ELSEWHERE = {
     "models.merging.PARALLEL": "in identity.of_merged",
-    "data.collections.CROPPED_WORDS": "in the fingerprint of a cropped collection",
+    "data.views.CROPPED_WORDS": "in the fingerprint of a cropped collection",
+    "data.views.STAYS_DEV": "in the fingerprint of such a collection",
     "data.pydocs": "in the texts, whose content is the fingerprint",
     "data.first_stage": "in first_stage.identity",
     "study.identity": "the description itself",

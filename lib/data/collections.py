@@ -4,23 +4,20 @@ Every source ends in the BEIR layout, which one reader loads. The content of the
 collection is.
 """
 
-import hashlib
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from lib.data import beir, corruptions, hub, pydocs, services
+from lib.data import beir, hub, pydocs, services, views
 from lib.data.beir import CollectionError, CollectionWarning  # noqa: F401
 from lib.machine import digest, store
 
 CARD = "collection.json"  # optional: {"relevant_grade": 2}
 GRADE = "?relevant_grade="  # after a folder's path: the same, for folders that cannot be written
-VIEWS = tuple(f"{kind}:" for kind in ("cropped", *corruptions.KINDS))  # the same documents with other queries
-CROPPED_WORDS = (3, 8)  # words of a cropped query: at least, at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,22 +54,19 @@ def load(name: str) -> Collection:
     """A collection by name: a PyDocs domain, `botocore`, `hub:<dataset>` (BEIR layout on the hub), or a folder.
 
     A folder in BEIR's layout is named by its path, or by its name alone if it is in the data folder's `collections/`.
-    `cropped:<name>` is that collection with queries cropped from its own documents (see `cropped`), and `typos:<name>`
-    with misspelt queries (or another of `lib.data.corruptions.KINDS`). A folder's `collection.json`, or an ending of
-    its name such as `?relevant_grade=2`, says from which grade on a document is relevant. Files are read again only if
-    they change. Raises CollectionError if there is no such collection or a file is malformed, and ConnectionError if
-    the hub cannot be reached.
+    A view of it has a word before its name, such as `cropped:pydocs` or `typos:pydocs` (`lib.data.views`). A folder's
+    `collection.json`, or an ending of its name such as `?relevant_grade=2`, says from which grade on a document is
+    relevant. Files are read again only if they change. Raises CollectionError if there is no such collection or a file
+    is malformed, and ConnectionError if the hub cannot be reached.
     """
     return _loaded(name, fingerprint(name))
 
 
 def fingerprint(name: str) -> str:
     """The fingerprint of a collection by name, from its files' bytes. Raises as `load` does, but parses nothing."""
-    kind, _, source = name.partition(":")
-    if kind == "cropped":
-        return _cropped_key(fingerprint(source))
-    if kind in corruptions.KINDS:
-        return _corrupted_key(kind, fingerprint(source))
+    kind, source = views.parted(name)
+    if kind:
+        return views.key(kind, fingerprint(source))
     folder, grade = _place(name)
     return store.key({path.relative_to(folder).as_posix(): digest.of_file(path) for path in beir.files(folder)}, grade)
 
@@ -82,7 +76,7 @@ def stored_run(name: str, run: str) -> Path:
 
     Raises CollectionError if there is none.
     """
-    if name in pydocs.DOMAINS or name.startswith((*VIEWS, "hub:")):
+    if name in pydocs.DOMAINS or views.parted(name)[0] or name.startswith("hub:"):
         places = [Path(run)]
     else:
         runs = _place(name)[0] / "runs"
@@ -103,11 +97,9 @@ def found() -> list[str]:
 
 @lru_cache(maxsize=16)
 def _loaded(name: str, fingerprint: str) -> Collection:
-    kind, _, source = name.partition(":")
-    if kind == "cropped":
-        return cropped(load(source))
-    if kind in corruptions.KINDS:
-        return corrupted(load(source), kind)
+    kind, source = views.parted(name)
+    if kind:
+        return views.view(kind, load(source))
     folder, grade = _place(name)
     short = name if name.startswith("hub:") else folder.name
     digests = [digest.of_file(folder / file) for file in ("corpus.jsonl", "queries.jsonl")]
@@ -141,46 +133,6 @@ def _place(name: str) -> tuple[Path, int]:
     if not found:
         raise CollectionError(f'{where}: found {text[:80]!r}, expected {{"relevant_grade": 1}}, a number below 100')
     return folder, int(found[1])
-
-
-def cropped(collection: Collection) -> Collection:
-    """The same documents, with one query per document: a few of its own words, in their order; no judgement is used.
-
-    It teaches a cross-encoder to compare tokens across the two texts before it sees a label. After the inverse cloze
-    task (Lee et al. 2019, https://arxiv.org/abs/1906.00300).
-    """
-    queries, rows = {}, []
-    few, many = CROPPED_WORDS
-    shuffled = sorted(collection.documents, key=lambda name: hashlib.sha256(name.encode()).digest())
-    for number, name in enumerate(shuffled):
-        draw, words = np.random.default_rng(number), collection.documents[name].split()
-        if len(words) >= few:
-            count = min(int(draw.integers(few, many + 1)), len(words))
-            places = np.sort(draw.choice(len(words), count, replace=False))
-            queries[f"crop-{number}"] = " ".join(words[place] for place in places)
-            rows.append((f"crop-{number}", name, 1))
-    return replace(
-        collection, name=f"cropped:{collection.name}", fingerprint=_cropped_key(collection.fingerprint),
-        queries=queries, judgements={"train": pd.DataFrame(rows, columns=["query", "document", "grade"])},
-        relevant_grade=1, queries_digest=_cropped_key(collection.documents_digest),
-    )  # fmt: skip
-
-
-def corrupted(collection: Collection, kind: str) -> Collection:
-    """The same documents and judgements, with every query corrupted (see `lib.data.corruptions`)."""
-    return replace(
-        collection, name=f"{kind}:{collection.name}", fingerprint=_corrupted_key(kind, collection.fingerprint),
-        queries={name: corruptions.corrupt(kind, text) for name, text in collection.queries.items()},
-        queries_digest=_corrupted_key(kind, collection.queries_digest),
-    )  # fmt: skip
-
-
-def _corrupted_key(kind: str, source: str) -> str:
-    return store.key("corrupted", kind, source, corruptions.SHARE, digest.of_file(Path(corruptions.__file__)))
-
-
-def _cropped_key(source: str) -> str:
-    return store.key("cropped", source, CROPPED_WORDS)
 
 
 def card(collection: Collection) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Adapting to a domain: the rankers of notebook 17, and what each gains on the target and forgets of the source."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -27,8 +28,11 @@ class Adaptation:
 
     @property
     def text(self) -> str:
-        """What is trained on in the target: its training queries, else queries cropped from its documents."""
-        return self.target if "train" in collections.load(self.target).judgements else f"cropped:{self.target}"
+        """What is learned from in the target: training queries, else most dev queries, else cropped queries."""
+        judgements = collections.load(self.target).judgements
+        if "train" in judgements:
+            return self.target
+        return f"from-dev:{self.target}" if "dev" in judgements else f"cropped:{self.target}"
 
     @property
     def tests(self) -> tuple[TestSet, TestSet]:
@@ -40,9 +44,9 @@ class Adaptation:
     @property
     def devs(self) -> list[TestSet]:
         """The same for choices; of the source alone where the target has no dev queries."""
-        return [
-            replace(test, split="dev") for test in self.tests if "dev" in collections.load(test.collection).judgements
-        ]
+        source, target = (replace(test, split="dev") for test in self.tests)
+        target = replace(target, collection=self.text)  # without the dev queries that are trained on
+        return [dev for dev in (source, target) if "dev" in collections.load(dev.collection).judgements]
 
     @property
     def source(self) -> Experiment:
@@ -98,18 +102,31 @@ def sentences(compared: pd.DataFrame, baseline: str) -> list[str]:
     for ranker, rows in compared.groupby("ranker", sort=False):
         parts = [f"{significance.decided(row)} on {row['collection']} "
                  f"({row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}])"
-                 for _, row in rows.iterrows()]  # fmt: skip
+                 for row in _rows(rows)]  # fmt: skip
         lines.append(f"{ranker}, beside {baseline}: {' and '.join(parts)}.")
     return lines
 
 
-def beats_both(results: pd.DataFrame, measure: str, tests: tuple[TestSet, TestSet], merge: str) -> dict[str, str]:
-    """Collection -> whether a merge is better there than "source" and than "target"; what is not resolvable says so."""
-    found = {}
+def beats_both(
+    results: pd.DataFrame, measure: str, tests: tuple[TestSet, TestSet], merges: Iterable[str]
+) -> dict[str, dict[str, str]]:
+    """Merge -> collection -> whether it is better there than "source" and than "target", or which of these it is not.
+
+    Holm's correction is over all merges and both parents on a collection: who looks for the best of several finds one.
+    """
+    found: dict[str, dict[str, str]] = {merge: {} for merge in merges}
     for test in tests:
         values = significance.per_query(results, measure, test.collection)
-        words = {parent: significance.decided(significance.compare(values[[parent, merge]], parent).iloc[0])
-                 for parent in ("source", "target")}  # fmt: skip
-        both = set(words.values()) == {"better"}
-        found[test.collection] = "yes" if both else ", ".join(f"{RELATION[word]} {one}" for one, word in words.items())
+        pairs = [(merge, parent) for merge in found for parent in ("source", "target")]
+        differences = pd.DataFrame({pair: values[pair[0]] - values[pair[1]] for pair in pairs})
+        differences.columns = pd.Index(range(len(pairs)))
+        words = dict(zip(pairs, map(significance.decided, _rows(significance.contrasts(differences))), strict=True))
+        for merge, on in found.items():
+            own = {parent: words[merge, parent] for parent in ("source", "target")}
+            both = set(own.values()) == {"better"}
+            on[test.collection] = "yes" if both else ", ".join(f"{RELATION[word]} {one}" for one, word in own.items())
     return found
+
+
+def _rows(table: pd.DataFrame) -> list[pd.Series]:
+    return [row for _, row in table.iterrows()]

@@ -114,5 +114,5 @@ def _conditions(run: Run) -> pd.DataFrame:
 
 def public(name: str) -> str:
     """The name of a model, collection or file; of a path on this machine its last part."""
-    is_path = Path(name.removeprefix("cropped:").partition("?")[0]).exists()
+    is_path = Path(name.removeprefix("cropped:").removeprefix("from-dev:").partition("?")[0]).exists()
     return Path(name).name if is_path else name
