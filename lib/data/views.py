@@ -9,17 +9,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from lib.data import corruptions
 from lib.data.beir import CollectionError
+from lib.data.collection import Collection
 from lib.machine import digest, store
-
-if TYPE_CHECKING:
-    from lib.data.collections import Collection
 
 CROPPED_WORDS = (3, 8)  # words of a cropped query: at least, at most
 STAYS_DEV = 5  # of so many dev queries in a row the last one is no training query of `from_dev`
@@ -38,13 +35,13 @@ def key(kind: str, source: str) -> str:
     return store.key(kind, source, {"cropped": CROPPED_WORDS, "from-dev": STAYS_DEV}[kind])
 
 
-def view(kind: str, collection: "Collection") -> "Collection":
+def view(kind: str, collection: Collection) -> Collection:
     """The view of a collection; raises CollectionError where it has none."""
     found = VIEWS[kind](collection)
     return replace(found, name=f"{kind}:{collection.name}", fingerprint=key(kind, collection.fingerprint))
 
 
-def cropped(collection: "Collection") -> "Collection":
+def cropped(collection: Collection) -> Collection:
     """The same documents, with one query per document: a few of its own words, in their order; no judgement is used.
 
     It teaches a cross-encoder to compare tokens across the two texts before it sees a label. After the inverse cloze
@@ -66,13 +63,13 @@ def cropped(collection: "Collection") -> "Collection":
     )  # fmt: skip
 
 
-def corrupted(collection: "Collection", kind: str) -> "Collection":
+def corrupted(collection: Collection, kind: str) -> Collection:
     """The same documents and judgements, with every query corrupted (see `lib.data.corruptions`)."""
     queries = {name: corruptions.corrupt(kind, text) for name, text in collection.queries.items()}
     return replace(collection, queries=queries, queries_digest=key(kind, collection.queries_digest))
 
 
-def from_dev(collection: "Collection") -> "Collection":
+def from_dev(collection: Collection) -> Collection:
     """The same collection with four in five of its dev queries for training, for one that has no training queries.
 
     The others stay for choices, and the test queries are as before. Raises CollectionError if there is no dev split, or
@@ -86,6 +83,6 @@ def from_dev(collection: "Collection") -> "Collection":
     return replace(collection, judgements=collection.judgements | splits)
 
 
-VIEWS: dict[str, Callable[["Collection"], "Collection"]] = {
+VIEWS: dict[str, Callable[[Collection], Collection]] = {
     "cropped": cropped, "from-dev": from_dev, **{kind: partial(corrupted, kind=kind) for kind in corruptions.KINDS},
 }  # fmt: skip

@@ -160,7 +160,8 @@ def lacking(table: pd.DataFrame, profile: Profile) -> list[tuple[Entry, list[Tes
 def _sets(entry: Entry, profile: Profile) -> tuple[TestSet, ...]:
     """What an entry is evaluated on: corrupted queries too where it is compared with the ways to teach."""
     robust = entry.question == "ways" or entry.ranker in (*ways.BASELINES, *REFERENCES)
-    return tests(profile) + (ways.corrupted(profile) if robust else ())
+    sets = tests(profile)
+    return sets + (ways.corrupted(sets[0]) if robust else ())
 
 
 def _name(entry: Entry, test: TestSet) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from lib.study.derived import snapshots
+from lib.study.derived import Snapshot, snapshots
 from lib.study.experiment import Experiment, TestSet, vary, with_seed
 from lib.study.profiles import Profile
 from lib.study.run import Run
@@ -17,12 +17,13 @@ from lib.study.sources import Autoencoder, Draws
 BASELINES = ("info_nce", "kl", "margin_mse")
 CORRUPTIONS = ("typos", "fewer", "keywords")
 QUERIES = 400  # of each corrupted test set
-CHECKPOINTS = 4  # of the teacher's training
+CHECKPOINTS = 4  # of the teacher's training, where it has so many steps
 
 
 def ways(profile: Profile, seed: int = 0) -> dict[str, Experiment]:
     """Name -> run; all students of a seed share their start, and a student beside them starts with the next seed."""
-    teacher, kept = profile.teacher, snapshots(vary(profile.teacher, snapshots=CHECKPOINTS))
+    teacher = profile.teacher
+    kept = snapshots(vary(teacher, snapshots=min(CHECKPOINTS, teacher.steps)))
 
     def student(strategy: str, taught_by: Run | tuple | None = None, **more: object) -> Experiment:
         run = vary(profile.student, strategy=strategy, teacher=taught_by, start=profile.start, **more)
@@ -36,8 +37,8 @@ def ways(profile: Profile, seed: int = 0) -> dict[str, Experiment]:
         "cooperative": student("cooperative", **peer),
         "tst": student("tst", teacher),
         "ardir": student("ardir", teacher, reads="mixed"),
-        "kl from 4 checkpoints": student("kl", kept),
-        "kl from checkpoint 2": student("kl", kept[1]),
+        "kl from checkpoints": student("kl", kept),
+        "kl from the half-trained teacher": student("kl", kept[len(kept) // 2 - 1]),
         "akd": student("kl", teacher, reads="mixed"),
         "info_nce on corrupted queries": student("info_nce", reads="mixed"),
         "consistent": student("consistent", teacher),
@@ -58,9 +59,15 @@ def compared(profile: Profile, seed: int = 0) -> dict[str, Experiment]:
     return {name: profile.variant(name, seed) for name in BASELINES} | ways(profile, seed)
 
 
-def corrupted(profile: Profile) -> tuple[TestSet, ...]:
-    """In-domain queries with misspellings, with fewer words, and as keywords; BM25 reads these queries too."""
-    test = profile.tests[0]
+def small(profile: Profile, count: int) -> dict[str, Experiment]:
+    """The same on the first `count` groups, without those that need another training of the teacher."""
+    runs = compared(profile).items()
+    cheap = {name: run for name, run in runs if not any(isinstance(one, Snapshot) for one in run.teachers)}
+    return {name: vary(run, group_count=count) for name, run in cheap.items()}
+
+
+def corrupted(test: TestSet) -> tuple[TestSet, ...]:
+    """Queries of a test set with misspellings, with fewer words, and as keywords; BM25 reads these queries too."""
     count = min(QUERIES, test.queries or QUERIES)
     return tuple(replace(test, collection=f"{kind}:{test.collection}", queries=count) for kind in CORRUPTIONS)
 

@@ -1,0 +1,37 @@
+"""Collection: documents, queries, judgements and splits."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from lib.data.beir import CollectionError
+
+
+@dataclass(frozen=True, eq=False)
+class Collection:
+    """Texts by id, and judgements by split. Ids keep the order of their files."""
+
+    name: str
+    fingerprint: str  # of the files' content and of the grade that counts
+    documents: dict[str, str]  # id -> title and text
+    queries: dict[str, str]  # id -> text
+    judgements: dict[str, pd.DataFrame]  # split -> columns query, document, grade
+    relevant_grade: int  # the lowest grade that counts as relevant: 1, or 2 in TREC Deep Learning
+    documents_digest: str  # of the documents alone: what their tokens and their BM25 index depend on
+    queries_digest: str
+
+    def split(self, name: str, limit: int | None = None) -> list[str]:
+        """Judged query ids of a split in file order, the first `limit` of them; raises CollectionError."""
+        if name not in self.judgements:
+            raise CollectionError(f"{self.name}: no split {name!r}; it has {', '.join(sorted(self.judgements))}")
+        return list(self.judgements[name]["query"].unique()[:limit])
+
+    def relevant(self, split: str) -> dict[str, dict[str, int]]:
+        """Query id -> {document id: grade} for the relevant documents that the collection has."""
+        self.split(split)  # raises if there is none
+        relevant: dict[str, dict[str, int]] = {}
+        rows = self.judgements[split]
+        for query, document, grade in zip(rows["query"], rows["document"], rows["grade"], strict=True):
+            if grade >= self.relevant_grade and document in self.documents:
+                relevant.setdefault(query, {})[document] = grade
+        return relevant
