@@ -106,6 +106,7 @@ ELSEWHERE = {
     "models.merging.PARALLEL": "in identity.of_merged",
     "data.views.CROPPED_WORDS": "in the fingerprint of a cropped collection",
     "data.views.STAYS_DEV": "in the fingerprint of such a collection",
+    "data.corruptions.SHARE": "in the fingerprint of a collection with corrupted queries",
     "data.pydocs": "in the texts, whose content is the fingerprint",
     "data.first_stage": "in first_stage.identity",
     "study.identity": "the description itself",
@@ -116,10 +117,13 @@ ELSEWHERE = {
     "analysis.significance.RESAMPLES": "of intervals and tests, which are computed from the table and kept nowhere",
 }
 DECIDING = [
-    "models.tokens", "data.groups", "training.loop", "training.batches", "training.settings", "training.strategies", "training.scoring", "analysis.measures", "data.first_stage", "data.collections", "training.grad_cache", "training.pretraining", "models.masked_lm",
-    "study.identity", "models.cross_encoder", "models.bi_encoder", "models.colbert", "models.prettr", "models.tk",
-    "models.momentum", "models.merging", "models.packaged", "models.adapters", "models.ranker", "losses.margins", "losses.listwise", "losses.pairwise",
-    "losses.pointwise", "losses.distillation", "losses.preference",
+    "models.tokens", "data.groups", "data.first_stage", "data.collections", "data.views", "data.corruptions",
+    "training.loop", "training.batches", "training.settings", "training.strategy", "training.strategies",
+    "training.peers", "training.scoring", "training.grad_cache", "training.pretraining", "analysis.measures",
+    "study.identity", "study.sources", "models.cross_encoder", "models.bi_encoder", "models.colbert",
+    "models.prettr", "models.tk", "models.momentum", "models.merging", "models.packaged", "models.adapters",
+    "models.parts", "models.masked_lm", "models.ranker", "losses.margins", "losses.listwise", "losses.pairwise",
+    "losses.pointwise", "losses.distillation", "losses.preference", "losses.selective", "losses.representations",
 ]  # fmt: skip
 
 

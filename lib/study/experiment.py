@@ -21,7 +21,7 @@ from lib.study import identity
 from lib.study.run import Model, Run, Source, Untrained
 from lib.training import strategies
 from lib.training.settings import Queue, Training
-from lib.training.strategies import Strategy
+from lib.training.strategy import Strategy
 
 # Whose scores are targets: a run of the kit, a cross-encoder (a name of lib.models.packaged or of the hub, or a
 # folder), a file of scores, or the mean of several of these; or what is no ranker (lib.study.sources).

@@ -15,7 +15,7 @@ from lib.data import collections, first_stage, score_files
 from lib.machine import digest, hardware
 from lib.models import backbone, merging
 from lib.study.functions import of_function
-from lib.training.strategies import Strategy
+from lib.training.strategy import Strategy
 
 RECIPE = 5  # raise it when a change of the code, and of nothing described here, changes a run's numbers
 

@@ -19,7 +19,7 @@ from lib.study import identity, rankers
 from lib.study.experiment import Experiment, Model, Run, Teacher
 from lib.study.run import Source
 from lib.training import resume, scoring
-from lib.training.strategies import STATES, TEACHER
+from lib.training.strategy import STATES, TEACHER
 
 
 def training_groups(run: Experiment) -> Groups:

@@ -20,7 +20,7 @@ from lib.training.batches import batches
 from lib.training.grad_cache import cached_backward
 from lib.training.resume import Checkpoint, TrainingState
 from lib.training.settings import Queue, Training
-from lib.training.strategies import OWN, PEERS, STATES, Matrix, Strategy
+from lib.training.strategy import OWN, PEERS, STATES, Matrix, Strategy
 from lib.training.trackers import Log
 
 READ_EVERY = 16  # steps between two looks at what an accelerator computed: each makes it wait
