@@ -85,7 +85,7 @@ def test_a_choice(capsys):
         predict.choice("good", "better", ("better", "worse"), "KL")
 
 
-ASKING = [path for path in NOTEBOOKS if int(path.name[:2]) in (*range(1, 11), 12, 15, 17)]
+ASKING = [path for path in NOTEBOOKS if int(path.name[:2]) in (*range(1, 11), 12, 15, 16, 17)]
 
 
 @pytest.mark.parametrize("path", ASKING, ids=lambda path: path.stem)
