@@ -37,14 +37,14 @@ def ways(profile: Profile, seed: int = 0) -> dict[str, Experiment]:
         "cooperative": student("cooperative", **peer),
         "tst": student("tst", teacher),
         "ardir": student("ardir", teacher, reads="mixed"),
-        "kl from checkpoints": student("kl", kept),
-        "kl from the half-trained teacher": student("kl", kept[len(kept) // 2 - 1]),
         "akd": student("kl", teacher, reads="mixed"),
         "info_nce on corrupted queries": student("info_nce", reads="mixed"),
         "consistent": student("consistent", teacher),
         "afd": student("afd", teacher),
         "ctsl_mkt": student("ctsl_mkt", teacher, **peer),
         "wcord": student("wcord", teacher),
+        "kl from checkpoints": student("kl", kept),
+        "kl from the half-trained teacher": student("kl", kept[len(kept) // 2 - 1]),
     }
 
 
