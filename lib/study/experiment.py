@@ -8,6 +8,7 @@ import dataclasses
 import reprlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Union
 
 import pandas as pd
@@ -26,6 +27,7 @@ from lib.training.strategies import Strategy
 # Whose scores are targets: another run of the kit, an untrained model of it, a cross-encoder (a name of
 # lib.models.packaged or of the hub, or a folder), a file of scores, or the mean of several of these.
 Teacher = Union["Experiment", "Untrained", str]
+JUDGEMENTS = "judgements"  # where hard negatives come from
 
 
 @dataclass(frozen=True)
@@ -35,16 +37,20 @@ class Data:
     collection: str = "pydocs"
     group_count: int = 4000
     docs: int = 4  # documents per group: one positive, the rest hard negatives
-    negatives: "Experiment | Untrained | None" = None  # a bi-encoder that finds the hard negatives; None: BM25
+    # What finds the hard negatives: a bi-encoder; "judgements": those of grade 0; None: BM25.
+    negatives: "Experiment | Untrained | str | None" = None
 
     def __post_init__(self) -> None:
         check_name(self, "collection")
         check_whole(self, "group_count", "docs")
         if not 2 <= self.docs <= groups.DEPTH:
             raise ValueError(f"docs={self.docs}: a group holds 2 to {groups.DEPTH} documents")
-        if self.negatives is not None and not isinstance(self.negatives, Experiment | Untrained):
-            raise ValueError(f"negatives={self.negatives!r}: give an Experiment, an Untrained model or None")
-        if self.negatives is not None and self.negatives.model.architecture != "dot":
+        if self.negatives in (None, JUDGEMENTS):
+            return
+        if not isinstance(self.negatives, Experiment | Untrained):
+            what = f"give an Experiment, an Untrained model, {JUDGEMENTS!r} or None"
+            raise ValueError(f"negatives={self.negatives!r}: {what}")
+        if self.negatives.model.architecture != "dot":
             raise ValueError(f"negatives={describe(self.negatives)!r}: hard negatives come from a bi-encoder (dot)")
 
 
@@ -219,6 +225,11 @@ class TestSet:
             raise ValueError(f"{text!r}: give 'collection', 'collection | split' or 'collection | split | run'")
         collection, split, run = (*parts, *("test", "")[len(parts) - 1 :])
         return cls(collection, split, None, depth, run)
+
+    @property
+    def ranked_by(self) -> str:
+        """The name of the first stage: "bm25", or that of the stored run's file without its ending."""
+        return Path(self.run).name.removesuffix(".gz").removesuffix(".trec") or "bm25"
 
     def candidates(self) -> tuple[Collection, list[str], pd.DataFrame]:
         """Collection, query ids, and candidates: columns query, document, rank, first_stage, grade."""

@@ -38,7 +38,7 @@ def of_run(run: object) -> dict[str, object]:
         "training": training | {"batching": kind},
         "data": {
             "collection": collections.fingerprint(run.data.collection), "group_count": run.data.group_count,
-            "docs": run.data.docs, "negatives": run.data.negatives and run.data.negatives.key,
+            "docs": run.data.docs, "negatives": getattr(run.data.negatives, "key", run.data.negatives),
             "first_stage": first_stage.identity(),
         },
     }  # fmt: skip
