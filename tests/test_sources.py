@@ -149,5 +149,5 @@ def test_the_student_alone_reads_corrupted_queries(experiment):
     _, plain, others = runs.at_start(clean)
     assert (made.documents == plain.documents).all()
     assert inputs.queries.total < others.queries.total
-    with pytest.raises(ValueError, match="reads='noise': give one of typos, fewer, keywords, mixed"):
+    with pytest.raises(ValueError, match="reads='noise': give '', or one of typos, fewer, keywords, mixed"):
         vary(clean, reads="noise")

@@ -1,8 +1,10 @@
 """Stored TREC runs as first stage: the order, every fault with its line, and their place in test sets and keys."""
 
+import gzip
 import json
 import warnings
 
+import ir_measures
 import pytest
 
 from lib.data import collections, trec_runs
@@ -33,6 +35,33 @@ def stored(folder, text):
 
 def read(folder, text, queries=("q", "r"), depth=10):
     return trec_runs.read(stored(folder, text), collections.load(str(folder)), list(queries), depth)
+
+
+def test_a_compressed_run_is_read_and_a_broken_one_is_named(folder):
+    sound = read(folder, SOUND)
+    packed = gzip.compress(SOUND.encode())
+    assert read(folder, packed).equals(sound)
+    (folder / "runs" / "packed.trec.gz").write_bytes(packed)
+    test = TestSet.of(f"{folder} | test | packed")
+    assert test.candidates()[2]["document"].tolist() == sound["document"].tolist() and test.ranked_by == "packed"
+    with pytest.raises(CollectionError, match="mine.trec, after line [0-9]: .*fetch or write it again"):
+        read(folder, packed[:-12])
+
+
+def test_equal_scores_are_ranked_as_by_trec_eval(folder):
+    """pytrec_eval is trec_eval itself, which ir_measures calls for nDCG."""
+    text = "".join(f"{query} Q0 {document} 1 5 x\n" for query in "qr" for document in "abcd")
+    with pytest.warns(CollectionWarning, match="8 documents share their score"):
+        stored(folder, text)
+        table = tables.first_stage([TestSet.of(f"{folder} | test | mine")])
+    judged = collections.load(str(folder)).judgements["test"]
+    theirs = ir_measures.iter_calc(
+        [ir_measures.nDCG @ 10], ir_measures.read_trec_qrels("\n".join(f"{q} 0 {d} {g}" for q, d, g in judged.to_numpy())),
+        ir_measures.read_trec_run(text),
+    )  # fmt: skip
+    ours = table[table["measure"] == "nDCG@10"].set_index("query")["value"]
+    assert {one.query_id: one.value for one in theirs} == pytest.approx(ours.to_dict())
+    assert len(set(ours)) == 2  # d, c, b, a: the ranks of a and of b differ
 
 
 SOUND = "r Q0 b 1 2.5 x\nr Q0 a 2 -1e0 x\n\nq Q0 c 1 9 x\nq\tQ0\ta\t2\t8.5\tx\nother Q0 a 1 1 x\n"
@@ -75,7 +104,8 @@ def test_a_missing_an_empty_and_a_foreign_run_are_refused(folder):
     ("q Q0 a 1 3 x\nq Q0 zz 2 2 x\nr Q0 b 1 1 x\n", "1 of 3 documents are not in small and are left out", ["a", "b"]),
     ("q Q0 a 1 3 x\n", "1 of 2 queries have no document and count as zero", ["a"]),
     ("q Q0 a 1 1 x\nq Q0 b 2 2 x\nr Q0 c 1 1 x\n", "1 ranks contradict the scores, which decide", ["b", "a", "c"]),
-    ("q Q0 b 1 2 x\nq Q0 a 2 2 x\nr Q0 c 1 1 x\n", "2 documents share their score", ["a", "b", "c"]),
+    ("q Q0 b 1 2 x\nq Q0 a 2 2 x\nr Q0 c 1 1 x\n", "2 documents share their score", ["b", "a", "c"]),
+    ("q Q0 a 1 7.00000002 x\nq Q0 b 2 7.00000001 x\nr Q0 c 1 1 x\n", "2 documents share their score", ["b", "a", "c"]),
     ("q Q0 a 1 3 x\nq Q0 b 9 2 x\nr Q0 c 1 1 x\n", None, ["a", "b", "c"]),  # a gap in the ranks says nothing
 ])  # fmt: skip
 def test_what_the_field_goes_on_with_is_counted(folder, text, said, left):

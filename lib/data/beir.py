@@ -3,10 +3,17 @@
 import json
 import re
 import warnings
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
+
+from lib.data import texts
+from lib.data.texts import Texts
+from lib.machine import digest, store
+
+LAYOUT = 1  # of the stored texts: raise it when they change
 
 
 class CollectionError(ValueError):
@@ -28,48 +35,79 @@ def files(folder: Path) -> list[Path]:
     return texts + judgements
 
 
-def read(folder: Path) -> tuple[dict[str, str], dict[str, str], dict[str, pd.DataFrame]]:
+def read(folder: Path) -> tuple[Texts, dict[str, str], dict[str, pd.DataFrame]]:
     """Documents and queries (id -> text), and judgements (split -> columns query, document, grade).
 
-    Raises CollectionError if a file is missing or malformed; warns of empty texts and of judged documents that the
-    corpus lacks.
+    Documents are parsed once, into an Arrow file in the store. Raises CollectionError if a file is missing or
+    malformed; warns of empty texts and of judged documents that the corpus lacks.
     """
     corpus, topics, *splits = files(folder)
-    documents, queries, judgements = _entries(corpus, _text), _entries(topics, _text), {}
-    for path, texts in ((corpus, documents), (topics, queries)):
-        if empty := [name for name, text in texts.items() if not text]:
-            what = f"{len(empty)} of {len(texts)} texts are empty, the first {empty[0]!r}"
-            warnings.warn(f"{path}: {what}; no ranker can tell them apart", CollectionWarning, stacklevel=4)
+    documents, queries, judgements = _documents(corpus), _entries(topics, _text), {}
+    for path, named, empty in (
+        (corpus, documents, documents.empty()), (topics, queries, [name for name, text in queries.items() if not text])
+    ):  # fmt: skip
+        if empty:
+            what = f"{len(empty)} of {len(named)} texts are empty, the first {empty[0]!r}"
+            _warn(f"{path}: {what}; no ranker can tell them apart")
     for path in splits:
         grades = _entries(path, lambda line: _grade(line, queries))
         rows = [(query, document, grade) for (query, document), grade in grades.items()]
         judgements[path.stem] = pd.DataFrame(rows, columns=["query", "document", "grade"])
-        if missing := sum(document not in documents for _, document in grades):
+        known = {document for _, document in grades} & documents.keys()
+        if missing := sum(document not in known for _, document in grades):
             what = f"{missing} of {len(rows)} judgements name documents that corpus.jsonl lacks"
             why = "the measures count them as documents that no ranker finds, and they are never training positives"
-            warnings.warn(f"{path}: {what}; {why}", CollectionWarning, stacklevel=4)  # the caller of collections.load
+            _warn(f"{path}: {what}; {why}")
     return documents, queries, judgements
 
 
+def _warn(message: str) -> None:
+    warnings.warn(message, CollectionWarning, stacklevel=5)  # the caller of collections.load
+
+
+def _documents(path: Path) -> Texts:
+    def build(into: Path) -> None:
+        lines = array("Q")
+
+        def entries() -> Iterator[tuple[str, str]]:
+            for number, entry in _parsed(path, _text):
+                lines.append(number)
+                yield entry
+
+        repeated = texts.write(into, entries())
+        if repeated is not None:
+            name = texts.Texts(into).ids.names[repeated].as_py()
+            raise CollectionError(f"{path}, line {lines[repeated]}: {name!r} appears twice")
+
+    return Texts(store.keep("texts", store.key(LAYOUT, digest.of_file(path)), build))
+
+
 def _entries(path: Path, parse: Callable[[str], tuple]) -> dict:
-    """Key -> value, by `parse` from each line; blank lines, a byte order mark and Windows line ends pass."""
+    """Key -> value, by `parse` from each line."""
     entries = {}
+    for number, (key, value) in _parsed(path, parse):
+        if key in entries:
+            raise CollectionError(f"{path}, line {number}: {key!r} appears twice")
+        entries[key] = value
+    return entries
+
+
+def _parsed(path: Path, parse: Callable[[str], tuple]) -> Iterator[tuple[int, tuple]]:
+    """(number, what `parse` makes of it) of each line; blank lines, a byte order mark and Windows line ends pass."""
+    there = False
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
                 if not text.strip() or (number == 1 and text.split("\t")[-1] == "score"):  # the header of judgements
                     continue
-                key, value = parse(text)
-                if key in entries:
-                    raise ValueError(f"{key!r} appears twice")
-                entries[key] = value
+                there, entry = True, parse(text)
             except ValueError as error:
                 advice = "; repair it or convert the file to UTF-8" if isinstance(error, UnicodeError) else ""
                 raise CollectionError(f"{path}, line {number}: {error}{advice}") from None
-    if not entries:
+            yield number, entry
+    if not there:
         raise CollectionError(f"{path}: empty")
-    return entries
 
 
 def _text(line: str) -> tuple[str, str]:
@@ -92,7 +130,7 @@ def _text(line: str) -> tuple[str, str]:
     return name, text
 
 
-def _grade(line: str, queries: dict[str, str]) -> tuple[tuple[str, str], int]:
+def _grade(line: str, queries: Mapping[str, str]) -> tuple[tuple[str, str], int]:
     """((query, document), grade) of a line of judgements."""
     fields = line.split("\t")
     if len(fields) != 3 or not re.fullmatch(r"[+-]?\d{1,9}", fields[2]):

@@ -1,5 +1,6 @@
 """Collection: documents, queries, judgements and splits."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -13,8 +14,8 @@ class Collection:
 
     name: str
     fingerprint: str  # of the files' content and of the grade that counts
-    documents: dict[str, str]  # id -> title and text
-    queries: dict[str, str]  # id -> text
+    documents: Mapping[str, str]  # id -> title and text; of a file: memory-mapped (`lib.data.texts`)
+    queries: Mapping[str, str]  # id -> text
     judgements: dict[str, pd.DataFrame]  # split -> columns query, document, grade
     relevant_grade: int  # the lowest grade that counts as relevant: 1, or 2 in TREC Deep Learning
     documents_digest: str  # of the documents alone: what their tokens and their BM25 index depend on
@@ -31,7 +32,9 @@ class Collection:
         self.split(split)  # raises if there is none
         relevant: dict[str, dict[str, int]] = {}
         rows = self.judgements[split]
+        rows = rows[rows["grade"] >= self.relevant_grade]
+        known = set(rows["document"]) & self.documents.keys()
         for query, document, grade in zip(rows["query"], rows["document"], rows["grade"], strict=True):
-            if grade >= self.relevant_grade and document in self.documents:
+            if document in known:
                 relevant.setdefault(query, {})[document] = grade
         return relevant

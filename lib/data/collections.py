@@ -5,14 +5,15 @@ collection is.
 """
 
 import re
+import warnings
 from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from lib.data import beir, hub, pydocs, services, views
-from lib.data.beir import CollectionError, CollectionWarning  # noqa: F401
+from lib.data import beir, hub, irds, pydocs, services, views
+from lib.data.beir import CollectionError, CollectionWarning
 from lib.data.collection import Collection
 from lib.machine import digest, store
 
@@ -21,13 +22,15 @@ GRADE = "?relevant_grade="  # after a folder's path: the same, for folders that 
 
 
 def load(name: str) -> Collection:
-    """A collection by name: a PyDocs domain, `botocore`, `hub:<dataset>` (BEIR layout on the hub), or a folder.
+    """A collection by name: a PyDocs domain, `botocore`, `hub:<dataset>`, `ir:<dataset>`, or a folder.
 
-    A folder in BEIR's layout is named by its path, or by its name alone if it is in the data folder's `collections/`.
-    A view of it has a word before its name, such as `cropped:pydocs` or `typos:pydocs` (`lib.data.views`). A folder's
+    `hub:` is a dataset of the Hugging Face hub, or a local folder in its form: in BEIR's layout, or with texts in its
+    rows (`lib.data.layouts`). `ir:` is a dataset of ir_datasets by its id (`lib.data.irds`). A folder in BEIR's layout
+    is named by its path, or by its name alone if it is in the data folder's `collections/`. A view of a collection has
+    a word before its name, such as `cropped:pydocs` or `typos:pydocs` (`lib.data.views`). A folder's
     `collection.json`, or an ending of its name such as `?relevant_grade=2`, says from which grade on a document is
     relevant. Files are read again only if they change. Raises CollectionError if there is no such collection or a file
-    is malformed, and ConnectionError if the hub cannot be reached.
+    is malformed, and ConnectionError if a dataset cannot be downloaded.
     """
     return _loaded(name, fingerprint(name))
 
@@ -42,21 +45,26 @@ def fingerprint(name: str) -> str:
 
 
 def stored_run(name: str, run: str) -> Path:
-    """The file of a TREC run: a path, or the name of a file in `runs/` of a collection's folder, with or without .trec.
+    """The file of a TREC run: a path, or the name of a file in `runs/` of a collection's folder.
 
-    Raises CollectionError if there is none.
+    .trec or .trec.gz at its end may be left out. Raises CollectionError if there is none.
     """
-    if name in pydocs.DOMAINS or views.parted(name)[0] or name.startswith("hub:"):
+    if name in pydocs.DOMAINS or views.parted(name)[0] or name.startswith(("hub:", "ir:")):
         places = [Path(run)]
     else:
         runs = _place(name)[0] / "runs"
-        places = [Path(run), runs / run, runs / f"{run}.trec"]
+        places = [Path(run), *(runs / f"{run}{ending}" for ending in ("", ".trec", ".trec.gz"))]
     for place in places:
         if place.is_file():
             return place.absolute()
     raise CollectionError(
         f"no run {run!r}: give a path" + (f", or a file of {places[-1].parent}" if places[1:] else "")
     )
+
+
+def folder(name: str) -> Path:
+    """The folder of a collection in BEIR's layout; what the store has made must not be changed. Raises as `load`."""
+    return _place(name.removeprefix("cropped:"))[0]
 
 
 def found() -> list[str]:
@@ -71,9 +79,14 @@ def _loaded(name: str, fingerprint: str) -> Collection:
     if kind:
         return views.view(kind, load(source))
     folder, grade = _place(name)
-    short = name if name.startswith("hub:") else folder.name
+    short = name if name.startswith(("hub:", "ir:")) else folder.name
     digests = [digest.of_file(folder / file) for file in ("corpus.jsonl", "queries.jsonl")]
-    return Collection(short, fingerprint, *beir.read(folder), grade, *digests)
+    documents, queries, judgements = beir.read(folder)
+    for split, rows in judgements.items():
+        if (highest := rows["grade"].max()) < grade:
+            what = f"no grade of {split} is above {highest} and relevant_grade={grade}, so no document is relevant"
+            warnings.warn(f"{name}: {what} and measures are 0", CollectionWarning, stacklevel=3)
+    return Collection(short, fingerprint, documents, queries, judgements, grade, *digests)
 
 
 def _place(name: str) -> tuple[Path, int]:
@@ -87,14 +100,18 @@ def _place(name: str) -> tuple[Path, int]:
     if name.startswith("hub:"):
         dataset = name.removeprefix("hub:")
         return store.keep("collections", hub.identity(dataset), partial(hub.copy, dataset)), 1
+    if name.startswith("ir:"):
+        dataset = name.removeprefix("ir:")
+        return store.keep("collections", irds.identity(dataset), partial(irds.copy, dataset)), 1
     path, separator, grade = name.partition(GRADE)
     folder, own = Path(path).absolute(), store.data_folder() / "collections" / path
     if not folder.is_dir() and own.is_dir() and Path(path).name == path:
         folder = own
     if not folder.is_dir():
         names = ", ".join((*pydocs.DOMAINS, *services.OUT_OF_DOMAIN))
-        choice = f"give one of {names}, hub:<dataset>, or a folder in BEIR layout, by its path or in {own.parent}"
-        raise CollectionError(f"no collection {name!r}: {choice} (there is no folder {folder})")
+        choice = f"give one of {names}, hub:<dataset>, ir:<dataset>, or a folder in BEIR layout"
+        where = f"by its path or in {own.parent} (there is no folder {folder})"
+        raise CollectionError(f"no collection {name!r}: {choice}, {where}")
     card = folder / CARD
     if not separator and not card.exists():
         return folder, 1

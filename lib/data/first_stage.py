@@ -1,12 +1,15 @@
 """First stage: BM25 over a collection (bm25s), its index and its results cached by content."""
 
 import importlib.metadata
+from collections.abc import Iterable
 from pathlib import Path
 
 import bm25s
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import Stemmer
+from bm25s.tokenization import Tokenized
 
 from lib.data.collections import Collection, CollectionError
 from lib.machine import store
@@ -38,25 +41,29 @@ def _search(collection: Collection, queries: list[str], depth: int, folder: Path
     name = store.key(collection.documents_digest, identity())  # shared by collections of the same documents
     place = store.keep("bm25", name, lambda into: _index(collection, into))
     index = bm25s.BM25.load(place, mmap=True, show_progress=False)
-    documents, parts = np.array(list(collection.documents)), []
+    documents, parts = pa.array(iter(collection.documents), pa.large_string()), []
     for query, words in zip(queries, _words([collection.queries[query] for query in queries]), strict=True):
         scores = index.get_scores_from_ids(index.get_tokens_ids(words))  # `retrieve` leaves the order of ties open
         matching = np.flatnonzero(scores > 0)
-        best = matching[np.lexsort((documents[matching], -scores[matching]))[:depth]]
-        part = {"query": query, "document": documents[best], "rank": np.arange(1, len(best) + 1), "score": scores[best]}
+        if len(matching) > depth:  # sorting the ids of millions would take seconds
+            matching = matching[scores[matching] >= np.partition(scores[matching], -depth)[-depth]]
+        names = np.array(documents.take(pa.array(matching)).to_pylist(), dtype=str)
+        order = np.lexsort((names, -scores[matching]))[:depth]
+        best = matching[order]
+        part = {"query": query, "document": names[order], "rank": np.arange(1, len(best) + 1), "score": scores[best]}
         parts.append(pd.DataFrame(part))
     pd.concat(parts, ignore_index=True).to_parquet(folder / "run.parquet")
 
 
 def _index(collection: Collection, folder: Path) -> None:
-    words = _words(list(collection.documents.values()))
-    if not any(words):
+    words = _words(collection.documents.values(), ids=True)  # ids: half the memory of words
+    if not words.vocab:
         raise CollectionError(f"{collection.name}: its documents hold no word but stop words, so BM25 finds nothing")
     index = bm25s.BM25(method=METHOD, k1=K1, b=B)
     index.index(words, show_progress=False)
     index.save(folder, show_progress=False)
 
 
-def _words(texts: list[str]) -> list[list[str]]:
+def _words(texts: Iterable[str], *, ids: bool = False) -> list[list[str]] | Tokenized:
     stemmer = Stemmer.Stemmer(STEMMER)
-    return bm25s.tokenize(texts, stopwords=STOP_WORDS, stemmer=stemmer, show_progress=False, return_ids=False)
+    return bm25s.tokenize(texts, stopwords=STOP_WORDS, stemmer=stemmer, show_progress=False, return_ids=ids)

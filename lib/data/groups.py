@@ -41,6 +41,12 @@ def available(collection: Collection) -> int:
     return sum(map(len, collection.relevant("train").values()))
 
 
+def judged_negatives(collection: Collection, queries: list[str], depth: int) -> pd.DataFrame:
+    """What `build` draws from instead of a search: the training documents of grade 0, such as a triple's negatives."""
+    rows = collection.judgements["train"]
+    return rows[(rows["grade"] <= 0) & rows["query"].isin(set(queries))].groupby("query").head(depth)
+
+
 def build(
     collection: Collection, *, count: int, docs: int,
     find: Callable[[Collection, list[str], int], pd.DataFrame] = first_stage.bm25,
@@ -62,12 +68,14 @@ def build(
     judged = collection.judgements["train"]
     judged = judged[(judged["grade"] > 0) & judged["query"].isin(queries)]
     related = judged.groupby("query", sort=False)["document"].agg(set).to_dict()
-    candidates = find(collection, queries, DEPTH).groupby("query", sort=False)["document"].agg(list).to_dict()
+    found = find(collection, queries, DEPTH)
+    known = set(found["document"]) & collection.documents.keys()
+    candidates = found.groupby("query", sort=False)["document"].agg(list).to_dict()
     documents = []
     for number, (query, positive) in enumerate(positives):
         draw = np.random.default_rng([number, docs])  # by position: the first groups do not depend on `count`
-        found = dict.fromkeys(candidates.get(query, []))
-        pool = [one for one in found if one not in related[query] and one in collection.documents]
+        unique = dict.fromkeys(candidates.get(query, []))
+        pool = [one for one in unique if one not in related[query] and one in known]
         if (missing := docs - 1 - len(pool)) > 0:
             others = [one for one in collection.documents if one not in related[query] and one not in pool]
             if len(others) < missing:

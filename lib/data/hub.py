@@ -1,44 +1,63 @@
-"""Datasets in BEIR's layout on the Hugging Face hub, copied to a folder in BEIR's layout on disk."""
+"""Datasets on the Hugging Face hub, in BEIR's layout or with texts in their rows, as folders in BEIR's layout."""
 
 import errno
 import shutil
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from lib.data import beir
+from lib.data import beir, layouts
 from lib.machine import digest, store
 
 
 def identity(dataset: str) -> str:
     """The store's name for a dataset; it follows the content of one in a local folder."""
-    folders = filter(Path.is_dir, (Path(dataset), Path(f"{dataset}-qrels")))
+    name = dataset.partition("#")[0]
+    folders = filter(Path.is_dir, (Path(name), Path(f"{name}-qrels")))
     content = [digest.of_files(folder, filter(Path.is_file, folder.rglob("*"))) for folder in folders]
     return f"hub-{store.key(dataset, content)}"
 
 
 def copy(dataset: str, folder: Path) -> None:
-    """Copy `<dataset>` and `<dataset>-qrels`, on the hub or in local folders, to a BEIR folder.
+    """Copy a dataset, on the hub or in a local folder, to a BEIR folder.
 
-    Raises CollectionError if they are malformed, ConnectionError if they cannot be downloaded.
+    It is in BEIR's layout, with judgements in `<dataset>-qrels`, or in one of `lib.data.layouts`; of the latter
+    `<dataset>#<configuration>` chooses one of several configurations. Raises CollectionError if it is malformed,
+    ConnectionError if it cannot be downloaded.
     """
     import datasets
 
+    name, _, configuration = dataset.partition("#")
     # A cache of its own: datasets' takes a local file that was edited within a second for the old one.
     load = partial(datasets.load_dataset, cache_dir=str(folder / "cache"))
     (folder / "qrels").mkdir()
     try:
-        for part in ("corpus", "queries"):
-            load(dataset, part)[part].to_json(folder / f"{part}.jsonl")
-        for split, rows in load(f"{dataset}-qrels").items():
-            rows = rows.select_columns(["query-id", "corpus-id", "score"])
-            rows.to_csv(folder / "qrels" / f"{split}.tsv", sep="\t")
+        if configuration or not (corpus := _configuration(load, name, "corpus")):
+            layouts.write(load(name, configuration or None), folder)
+        else:
+            corpus["corpus"].to_json(folder / "corpus.jsonl")
+            load(name, "queries")["queries"].to_json(folder / "queries.jsonl")
+            for split, rows in load(f"{name}-qrels").items():
+                rows = rows.select_columns(["query-id", "corpus-id", "score"])
+                rows.to_csv(folder / "qrels" / f"{split}.tsv", sep="\t")
     except Exception as error:  # scripts are RuntimeErrors, broken files are errors of datasets' own
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise
-        if isinstance(error, OSError) and not Path(dataset).is_dir():  # requests' errors are OSErrors
-            advice = f"Check the name and the network, or give a local folder: {Path(dataset).absolute()} is none."
+        if isinstance(error, OSError) and not Path(name).is_dir():  # requests' errors are OSErrors
+            advice = f"Check the name and the network, or give a local folder: {Path(name).absolute()} is none."
             raise ConnectionError(f"hub dataset {dataset!r} cannot be loaded: {error}. {advice}") from error
-        layout = f"configurations corpus and queries, and {dataset}-qrels with query-id, corpus-id and score"
-        raise beir.CollectionError(f"hub dataset {dataset!r} is not in BEIR's layout ({layout}): {error}") from error
+        layout = f"configurations corpus and queries, and {name}-qrels with query-id, corpus-id and score"
+        what = f"is neither in BEIR's layout ({layout}) nor in one with texts in its rows ({layouts.COLUMNS})"
+        raise beir.CollectionError(f"hub dataset {dataset!r} {what}: {error}") from error
     beir.read(folder)  # a malformed copy is not kept
     shutil.rmtree(folder / "cache")
+
+
+def _configuration(load: Callable, name: str, configuration: str) -> Mapping | None:
+    """A configuration of a dataset; None if there is none of this name."""
+    try:
+        return load(name, configuration)
+    except ValueError as error:
+        if "BuilderConfig" not in str(error):
+            raise
+        return None

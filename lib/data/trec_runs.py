@@ -1,14 +1,18 @@
 """TREC runs: a ranking that another system stored, read as a first stage (`lib.analysis.measures` writes them).
 
-A line is `query Q0 document rank score tag`, separated by white space. The score alone decides the order; documents of
-equal scores are ordered by their ids, as everywhere in the kit (trec_eval orders them the other way round).
+A line is `query Q0 document rank score tag`, separated by white space; the file may be compressed with gzip. As for
+trec_eval (https://github.com/usnistgov/trec_eval, form_res_rels.c), the score in float32 alone decides the order, and
+of documents with equal scores the one with the larger id is first: a stored run has the values that trec_eval gives it.
 """
 
+import gzip
 import math
 import warnings
+import zlib
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from lib.data.beir import CollectionError, CollectionWarning
@@ -36,16 +40,21 @@ def _read(path: Path, _: str, collection: Collection, queries: tuple[str, ...], 
     if run.empty:
         raise CollectionError(f"{path}: none of its queries is one of the {len(queries)} that are asked for")
     known = run["document"].isin(set(run["document"]) & collection.documents.keys())
-    run = run.sort_values(["query", "score", "document"], ascending=[True, False, True], kind="stable")
-    against = (run.groupby("query")["stored"].diff() <= 0).sum()
+    ordered = run.sort_values(["query", "score", "stored"], ascending=[True, False, True])
+    steps = ordered.groupby("query")[["stored", "score"]].diff()
+    against = ((steps["stored"] <= 0) & (steps["score"] < 0)).sum()
+    run = run.sort_values(["query", "score", "document"], ascending=[True, False, False])
     ties = run.duplicated(["query", "score"], keep=False).sum()
     _warn(path, {
         f"{(~known).sum()} of {len(run)} documents are not in {collection.name} and are left out": not known.all(),
         f"{len(queries) - run['query'].nunique()} of {len(queries)} queries have no document and count as zero":
             run["query"].nunique() < len(queries),
         f"{against} ranks contradict the scores, which decide": against > 0,
-        f"{ties} documents share their score with another of their query; ids decide their order": ties > 0,
+        f"{ties} documents share their score with another of their query; the larger id is first": ties > 0,
     })  # fmt: skip
+    # The kit orders equal scores by the smaller id, so later ones are lowered by steps far below float32's.
+    later = run.groupby(["query", "score"]).cumcount()
+    run["score"] -= later * np.spacing(run["score"].abs())
     run = run[known[run.index]]
     run = run.assign(rank=run.groupby("query").cumcount() + 1)
     run = run[run["rank"] <= depth]
@@ -56,28 +65,38 @@ def _read(path: Path, _: str, collection: Collection, queries: tuple[str, ...], 
 
 def _rows(path: Path) -> pd.DataFrame:
     """Columns query, document, stored (its rank), score of every line."""
-    rows, seen = [], set()
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                fields = line.decode("utf-8").split()
-                if not fields:
-                    continue
-                if len(fields) != 6:
-                    raise ValueError(f"{len(fields)} fields; expected query, Q0, document, rank, score, tag")
-                query, _, document, rank, score, _ = fields
-                if (query, document) in seen:
-                    raise ValueError(f"document {document!r} appears twice for query {query!r}")
-                if not math.isfinite(float(score)):
-                    raise ValueError(f"score {score} is not finite")
-                seen.add((query, document))
-                rows.append((query, document, int(rank), float(score)))
-            except ValueError as error:
-                advice = "; repair it or convert the file to UTF-8" if isinstance(error, UnicodeError) else ""
-                raise CollectionError(f"{path}, line {number}: {error}{advice}") from None
+    rows, number = {}, 0
+    try:
+        with path.open("rb") as file:
+            lines = gzip.GzipFile(fileobj=file) if file.peek(2).startswith(b"\x1f\x8b") else file
+            for line in lines:
+                number += 1
+                if fields := line.decode("utf-8").split():
+                    pair, values = _parsed(fields)
+                    if pair in rows:
+                        raise ValueError(f"document {pair[1]!r} appears twice for query {pair[0]!r}")
+                    rows[pair] = values
+    except (OSError, EOFError, zlib.error) as error:
+        raise CollectionError(f"{path}, after line {number}: {error}; fetch or write it again") from None
+    except ValueError as error:
+        advice = "; repair it or convert the file to UTF-8" if isinstance(error, UnicodeError) else ""
+        raise CollectionError(f"{path}, line {number}: {error}{advice}") from None
     if not rows:
         raise CollectionError(f"{path}: empty")
-    return pd.DataFrame(rows, columns=["query", "document", "stored", "score"])
+    return pd.DataFrame(
+        [pair + values for pair, values in rows.items()], columns=["query", "document", "stored", "score"]
+    )
+
+
+def _parsed(fields: list[str]) -> tuple[tuple[str, str], tuple[int, float]]:
+    """((query, document), (rank, score)) of a line."""
+    if len(fields) != 6:
+        raise ValueError(f"{len(fields)} fields; expected query, Q0, document, rank, score, tag")
+    query, _, document, rank, score, _ = fields
+    value = float(np.float32(float(score)))
+    if not math.isfinite(value):
+        raise ValueError(f"score {score} is not finite in float32")
+    return (query, document), (int(rank), value)
 
 
 def _warn(path: Path, faults: dict[str, bool]) -> None:

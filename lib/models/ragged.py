@@ -1,6 +1,5 @@
 """Rows of different lengths as one array on disk: the joined rows, memory-mapped, and where each of them starts."""
 
-import functools
 import json
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -8,13 +7,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
+from lib.data.texts import Ids
+
 
 class Ragged:
     """Named rows, such as the token ids of many texts; only what is asked for is loaded."""
 
     def __init__(self, folder: Path, file: str):
         self.folder, self.file = Path(folder), file
-        self.names: list[str] = json.loads((self.folder / "names.json").read_text())
+        self.ids = Ids.of([json.loads((self.folder / "names.json").read_text())])
         self.starts = np.load(self.folder / "starts.npy")  # (rows + 1,)
         self.lengths = np.diff(self.starts)
         self.total = int(self.starts[-1])
@@ -25,16 +26,20 @@ class Ragged:
         return np.asarray(np.load(self.folder / self.file, mmap_mode="r"))[: self.total]
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.ids)
 
-    @functools.cached_property
-    def row(self) -> dict[str, int]:
-        """Name -> number of the row."""
-        return {name: row for row, name in enumerate(self.names)}
+    @property
+    def names(self) -> list[str]:
+        """The name of each row."""
+        return self.ids.names.to_pylist()
 
     def rows(self, names: Collection[str]) -> np.ndarray:
-        """Numbers of the rows with these names, (names,)."""
-        return np.fromiter((self.row[name] for name in names), dtype=np.int64, count=len(names))
+        """Numbers of the rows with these names, (names,). Raises KeyError for a name that no row has."""
+        names = list(names)
+        rows = self.ids.rows(names)
+        if (rows < 0).any():
+            raise KeyError(names[int(np.argmin(rows))])
+        return rows
 
 
 def write(

@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -143,7 +144,7 @@ def check_room(name: str, length: int, special: int, texts: int = 1) -> None:
         )
 
 
-def tokenise(texts: dict[str, str], tokenizer, identity: str, lead: str = "") -> Ragged:
+def tokenise(texts: Mapping[str, str], tokenizer, identity: str, lead: str = "") -> Ragged:
     """The token store of `texts` (id -> text), made once for a tokenizer and an `identity`, a digest of the texts.
 
     The `lead` is put before every text: see `pieces`.
@@ -162,10 +163,10 @@ def _uncut(written: str) -> tuple[tokenizers.Tokenizer, str]:
     return cut, hashlib.sha256(cut.to_str().encode()).hexdigest()
 
 
-def _write(texts: dict[str, str], cut: tokenizers.Tokenizer, lead: str, folder: Path) -> None:
-    values, dtype = [lead + text for text in texts.values()], np.uint16 if cut.get_vocab_size() <= 2**16 else np.int32
-    starts = range(0, len(values), 4096)
-    encoded = (cut.encode_batch_fast(values[start : start + 4096], add_special_tokens=False) for start in starts)
+def _write(texts: Mapping[str, str], cut: tokenizers.Tokenizer, lead: str, folder: Path) -> None:
+    values, dtype = (lead + text for text in texts.values()), np.uint16 if cut.get_vocab_size() <= 2**16 else np.int32
+    batches = iter(lambda: list(itertools.islice(values, 4096)), [])
+    encoded = (cut.encode_batch_fast(batch, add_special_tokens=False) for batch in batches)
     chunks = ([np.array(text.ids, dtype=dtype) for text in batch] for batch in encoded)
     ragged.write(folder / FILE, list(texts), chunks, dtype)
 

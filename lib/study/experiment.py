@@ -8,6 +8,7 @@ import dataclasses
 import reprlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pandas as pd
 
@@ -26,6 +27,7 @@ from lib.training.strategy import Strategy
 # Whose scores are targets: a run of the kit, a cross-encoder (a name of lib.models.packaged or of the hub, or a
 # folder), a file of scores, or the mean of several of these; or what is no ranker (lib.study.sources).
 Teacher = Run | Source | str
+JUDGEMENTS = "judgements"  # where hard negatives come from
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class Data:
     collection: str = "pydocs"
     group_count: int = 4000
     docs: int = 4  # documents per group: one positive, the rest hard negatives
-    negatives: Run | None = None  # a bi-encoder that finds the hard negatives; None: BM25
+    # What finds the hard negatives: a bi-encoder; "judgements": those of grade 0; None: BM25.
+    negatives: Run | str | None = None
     reads: str = ""  # how the student's queries are corrupted (lib.data.corruptions); its teachers read the clean ones
 
     def __post_init__(self) -> None:
@@ -44,11 +47,12 @@ class Data:
         if not 2 <= self.docs <= groups.DEPTH:
             raise ValueError(f"docs={self.docs}: a group holds 2 to {groups.DEPTH} documents")
         if self.reads and self.reads not in corruptions.KINDS:
-            kinds = ", ".join(corruptions.KINDS)
-            raise ValueError(f"reads={self.reads!r}: give one of {kinds}, or '' for clean queries")
-        if self.negatives is not None and not isinstance(self.negatives, Run):
-            raise ValueError(f"negatives={self.negatives!r}: give an Experiment, an Untrained model or None")
-        if self.negatives is not None and self.negatives.model.architecture != "dot":
+            raise ValueError(f"reads={self.reads!r}: give '', or one of {', '.join(corruptions.KINDS)}")
+        if self.negatives in (None, JUDGEMENTS):
+            return
+        if not isinstance(self.negatives, Run):
+            raise ValueError(f"negatives={self.negatives!r}: give a run of a bi-encoder, {JUDGEMENTS!r} or None")
+        if self.negatives.model.architecture != "dot":
             raise ValueError(f"negatives={describe(self.negatives)!r}: hard negatives come from a bi-encoder (dot)")
 
     @property
@@ -103,10 +107,8 @@ class Experiment(Run):
 
     def _check_states(self) -> None:
         what = f"strategy={self.strategy.name!r} compares hidden states"
-        scored = isinstance(self.teacher, Source) or (
-            isinstance(self.teacher, str) and score_files.is_file_name(self.teacher)
-        )
-        if len(self.teachers) > 1 or scored:
+        of_file = isinstance(self.teacher, str) and score_files.is_file_name(self.teacher)
+        if len(self.teachers) > 1 or isinstance(self.teacher, Source) or of_file:
             raise ValueError(
                 f"{what}: teacher={reprlib.repr(self.teacher)}: give one model, no score file and no source"
             )
@@ -239,6 +241,11 @@ class TestSet:
             raise ValueError(f"{text!r}: give 'collection', 'collection | split' or 'collection | split | run'")
         collection, split, run = (*parts, *("test", "")[len(parts) - 1 :])
         return cls(collection, split, None, depth, run)
+
+    @property
+    def ranked_by(self) -> str:
+        """The name of the first stage: "bm25", or that of the stored run's file without its ending."""
+        return Path(self.run).name.removesuffix(".gz").removesuffix(".trec") or "bm25"
 
     def candidates(self) -> tuple[Collection, list[str], pd.DataFrame]:
         """Collection, query ids, and candidates: columns query, document, rank, first_stage, grade."""

@@ -100,8 +100,8 @@ def trec(run: Run, test: TestSet, folder: Path | str) -> Path:
     """
     ranking, (collection, queries, _) = tables.scores(run, test), test.candidates()
     judged = collection.judgements[test.split]
-    first = Path(test.run).stem or "bm25"
-    path = Path(folder, f"{collection.name}-{test.split}-{len(queries)}-{first}-top{test.depth}-{run.key}.trec")
+    what = f"{collection.name}-{test.split}-{len(queries)}-{test.ranked_by}-top{test.depth}"
+    path = Path(folder, f"{what}-{run.key}.trec")
     path.parent.mkdir(parents=True, exist_ok=True)
     measures.write_trec(ranking, judged[judged["query"].isin(set(queries))], path, run.key)
     return path

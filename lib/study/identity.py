@@ -34,7 +34,7 @@ def of_run(run: object) -> dict[str, object]:
         "training": _of_training(run.training),
         "data": {
             "collection": collections.fingerprint(run.data.collection), "group_count": run.data.group_count,
-            "docs": run.data.docs, "negatives": run.data.negatives and run.data.negatives.key,
+            "docs": run.data.docs, "negatives": getattr(run.data.negatives, "key", run.data.negatives),
             "first_stage": first_stage.identity(),
             **({"reads": collections.fingerprint(run.data.read)} if run.data.reads else {}),
         },

@@ -1,8 +1,9 @@
 """What takes space in the data folder, and what of it no run reads any more: `python -m lib.study.space`.
 
 Unreferenced are: what killed processes left; runs that today's code would name differently (another recipe, other
-constants, texts or weights); and whatever was made from a run or a store that is gone. Token stores, BM25 indexes
-and first stages are caches of texts, which `--caches` counts as unreferenced too; they are made again when needed.
+constants, texts or weights); and whatever was made from a run or a store that is gone. Texts in Arrow, token stores,
+BM25 indexes and first stages are caches of a collection's files, which `--caches` counts as unreferenced too; they are
+made again when needed.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from lib.machine import store
 from lib.models import backbone
 from lib.study import identity, runs
 
-CACHES = ("tokens", "bm25", "first_stage")
+CACHES = ("texts", "tokens", "bm25", "first_stage")
 
 
 def folders() -> list[Path]:
@@ -62,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit status: 0, or 1 if `--check` found damage."""
     parser = argparse.ArgumentParser(prog="python -m lib.study.space", description=__doc__.splitlines()[0])
     parser.add_argument("--remove", action="store_true", help="remove what is unreferenced")
-    parser.add_argument("--caches", action="store_true", help="count token stores, BM25 indexes and first stages so")
+    parser.add_argument("--caches", action="store_true", help="count texts, tokens, BM25 indexes and first stages so")
     parser.add_argument("--check", action="store_true", help="compare every file with its recorded SHA-256")
     options = parser.parse_args(arguments)
     if options.check:

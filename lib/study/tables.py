@@ -63,7 +63,7 @@ def first_stage(tests: Iterable[TestSet]) -> pd.DataFrame:
     Strategy and ranker are "bm25" or the stem of the stored run's name. Raises ValueError if test sets have several.
     """
     tests = list(tests)
-    names = {Path(test.run).name.removesuffix(".trec") or "bm25" for test in tests}
+    names = {test.ranked_by for test in tests}
     if len(names) > 1:
         raise ValueError(f"test sets with several first stages ({', '.join(sorted(names))}): call once for each")
     return _ranked_by("first_stage", tests, strategy=names.pop() if names else "bm25", paradigm="first stage")

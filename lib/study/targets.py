@@ -16,7 +16,7 @@ from lib.models import backbone
 from lib.models.vectors import Identity
 from lib.search import nearest
 from lib.study import identity, rankers
-from lib.study.experiment import Experiment, Model, Run, Teacher
+from lib.study.experiment import JUDGEMENTS, Experiment, Model, Run, Teacher
 from lib.study.run import Source
 from lib.training import resume, scoring
 from lib.training.strategy import STATES, TEACHER
@@ -28,7 +28,8 @@ def training_groups(run: Experiment) -> Groups:
     Raises NotTrained if a teacher, or the bi-encoder that finds the negatives, is not in the store.
     """
     collection, finder = collections.load(run.data.collection), run.data.negatives
-    find = first_stage.bm25 if finder is None else partial(nearest_documents, finder)
+    known = {None: first_stage.bm25, JUDGEMENTS: groups.judged_negatives}
+    find = known[finder] if finder in known else partial(nearest_documents, finder)
     built = groups.build(collection, count=run.data.group_count, docs=run.data.docs, find=find)
     if run.teachers:
         scores = [teacher_scores(teacher, built, collection, run.model.max_length) for teacher in run.teachers]

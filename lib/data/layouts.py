@@ -1,0 +1,117 @@
+"""Training data whose rows hold their own texts, written as a folder in BEIR's layout.
+
+The layouts, by the columns of a row; further columns are ignored:
+
+- triples: query, positive, negative, all texts, or negative_1, negative_2, ...; sentence-transformers' triplets:
+  https://huggingface.co/datasets/sentence-transformers/msmarco-bm25 (configuration triplet).
+- scored lists: query, passages: [text], scores: [number]; passages may be called docs, and scores labels, as in
+  sentence-transformers' cross-encoders (https://sbert.net/docs/cross_encoder/training_overview.html).
+- Tevatron's: query, positive_passages: [{docid, title, text}, ...], negative_passages: [...], perhaps query_id;
+  RLHN's too: https://huggingface.co/datasets/rlhn/default-680K-bge-reranker-v2-gemma
+- FlagEmbedding's: query, pos: [text], neg: [text]: https://huggingface.co/datasets/Shitao/bge-m3-data
+
+A query may be called anchor or question, and a positive answer. A text without an id of its own is named by its hash,
+so that equal texts are one document. A positive has grade 1, a negative 0. Scores that are integers, or nothing but 0.0
+and 1.0, are grades. Of others the highest of a row is grade 1 and the rest 0, and `SCORES` holds them in the layout
+`lists` of `lib.data.score_files`, as a teacher's.
+"""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+from lib.data.score_files import ALIASES
+
+SCORES = "scores.jsonl"
+NAMES = ALIASES | {"docs": "passages", "documents": "passages", "labels": "scores"}
+COLUMNS = (
+    "query with positive and negative, passages and scores, positive_passages and negative_passages, or pos and neg"
+)
+
+
+class Candidate(NamedTuple):
+    """A document of a row; its own id, if it has one, and its grade or score."""
+
+    name: str | None
+    text: str
+    value: float
+
+
+def write(splits: Mapping[str, Iterable[dict[str, Any]]], folder: Path) -> None:
+    """Write corpus, queries, and judgements of each split, in the order of the rows.
+
+    A pair that is in several rows has its highest grade. Raises ValueError, with split and row, for columns of no
+    layout, a text that is null or no text, lists of different lengths, and an id with two texts.
+    """
+    seen: dict[str, dict[str, int]] = {"corpus": {}, "queries": {}}  # id -> hash of its text
+    with (folder / "corpus.jsonl").open("w") as corpus, (folder / "queries.jsonl").open("w") as queries:
+        for split, rows in splits.items():
+            grades: dict[tuple[str, str], int] = {}
+            for number, given in enumerate(rows):
+                row = {NAMES.get(name, name): value for name, value in given.items()} | given
+                try:
+                    query = _name(row.get("query_id"), row["query"], queries, seen["queries"])
+                    found = list(_candidates(row))
+                    names = [_name(one.name, one.text, corpus, seen["corpus"]) for one in found]
+                except (ValueError, TypeError, KeyError) as error:
+                    what = f"lacks column {error}; expected {COLUMNS}" if isinstance(error, KeyError) else error
+                    raise ValueError(f"split {split}, row {number}: {what}") from None
+                for name, grade in zip(names, _grades(found), strict=True):
+                    grades[query, name] = max(grade, grades.get((query, name), grade))
+                if any(isinstance(one.value, float) for one in found):
+                    scored = {"query_id": query, "document_ids": names, "scores": [one.value for one in found]}
+                    with (folder / SCORES).open("a") as file:
+                        file.write(json.dumps(scored) + "\n")
+            lines = (f"{query}\t{name}\t{grade}\n" for (query, name), grade in grades.items())
+            (folder / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(lines))
+
+
+def _candidates(row: dict[str, Any]) -> Iterator[Candidate]:
+    """The documents of a row."""
+    if "positive_passages" in row:
+        for side, grade in (("positive_passages", 1), ("negative_passages", 0)):
+            for one in _list(row, side):
+                yield Candidate(one["docid"], " ".join(filter(None, (one.get("title"), one["text"]))), grade)
+    elif "passages" in row:
+        passages, scores = _list(row, "passages"), _list(row, "scores")
+        if len(passages) != len(scores):
+            raise ValueError(f"{len(passages)} passages, but {len(scores)} scores")
+        for score in scores:
+            if not isinstance(score, int | float) or not math.isfinite(score):
+                raise ValueError(f"score {score!r:.40} is not a finite number")
+        values = map(int, scores) if set(scores) <= {0, 1} else scores
+        yield from (Candidate(None, text, value) for text, value in zip(passages, values, strict=True))
+    elif "pos" in row:
+        sides = (("pos", 1), ("neg", 0))
+        yield from (Candidate(None, text, grade) for side, grade in sides for text in _list(row, side))
+    else:
+        yield Candidate(None, row["positive"], 1)
+        negatives = [name for name in row if re.fullmatch(r"negative_\d+", name)]
+        yield from (Candidate(None, row[name], 0) for name in negatives or ["negative"])
+
+
+def _list(row: dict[str, Any], column: str) -> list:
+    if not isinstance(row[column], list):
+        raise ValueError(f"{column} is {json.dumps(row[column])[:40]}; expected a list")
+    return row[column]
+
+
+def _grades(found: list[Candidate]) -> list[int]:
+    values = [one.value for one in found]
+    return [int(one if type(one) is not float else one == max(values)) for one in values]
+
+
+def _name(name: object, text: object, file: TextIO, seen: dict[str, int]) -> str:
+    """The id of a text, which is written if it is new."""
+    if not isinstance(text, str):
+        raise ValueError(f"{json.dumps(text)[:40]} in place of a text")
+    name = hashlib.sha256(text.encode()).hexdigest()[:16] if name is None else str(name)
+    if name not in seen:
+        file.write(json.dumps({"_id": name, "text": text}) + "\n")
+    if seen.setdefault(name, hash(text)) != hash(text):
+        raise ValueError(f"id {name!r} has another text in an earlier row")
+    return name
