@@ -1,6 +1,6 @@
 # Every target sets up what it needs. Variables for most targets: PYTHON, PROFILE (make study PROFILE=smoke), STUDY_DATA.
-# Variables for one target each: TESTS (pytest options), LAB (JupyterLab options), SIZE (of the benchmark), FIGURES,
-# TABLE (of the evening), LEARNERS (folder of the copies).
+# Variables for one target each: BATCH (options of the study, such as --engine ray), TESTS (pytest options), LAB
+# (JupyterLab options), SIZE (of the benchmark), FIGURES, TABLE (of the evening), LEARNERS (folder of the copies).
 PYTHON ?= python3
 PROFILE ?= laptop
 FIGURES ?= figures
@@ -19,13 +19,16 @@ endif
 DATA := $(or $(STUDY_DATA),data)
 
 .DEFAULT_GOAL := help
-.PHONY: help study test lab learners check report slides figures laptop-only evening bench clean
+.PHONY: help study plan test lab learners check report slides figures laptop-only evening bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
 
 study: $(READY) ## run every notebook headless (PROFILE=laptop); models that are already trained are reused
-	$(BIN)/python -m lib.study.batch $(NOTEBOOKS) -p profile $(PROFILE)
+	$(BIN)/python -m lib.study.batch $(NOTEBOOKS) -p profile $(PROFILE) $(BATCH)
+
+plan: $(READY) ## print what a study would train, fetch and cost, and what is there; nothing runs, nothing is fetched
+	HF_HUB_OFFLINE=1 $(BIN)/python -m lib.study.plan $(PROFILE) $(NOTEBOOKS)
 
 test: $(READY) ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(TESTS)

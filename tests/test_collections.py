@@ -107,6 +107,7 @@ def test_hub_layout_is_read_from_a_local_copy(tmp_path, tiny_collection):
     judged.mkdir()
     shutil.copy(source / "qrels" / "test.tsv", judged / "test.tsv")
     collection = collections.load(f"hub:{hub}")
+    assert collections.fingerprint(f"hub:{hub}?relevant_grade=2") != collection.fingerprint
     assert collection.documents == collections.load(tiny_collection).documents
     assert collection.split("test") == collections.load(tiny_collection).split("test")
 
@@ -228,9 +229,9 @@ def test_judged_documents_without_a_text_are_counted_and_never_positives(copy):
 def test_the_grade_that_counts_is_part_of_the_collection(copy):
     with (copy / "qrels" / "train.tsv").open("a") as opened:
         opened.write("q0\td1\t2\n")
-    plain = collections.load(str(copy))
-    with pytest.warns(collections.CollectionWarning, match="no grade of test is above 1 and relevant_grade=2"):
-        named = collections.load(f"{copy}?relevant_grade=2")
+    plain, named = collections.load(str(copy)), collections.load(f"{copy}?relevant_grade=2")
+    with pytest.warns(collections.CollectionWarning, match="no grade is above 2 and relevant_grade=3"):
+        collections.load(f"{copy}?relevant_grade=3")
     assert (plain.relevant_grade, named.relevant_grade) == (1, 2) and plain.fingerprint != named.fingerprint
     assert plain.relevant("train")["q0"] == {"d0": 1, "d1": 2} and named.relevant("train") == {"q0": {"d1": 2}}
     built = groups.build(named, count=1, docs=4)

@@ -4,18 +4,12 @@ import nbformat
 import pytest
 
 from lib.machine import store
-from lib.study import batch, engines
+from lib.study import batch, engines, runs
+from lib.study.experiment import vary
 from tests import engine_tasks
 from tests.test_batch import names, printed, write
 
 OPTIONAL = "pip install --constraint constraints.txt --editable '.[cluster]'"
-
-
-@pytest.fixture(params=["here", "ray", "submitit"])
-def engine(request):
-    if request.param != "here":
-        pytest.importorskip(request.param, reason=f"needs {request.param}: {OPTIONAL}")
-    return request.param
 
 
 @pytest.fixture
@@ -24,8 +18,10 @@ def submitit():
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::FutureWarning")  # Ray's, about later versions
+@pytest.mark.parametrize("engine", ["here", "submitit"])
 def test_every_task_ends_and_a_failure_stops_no_other(engine, tmp_path, data_folder):
+    if engine != "here":
+        pytest.importorskip(engine, reason=f"needs {engine}: {OPTIONAL}")
     tasks = [(tmp_path, name) for name in ("bad", "first", "second")]
     outcomes = dict(engines.each(engine, engine_tasks.note, tasks, engines.Resources(retries=1)))
     assert {task[1]: outcome.error for task, outcome in outcomes.items()} == {
@@ -38,7 +34,7 @@ def test_every_task_ends_and_a_failure_stops_no_other(engine, tmp_path, data_fol
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # Ray's, about later versions
 @pytest.mark.parametrize("name", ["ray", "submitit"])
 def test_a_batch_on_workers_finishes_what_does_not_fail(name, tmp_path, monkeypatch, capsys):
     pytest.importorskip(name, reason=f"needs {name}: {OPTIONAL}")
@@ -54,7 +50,7 @@ def test_a_batch_on_workers_finishes_what_does_not_fail(name, tmp_path, monkeypa
     assert printed(tmp_path / "out" / "c.ipynb") == "4\n"
     write(tmp_path / "b.ipynb", "print(seed)", parameters="seed = 3")
     before = (tmp_path / "out" / "a.ipynb").stat().st_mtime_ns
-    assert batch.main([*command[:-5], "--missing", "-p", "seed", "4"]) == 0  # here: one notebook is left
+    assert batch.main([*command[:5], "--missing", "-p", "seed", "4"]) == 0  # here: one notebook is left
     assert names(tmp_path / "out") == ["a.ipynb", "b.ipynb", "c.ipynb"]
     assert (tmp_path / "out" / "a.ipynb").stat().st_mtime_ns == before
 
@@ -67,6 +63,34 @@ def test_two_workers_train_one_run_once(submitit, experiment, tmp_path):
     assert [outcome.error for outcome in outcomes] == ["", ""]
     assert len(list(folder.iterdir())) == 1
     assert store.is_whole(store.data_folder() / "runs" / experiment.key)
+
+
+@pytest.mark.slow
+def test_a_grid_on_workers_trains_teachers_first(submitit, experiment):
+    student = vary(experiment, strategy="kl", teacher=experiment)
+    runs.complete([student], engine="submitit")
+    assert all(store.is_whole(store.data_folder() / "runs" / run.key) for run in (experiment, student))
+
+
+def test_a_grid_is_given_to_an_engine_in_rounds(experiment, monkeypatch):
+    each, rounds = engines.each, []
+
+    def noted(_, work, tasks, resources):
+        rounds.append([run for (run,) in tasks])
+        return each("here", work, tasks, resources)
+
+    monkeypatch.setattr(engines, "each", noted)
+    student = vary(experiment, strategy="kl", teacher=experiment)
+    for _ in range(2):  # the second time nothing is left to do
+        runs.complete([student], engine="ray")
+        assert rounds == [[experiment], [student]]
+
+
+def test_trainings_that_failed_on_an_engine_are_told(experiment, monkeypatch):
+    failing = lambda _, __, tasks, ___: [(task, engines.Outcome(1.0, "no")) for task in tasks]  # noqa: E731
+    monkeypatch.setattr(engines, "each", failing)
+    with pytest.raises(RuntimeError, match="1 of 2 trainings failed: .* no; not trained, since they need these: 1"):
+        runs.complete([vary(experiment, strategy="kl", teacher=experiment)], engine="ray")
 
 
 def test_an_engine_that_is_unknown_or_not_installed_is_refused(monkeypatch, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Hub datasets whose rows hold their texts: every layout as a collection, every fault with its row, and as groups."""
 
+import dataclasses
 import json
 import warnings
 
@@ -146,7 +147,7 @@ def test_scores_of_lists_are_a_teachers(dataset):
 def test_judged_negatives_have_no_grade_and_at_most_the_depth(found):
     rows = [("q0", "d0", 1), *(("q0", f"d{number}", 0) for number in range(1, 9)), ("q1", "d1", 0), ("q0", "d9", -1)]
     frame = type(found.judgements["train"])(rows, columns=["query", "document", "grade"])
-    given = groups.judged_negatives(collections.replace(found, judgements={"train": frame}), ["q0"], 5)
+    given = groups.judged_negatives(dataclasses.replace(found, judgements={"train": frame}), ["q0"], 5)
     assert given["document"].tolist() == ["d1", "d2", "d3", "d4", "d5"] and set(given["query"]) == {"q0"}
 
 

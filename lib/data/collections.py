@@ -6,6 +6,7 @@ collection is.
 
 import re
 import warnings
+from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from lib.data.collection import Collection
 from lib.machine import digest, store
 
 CARD = "collection.json"  # optional: {"relevant_grade": 2}
-GRADE = "?relevant_grade="  # after a folder's path: the same, for folders that cannot be written
+GRADE = "?relevant_grade="  # after a name: the same, for what cannot be written
+BUILT = (*pydocs.DOMAINS, *services.OUT_OF_DOMAIN)  # from the texts of installed packages
 
 
 def load(name: str) -> Collection:
@@ -49,7 +51,7 @@ def stored_run(name: str, run: str) -> Path:
 
     .trec or .trec.gz at its end may be left out. Raises CollectionError if there is none.
     """
-    if name in pydocs.DOMAINS or views.parted(name)[0] or name.startswith(("hub:", "ir:")):
+    if views.parted(name)[0] or _made(name.partition(GRADE)[0]):
         places = [Path(run)]
     else:
         runs = _place(name)[0] / "runs"
@@ -64,7 +66,15 @@ def stored_run(name: str, run: str) -> Path:
 
 def folder(name: str) -> Path:
     """The folder of a collection in BEIR's layout; what the store has made must not be changed. Raises as `load`."""
-    return _place(name.removeprefix("cropped:"))[0]
+    return _place(views.parted(name)[1])[0]
+
+
+def is_here(name: str) -> bool:
+    """Whether a collection is on this machine; nothing is built or downloaded."""
+    path = views.parted(name)[1].partition(GRADE)[0]
+    if made := _made(path):
+        return store.is_whole(store.data_folder() / "collections" / made[0])
+    return _given(path).is_dir()
 
 
 def found() -> list[str]:
@@ -82,44 +92,52 @@ def _loaded(name: str, fingerprint: str) -> Collection:
     short = name if name.startswith(("hub:", "ir:")) else folder.name
     digests = [digest.of_file(folder / file) for file in ("corpus.jsonl", "queries.jsonl")]
     documents, queries, judgements = beir.read(folder)
-    for split, rows in judgements.items():
-        if (highest := rows["grade"].max()) < grade:
-            what = f"no grade of {split} is above {highest} and relevant_grade={grade}, so no document is relevant"
-            warnings.warn(f"{name}: {what} and measures are 0", CollectionWarning, stacklevel=3)
+    if (highest := max(rows["grade"].max() for rows in judgements.values())) < grade:
+        what = f"no grade is above {highest} and relevant_grade={grade}, so no document is relevant and measures are 0"
+        warnings.warn(f"{name}: {what}", CollectionWarning, stacklevel=3)
     return Collection(short, fingerprint, documents, queries, judgements, grade, *digests)
 
 
 def _place(name: str) -> tuple[Path, int]:
     """The folder of a collection, built or downloaded where it has to be, and the grade that counts."""
-    if name in pydocs.DOMAINS:
-        key = store.key(pydocs.versions(), digest.of_file(Path(pydocs.__file__)))
-        return store.keep("collections", f"pydocs-{key}", pydocs.build) / name, 1
-    if name in services.OUT_OF_DOMAIN:
-        key = store.key(services.versions(), [digest.of_file(Path(module.__file__)) for module in (pydocs, services)])
-        return store.keep("collections", f"services-{key}", services.build) / name, 1
-    if name.startswith("hub:"):
-        dataset = name.removeprefix("hub:")
-        return store.keep("collections", hub.identity(dataset), partial(hub.copy, dataset)), 1
-    if name.startswith("ir:"):
-        dataset = name.removeprefix("ir:")
-        return store.keep("collections", irds.identity(dataset), partial(irds.copy, dataset)), 1
     path, separator, grade = name.partition(GRADE)
-    folder, own = Path(path).absolute(), store.data_folder() / "collections" / path
-    if not folder.is_dir() and own.is_dir() and Path(path).name == path:
-        folder = own
-    if not folder.is_dir():
-        names = ", ".join((*pydocs.DOMAINS, *services.OUT_OF_DOMAIN))
-        choice = f"give one of {names}, hub:<dataset>, ir:<dataset>, or a folder in BEIR layout"
-        where = f"by its path or in {own.parent} (there is no folder {folder})"
+    if made := _made(path):
+        folder = store.keep("collections", *made)
+        folder = folder / path if path in BUILT else folder
+    elif not (folder := _given(path)).is_dir():
+        choice = f"give one of {', '.join(BUILT)}, hub:<dataset>, ir:<dataset>, or a folder in BEIR layout"
+        where = f"by its path or in {store.data_folder() / 'collections'} (there is no folder {folder})"
         raise CollectionError(f"no collection {name!r}: {choice}, {where}")
     card = folder / CARD
-    if not separator and not card.exists():
+    if separator:
+        where, text = name, f'{{"relevant_grade": {grade}}}'
+    elif card.exists():
+        where, text = card, card.read_text("utf-8", "replace")
+    else:
         return folder, 1
-    where, text = (name, f'{{"relevant_grade": {grade}}}') if separator else (card, card.read_text("utf-8", "replace"))
     found = re.fullmatch(r'\s*\{\s*"relevant_grade"\s*:\s*([1-9]\d?)\s*\}\s*', text)
     if not found:
         raise CollectionError(f'{where}: found {text[:80]!r}, expected {{"relevant_grade": 1}}, a number below 100')
     return folder, int(found[1])
+
+
+def _made(path: str) -> tuple[str, Callable[[Path], None]] | None:
+    """The store's name of a collection that the kit builds or copies, and what makes it; None for a user's folder."""
+    if path in pydocs.DOMAINS:
+        return f"pydocs-{store.key(pydocs.versions(), digest.of_file(Path(pydocs.__file__)))}", pydocs.build
+    if path in services.OUT_OF_DOMAIN:
+        code = [digest.of_file(Path(module.__file__)) for module in (pydocs, services)]
+        return f"services-{store.key(services.versions(), code)}", services.build
+    kind, _, dataset = path.partition(":")
+    if source := {"hub": hub, "ir": irds}.get(kind):
+        return source.identity(dataset), partial(source.copy, dataset)
+    return None
+
+
+def _given(path: str) -> Path:
+    """A user's folder, by its path or by its name in the data folder; it may not exist."""
+    folder, own = Path(path).absolute(), store.data_folder() / "collections" / path
+    return own if not folder.is_dir() and own.is_dir() and Path(path).name == path else folder
 
 
 def card(collection: Collection) -> pd.DataFrame:

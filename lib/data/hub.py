@@ -33,11 +33,11 @@ def copy(dataset: str, folder: Path) -> None:
     (folder / "qrels").mkdir()
     try:
         if configuration or not (corpus := _configuration(load, name, "corpus")):
-            layouts.write(load(name, configuration or None), folder)
+            layouts.write(_splits(load(name, configuration or None)), folder)
         else:
             corpus["corpus"].to_json(folder / "corpus.jsonl")
             load(name, "queries")["queries"].to_json(folder / "queries.jsonl")
-            for split, rows in load(f"{name}-qrels").items():
+            for split, rows in _splits(load(f"{name}-qrels")).items():
                 rows = rows.select_columns(["query-id", "corpus-id", "score"])
                 rows.to_csv(folder / "qrels" / f"{split}.tsv", sep="\t")
     except Exception as error:  # scripts are RuntimeErrors, broken files are errors of datasets' own
@@ -61,3 +61,8 @@ def _configuration(load: Callable, name: str, configuration: str) -> Mapping | N
         if "BuilderConfig" not in str(error):
             raise
         return None
+
+
+def _splits(loaded: Mapping) -> dict:
+    """Split -> rows. What is named dev, as in BEIR, is validation to datasets."""
+    return {"dev" if split == "validation" else split: rows for split, rows in loaded.items()}

@@ -5,7 +5,9 @@ import re
 from lib.machine import store
 
 # Defaults of the notebooks' further parameters; a test compares them with the notebooks.
-DEFAULTS = {"measure": "RR@10", "baseline": "info_nce", "folders": "", "sets": "", "max_length": 96}
+DEFAULTS = {
+    "measure": "RR@10", "baseline": "info_nce", "folders": "", "sets": "", "max_length": 96, "target": "botocore",
+}  # fmt: skip
 
 
 def variant_folder(profile: str, **parameters: object) -> str:

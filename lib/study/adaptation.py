@@ -27,6 +27,11 @@ class Adaptation:
     layers: tuple[int, ...] | None = None  # None: those of the profile's students
 
     @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Test queries of each text, training groups, and documents of the pre-training."""
+        return SIZES.get(self.profile.name, SIZES["workstation"])
+
+    @property
     def text(self) -> str:
         """What is learned from in the target: training queries, else most dev queries, else cropped queries."""
         judgements = collections.load(self.target).judgements
@@ -37,7 +42,7 @@ class Adaptation:
     @property
     def tests(self) -> tuple[TestSet, TestSet]:
         """Queries of the source, and of the target."""
-        queries, depth = SIZES[self.profile.name][0], self.profile.tests[0].depth
+        queries, depth = self.sizes[0], self.profile.tests[0].depth
         names = self.profile.student.data.collection, self.target
         return tuple(TestSet(name, queries=queries, depth=depth) for name in names)
 
@@ -56,7 +61,7 @@ class Adaptation:
 
     def on_target(self, run: Experiment, strategy: str = "info_nce", start: Run | None = None) -> Experiment:
         """The same training on the target, from `start`; a reference, where the strategy has one, is the start too."""
-        count = min(SIZES[self.profile.name][1], groups.available(collections.load(self.text)))
+        count = min(self.sizes[1], groups.available(collections.load(self.text)))
         teacher = start if strategy == "dpo" else None
         return vary(run, strategy=strategy, teacher=teacher, collection=self.text, group_count=count, start=start)
 
@@ -65,7 +70,7 @@ class Adaptation:
 
         "target" has learned from the target what "source" has learned from the source, from the same start.
         """
-        source, count = self.source, SIZES[self.profile.name][2]
+        source, count = self.source, self.sizes[2]
         settings = Training(batch_size=min(16, count), learning_rate=5e-4)
         documents = min(count, len(collections.load(self.target).documents))
         pretrained = Pretrained(source.model, self.target, documents, settings, source.seed)

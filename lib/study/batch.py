@@ -197,6 +197,7 @@ def _stop_at_signals() -> None:
     def stop(number: int, _: object) -> None:
         for each in numbers:
             signal.signal(each, signal.SIG_IGN)
+        logging.getLogger("asyncio").disabled = True  # a kernel's last task may tell that the kernel has died
         raise Stopped(number)
 
     for number in numbers:

@@ -10,7 +10,7 @@ import huggingface_hub
 import pandas as pd
 
 from lib.analysis import measures, significance, style
-from lib.data import collections
+from lib.data import collections, views
 from lib.models import packaged
 from lib.study import runs, tables
 from lib.study.experiment import Experiment, Run, Teacher, TestSet, describe, fields
@@ -114,5 +114,5 @@ def _conditions(run: Run) -> pd.DataFrame:
 
 def public(name: str) -> str:
     """The name of a model, collection or file; of a path on this machine its last part."""
-    is_path = Path(name.removeprefix("cropped:").removeprefix("from-dev:").partition("?")[0]).exists()
+    is_path = Path(views.parted(name)[1].partition("?")[0]).exists()
     return Path(name).name if is_path else name

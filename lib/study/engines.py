@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from unittest import mock
 
 from lib.machine import store
 
@@ -111,7 +112,8 @@ def _on_submitit(work: Callable, tasks: list[tuple], resources: Resources) -> It
     executor = submitit.AutoExecutor(folder=store.data_folder() / "jobs" / "%j")
     executor.update_parameters(name="study", cpus_per_task=resources.cpus, gpus_per_node=resources.gpus,
                                **{"timeout_min": 24 * 60, **resources.submitit})  # fmt: skip
-    with executor.batch():
+    # Jobs inherit the environment of the submission: another copy of `lib` may be the installed one.
+    with mock.patch.dict(os.environ, environment), executor.batch():
         jobs = [executor.submit(_timed, work, task, resources.retries, environment) for task in tasks]
     try:
         for job in submitit.helpers.as_completed(jobs, poll_frequency=1):

@@ -47,6 +47,15 @@ def probe() -> float:
     return sorted(rounds[1:])[1]
 
 
+def rate() -> float:
+    """Floating-point operations a second in the layers of `probe`: 2 per parameter and token in scoring, 6 in training.
+
+    Of small products: large models on an accelerator do more, so what is made from it is an upper bound there.
+    """
+    of_layer = 12 * 384**2  # parameters
+    return (6 + 3 * 2) * of_layer * 3 * 64 * 256 / probe()
+
+
 def _work(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> None:
     for _ in range(8):
         with hardware.autocast():

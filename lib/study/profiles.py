@@ -2,18 +2,21 @@
 
 smoke        a step or two of everything, on the real text: does it run?
 laptop       two cores, no accelerator, no network: under an hour for everything; the figures of the README
-workstation  one accelerator: all training groups, longer lists, five seeds, every test query
+workstation  one accelerator, no network: 8,000 training groups, longer lists, five seeds, 1,500 and 800 test queries
+paper        an accelerator of 80 GB and hub data: the re-rankers of 2507.08336, the architectures of 2010.02666 and the
+             bi-encoder of 2407.21515, as far as they are known; each setting's source is in `lib.study.papers`
+paper-2010.02666  the same with the teachers and students of 2010.02666, since a profile has one teacher
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from lib.data import pydocs, services
 from lib.models import backbone
 from lib.models.weights import WeightsError
-from lib.study import tables
+from lib.study import papers, tables
 from lib.study.experiment import Experiment, Model, TestSet, Untrained, vary, with_seed
 from lib.training import strategies
 
@@ -174,7 +177,47 @@ def _workstation() -> Profile:
     )  # fmt: skip
 
 
-PROFILES: dict[str, Callable[[], Profile]] = {"smoke": _smoke, "laptop": _laptop, "workstation": _workstation}
+def _paper() -> Profile:
+    student = vary(FROM_LABELS, **papers.values(*papers.RERANKER))
+    base = vary(FROM_LABELS, strategy="ranknet", **papers.values(*papers.CROSS_ARCHITECTURE))
+    architectures = {
+        name: vary(base, architecture=name, **papers.values(*own)) for name, own in papers.ARCHITECTURES.items()
+    }
+    margins = vary(FROM_LABELS, strategy="triplet", **papers.values(*papers.OWN_MARGINS))
+    dl19 = TestSet(papers.DL19, queries=43, depth=1000)
+    return Profile(
+        "paper", teacher=vary(student, **papers.values(*papers.TEACHER)),
+        cropped=vary(_cropped(student, 2000), learning_rate=student.training.learning_rate),
+        start=_unchanged(student), student=student, strategies=("info_nce", "kl", "margin_mse"), seeds=(0, 1, 2),
+        repeated=("info_nce", "kl", "margin_mse"), plateau_groups=2000,
+        tests=(replace(dl19, depth=100), *(TestSet(f"hub:BeIR/{name}", "test", None, 100) for name in papers.BEIR)),
+        dev=TestSet(papers.TRAIN, "dev", 3200, 100), architectures=tuple(architectures.values()),
+        assistants=tuple(vary(architectures["cat"], backbone=name) for name in papers.ENSEMBLE),
+        architecture_test=dl19, margins=margins,
+        margin_groups=tuple(papers.GROUPS // part for part in (16, 8, 4, 2, 1)), retrieval=dl19,
+    )  # fmt: skip
+
+
+def _unchanged(student: Experiment) -> Experiment:
+    """One step that changes nothing: students start from the backbone, and notebooks have a start to show."""
+    return vary(student, group_count=student.training.batch_size, learning_rate=1e-12)
+
+
+def _paper_of_architectures() -> Profile:
+    paper = _paper()
+    student, (teacher, *assistants) = paper.architectures[0], paper.assistants
+    return replace(
+        paper, name="paper-2010.02666", teacher=teacher, assistants=tuple(assistants), student=student,
+        cropped=vary(_cropped(student, 2000), learning_rate=student.training.learning_rate), start=_unchanged(student),
+        strategies=("info_nce", "ranknet", "weighted_ranknet", "mse", "margin_mse"),
+        repeated=("info_nce", "ranknet", "margin_mse"),
+    )  # fmt: skip
+
+
+PROFILES: dict[str, Callable[[], Profile]] = {
+    "smoke": _smoke, "laptop": _laptop, "workstation": _workstation, "paper": _paper,
+    "paper-2010.02666": _paper_of_architectures,
+}  # fmt: skip
 
 
 def named(name: str) -> Profile:

@@ -21,7 +21,7 @@ from lib.machine.provenance import conditions
 from lib.models import Ranker, adapters, backbone, changes, masked_lm, tokens
 from lib.models.masked_lm import MaskedLM
 from lib.models.tokens import PairTokens, SeparateTokens
-from lib.study import checks, identity, rankers, targets
+from lib.study import checks, engines, identity, rankers, targets
 from lib.study.derived import Merged, Pretrained, snapshots
 from lib.study.experiment import Experiment, Run, TestSet, describe, fields, lineage
 from lib.training import loop, pretraining, resume, trackers
@@ -30,16 +30,38 @@ from lib.training.peers import Students
 ABOUT = "experiment.json"  # the description that the run's name is a hash of, and where its inputs were
 
 
-def complete(grid: Iterable[Run], tests: Iterable[TestSet] = ()) -> None:
+def complete(
+    grid: Iterable[Run], tests: Iterable[TestSet] = (), *, engine: str = "here",
+    resources: engines.Resources | None = None,
+) -> None:  # fmt: skip
     """Make every run of a grid, and every run that it needs, that is not in the store; first check all of them.
 
-    Raises ValueError if a run or a test set asks for what does not exist; nothing is trained then (`lib.study.checks`).
+    With another `engine` each training is a task of its own (`lib.study.engines`). Raises ValueError if a run or a test
+    set asks for what does not exist; nothing is trained then (`lib.study.checks`). Raises RuntimeError if trainings on
+    an engine failed, after those that need none of them.
     """
     grid = distinct(grid)
     needed = distinct(ancestor for run in grid for ancestor in lineage(run))
     missing = [run for run in needed if not store.is_whole(store.data_folder() / "runs" / run.key)]
     checks.check([*missing, *(run for run in grid if run.stored is None)], tests)
+    if engine != "here":
+        return _on(engine, missing, resources)
     one_by_one(missing, "training", describe, lambda run: run.work, _keep)
+
+
+def _on(engine: str, missing: list[Run], resources: engines.Resources | None) -> None:
+    """Train runs as tasks, in rounds: first those whose starts and teachers are there."""
+    before = {run.key: {one.key for one in lineage(run)[:-1]} for run in missing}
+    left, failed = {run.key: run for run in missing}, {}
+    while ready := [run for key, run in left.items() if before[key].isdisjoint([*left, *failed])]:
+        for (run,), outcome in engines.each(engine, _keep, [(run,) for run in ready], resources):
+            if outcome.error:
+                failed[run.key] = f"{describe(run)}: {outcome.error}"
+            progress.say(f"{failed.get(run.key, describe(run) + ' is trained')}; {len(left) - 1} left")
+            del left[run.key]
+    if failed:
+        needing = f"; not trained, since they need these: {len(left)}" if left else ""
+        raise RuntimeError(f"{len(failed)} of {len(missing)} trainings failed: {' | '.join(failed.values())}{needing}")
 
 
 def history(run: Run) -> pd.DataFrame:
