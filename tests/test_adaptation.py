@@ -41,10 +41,13 @@ def test_who_starts_from_whom(plan):
     assert len(plan.merged("task_arithmetic")) == len(adaptation.SCALES)
 
 
-def test_another_size_has_a_start_and_parents_of_its_own(plan):
-    small = Adaptation(plan.profile, plan.target, layers=(0,))
-    assert {run.model.layers for run in lineage(small.source)} == {(0,)}
-    assert [run.data for run in lineage(small.source)] == [run.data for run in lineage(plan.source)]
+def test_another_size_is_merged_halfway_to_its_fine_tuning(plan):
+    larger = Adaptation(plan.profile, plan.target, plan.profile.teacher)
+    for one in (plan, larger):
+        runs = one.halfway()
+        assert runs["fine-tuned"].start == one.source and runs["mean"].runs == (one.source, runs["fine-tuned"])
+        assert runs["fine-tuned"].data.collection == plan.target
+    assert larger.source.model.layers == (0, 1, 2) != plan.source.model.layers
 
 
 def results(**values):

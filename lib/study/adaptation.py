@@ -20,11 +20,11 @@ SCALES = (0.4, 0.7, 1.0)  # of the merged task vector in task arithmetic, one of
 
 @dataclass(frozen=True)
 class Adaptation:
-    """Rankers of one size that go from the source, on which a profile trains its students, to a target collection."""
+    """Rankers that go from the source, on which a profile trains, to a target collection."""
 
     profile: Profile
     target: str  # a collection with test queries
-    layers: tuple[int, ...] | None = None  # None: those of the profile's students
+    learned: Experiment | None = None  # from the source; None: the profile's student
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -55,9 +55,8 @@ class Adaptation:
 
     @property
     def source(self) -> Experiment:
-        """The student that has learned from the source's labels."""
-        run = self.profile.variant("info_nce")
-        return run if self.layers is None else _again(run, layers=self.layers)
+        """What has learned from the source's labels."""
+        return self.learned or self.profile.variant("info_nce")
 
     def on_target(self, run: Experiment, strategy: str = "info_nce", start: Run | None = None) -> Experiment:
         """The same training on the target, from `start`; a reference, where the strategy has one, is the start too."""
@@ -83,15 +82,24 @@ class Adaptation:
             "target": self.on_target(source, start=source.start),
         }
 
+    def halfway(self) -> dict[str, Run]:
+        """The source's student, the one fine-tuned from it, and their mean.
+
+        Wortsman et al. 2022 (WiSE-FT), https://arxiv.org/abs/2109.01903, with the share one half.
+        """
+        source = self.source
+        tuned = self.on_target(source, start=source)
+        return {"source": source, "fine-tuned": tuned, "mean": Merged((source, tuned))}
+
     def merged(self, how: str) -> list[Merged]:
         """Merges of "source" and "target" one way: several of task arithmetic, of which dev queries choose."""
         runs = self.source, self.on_target(self.source, start=self.source.start)
         return [Merged(runs, how, scale=scale) for scale in (SCALES if how == "task_arithmetic" else (None,))]
 
 
-def _again(run: Experiment, bottom: Run | None = None, **changes: object) -> Experiment:
-    """A run and everything that it starts from, changed, and begun from `bottom`."""
-    return vary(run, start=bottom if run.start is None else _again(run.start, bottom, **changes), **changes)
+def _again(run: Experiment, bottom: Run) -> Experiment:
+    """A run, and everything that it starts from, with `bottom` before the first of them."""
+    return replace(run, start=bottom if run.start is None else _again(run.start, bottom))
 
 
 def changes(results: pd.DataFrame, measure: str, tests: tuple[TestSet, TestSet], baseline: str) -> pd.DataFrame:
@@ -113,21 +121,25 @@ def sentences(compared: pd.DataFrame, baseline: str) -> list[str]:
 
 
 def beats_both(
-    results: pd.DataFrame, measure: str, tests: tuple[TestSet, TestSet], merges: Iterable[str]
+    results: pd.DataFrame,
+    measure: str,
+    tests: tuple[TestSet, TestSet],
+    merges: Iterable[str],
+    parents: tuple[str, str] = ("source", "target"),
 ) -> dict[str, dict[str, str]]:
-    """Merge -> collection -> whether it is better there than "source" and than "target", or which of these it is not.
+    """Merge -> collection -> whether it is better there than both parents, or how it stands to each.
 
     Holm's correction is over all merges and both parents on a collection: who looks for the best of several finds one.
     """
     found: dict[str, dict[str, str]] = {merge: {} for merge in merges}
     for test in tests:
         values = significance.per_query(results, measure, test.collection)
-        pairs = [(merge, parent) for merge in found for parent in ("source", "target")]
+        pairs = [(merge, parent) for merge in found for parent in parents]
         differences = pd.DataFrame({pair: values[pair[0]] - values[pair[1]] for pair in pairs})
         differences.columns = pd.Index(range(len(pairs)))
         words = dict(zip(pairs, map(significance.decided, _rows(significance.contrasts(differences))), strict=True))
         for merge, on in found.items():
-            own = {parent: words[merge, parent] for parent in ("source", "target")}
+            own = {parent: words[merge, parent] for parent in parents}
             both = set(own.values()) == {"better"}
             on[test.collection] = "yes" if both else ", ".join(f"{RELATION[word]} {one}" for one, word in own.items())
     return found
