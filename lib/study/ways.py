@@ -23,13 +23,13 @@ CHECKPOINTS = 4  # of the teacher's training, where it has so many steps
 def ways(profile: Profile, seed: int = 0) -> dict[str, Experiment]:
     """Name -> run; all students of a seed share their start, and a student beside them starts with the next seed."""
     teacher = profile.teacher
-    kept = snapshots(vary(teacher, snapshots=min(CHECKPOINTS, teacher.steps)))
+    kept = snapshots(vary(teacher, snapshots=1 if teacher.training.adapter else min(CHECKPOINTS, teacher.steps)))
 
     def student(strategy: str, taught_by: Run | tuple | None = None, **more: object) -> Experiment:
         run = vary(profile.student, strategy=strategy, teacher=taught_by, start=profile.start, **more)
         return with_seed(run, seed)
 
-    peer = {"peer": with_seed(profile.start, profile.student.seed + 1)}
+    peer = {"peer": with_seed(profile.start, profile.student.seed + 1), "adapter": None}  # peers train all weights
     return {
         "ssd": student("ssd", Draws(teacher)),
         "reff_akd": student("reff_akd", Autoencoder()),
@@ -44,7 +44,7 @@ def ways(profile: Profile, seed: int = 0) -> dict[str, Experiment]:
         "ctsl_mkt": student("ctsl_mkt", teacher, **peer),
         "wcord": student("wcord", teacher),
         "kl from checkpoints": student("kl", kept),
-        "kl from the half-trained teacher": student("kl", kept[len(kept) // 2 - 1]),
+        "kl from the half-trained teacher": student("kl", kept[(len(kept) - 1) // 2]),
     }
 
 
