@@ -121,7 +121,9 @@ def test_the_commands_of_the_readme_run_a_notebook(executed, tmp_path):
 @pytest.mark.slow
 def test_the_experiment_of_the_readme_trains_and_opens(executed, tmp_path):
     folder, _ = executed
-    snippet, own = (one for one in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "tables.results(" in one)
+    twelfth, snippet, own = (
+        one for one in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "tables.results(" in one
+    )
     script = snippet.replace('profiles.named("laptop")', 'profiles.named("smoke")')
     assert script != snippet and '"my-ranker"' in snippet
     exported = str(tmp_path / "my-ranker")
@@ -132,6 +134,8 @@ assert set(table["strategy"]) == {{"kl"}} and set(table["seed"]) == {{3}}
 assert CrossEncoder({exported!r}).predict([("a query", "a document")]).shape == (1,)
 {own}
 assert set(table["strategy"]) == {{"soft_hinge"}} and table["value"].notna().any()
+{twelfth}
+assert set(table["strategy"]) == {{"where certain"}} and table["value"].notna().any()
 """
     done = python("-c", script, folder=folder)
     assert done.returncode == 0, done.stderr
