@@ -1,11 +1,9 @@
 """What every process of `tests/test_several_processes.py` runs: a small training per case, its history to a file."""
 
 import contextlib
-import itertools
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -94,22 +92,12 @@ def cut_short(backbone: str, collection: str) -> dict[str, list]:
     for name in ("cat", "queue", "in-batch, in parts"):
         unbroken = train(name, backbone, collection, dropout=0.2)
         for until in (1, 2):  # the second counts from where the first ended
-            with mock.patch.object(progress, "steps", stop_after(until)), contextlib.suppress(InterruptedError):
+            with mock.patch.object(progress, "steps", kit.cut(until)), contextlib.suppress(kit.Killed):
                 train(name, backbone, collection, dropout=0.2, checkpoint=Checkpoint(name))
         checkpoint = Checkpoint(name)
         resumed = train(name, backbone, collection, dropout=0.2, checkpoint=checkpoint)
         results[name] = [unbroken, resumed, checkpoint.spent]
     return results
-
-
-def stop_after(count: int) -> Callable:
-    """In place of `progress.steps`: the process ends, as it were, after `count` steps."""
-
-    def steps(items: Iterable, what: str, total: int) -> Iterator:
-        yield from itertools.islice(items, count)
-        raise InterruptedError
-
-    return steps
 
 
 def scores(backbone: str, collection: str) -> dict[str, list]:

@@ -182,22 +182,11 @@ def test_snapshots_teach_start_merge_and_are_chosen_on_dev(kept, experiment, tes
     assert describe(shots[0]).endswith("snapshot 1 of 3") and with_seed(shots[0], 4).run.seed == 4
 
 
-class Killed(BaseException):
-    """The process ends here."""
-
-
 def test_snapshots_of_a_training_that_was_cut_short_are_kept(kept, monkeypatch, tmp_path, float32):
     monkeypatch.setenv("STUDY_CHECKPOINT_SECONDS", "0")
-
-    def cut(items, what, total):
-        for place, item in enumerate(items):
-            if place == 3:  # after the first snapshot
-                raise Killed
-            yield item
-
     with monkeypatch.context() as patched:
-        patched.setattr(progress, "steps", cut)
-        with pytest.raises(Killed):
+        patched.setattr(progress, "steps", kit.cut(3))  # after the first snapshot
+        with pytest.raises(kit.Killed):
             runs.complete([kept])
     runs.complete([kept])
     goes_on = [rankers.ranker(shot).state_dict() for shot in snapshots(kept)]

@@ -17,6 +17,7 @@ from lib.models import backbone, graphs
 from lib.study import card, export, profiles, rankers, tables
 from lib.study.experiment import TestSet, Untrained, describe, vary
 from lib.study.rankers import NotTrained
+from lib.study.sources import Draws
 from lib.training import scoring
 from tests import kit
 
@@ -95,6 +96,20 @@ def test_a_card_has_the_measures_of_the_store_and_all_that_a_run_learned_from(ex
     for line in ("| learning_rate | 0.001 |", f"| torch | {torch.__version__} |", "| train_seconds |", "| commit |"):
         assert line in written.text
     assert test_set.collection not in str(written) and experiment.model.backbone not in str(written)  # no path of ours
+
+
+def test_a_card_tells_of_draws_of_a_peer_and_of_judged_negatives(experiment):
+    draws = Draws(experiment, 2)
+    taught = vary(experiment, strategy="ssd", teacher=draws, negatives="judgements")
+    beside = vary(experiment, strategy="mutual", peer=vary(experiment, seed=5))
+    kit.complete([taught, beside])
+    text = str(card.card(taught, []))
+    assert f"- teacher: 2 draws with dropout 0.1 of {describe(experiment)} (`{draws.key}`)" in text
+    assert f"- made from: {describe(experiment)} (`{experiment.key}`)" in text
+    assert "- hard negatives by: judgements" in text
+    told = str(card.card(beside, []))
+    assert f"- beside a student that starts from: {describe(beside.peer)} (`{beside.peer.key}`)" in told
+    assert "| peer |" not in told
 
 
 def test_a_card_scores_nothing(experiment, test_set, tmp_path):

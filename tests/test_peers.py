@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib import losses
+from lib import losses, models
+from lib.machine import hardware
 from lib.study import rankers, runs, tables
 from lib.study.experiment import TestSet, vary, with_seed
 from lib.training import peers, strategies
@@ -90,6 +91,17 @@ def test_seeds_are_counted_together_whatever_their_peers(several):
     assert (moved.start.seed, moved.peer.seed) == (3, 4)
     table = tables.results([run, moved], [])
     assert table["configuration"].nunique() == 1
+
+
+def test_a_peer_is_made_ready_as_the_student_is(several, monkeypatch):
+    asked = []
+    monkeypatch.setattr(models.Ranker, "set_attention", lambda self, kind: asked.append(("attention", kind)))
+    monkeypatch.setattr(models.Ranker, "checkpoint_gradients", lambda self: asked.append("gradients"))
+    run = several("mutual", epochs=1, gradient_checkpointing=True)
+    runs.complete([run.start, run.peer])
+    asked.clear()
+    runs.complete([run])
+    assert asked == [("attention", hardware.attention(training=True)), "gradients"] * 2
 
 
 def test_students_read_the_same_tokens():

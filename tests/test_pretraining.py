@@ -124,19 +124,9 @@ def test_the_same_seed_gives_the_same_weights_and_a_killed_training_goes_on(pret
     history = runs.history(short)
     monkeypatch.setenv("STUDY_DATA", str(tmp_path / "again"))
     monkeypatch.setenv("STUDY_CHECKPOINT_SECONDS", "0")
-
-    class Killed(BaseException):
-        pass
-
-    def cut(items, what, total):
-        for place, item in enumerate(items):
-            if place == 3:
-                raise Killed
-            yield item
-
     with monkeypatch.context() as patched:
-        patched.setattr(progress, "steps", cut)
-        with pytest.raises(Killed):
+        patched.setattr(progress, "steps", kit.cut(3))
+        with pytest.raises(kit.Killed):
             runs.complete([short])
     runs.complete([short])
     again = rankers.ranker(short).state_dict()

@@ -43,10 +43,6 @@ CASES = {
 }
 
 
-class Killed(BaseException):
-    """The process ends here."""
-
-
 @pytest.fixture
 def training(tiny_backbone, tiny_collection, monkeypatch):
     """Train a case anew from its start; with `until`, it is killed when that step begins."""
@@ -67,14 +63,7 @@ def training(tiny_backbone, tiny_collection, monkeypatch):
         if adapter := run.training.adapter:
             adapters.attach(ranker, adapter.kind, adapter.size, run.seed)
         read = rankers.inputs(ranker, collection, model)
-
-        def cut(items, what, total):
-            for place, item in enumerate(items):
-                if place == until:
-                    raise Killed
-                yield item
-
-        monkeypatch.setattr(loop.progress, "steps", cut)
+        monkeypatch.setattr(loop.progress, "steps", kit.cut(until))
         history = loop.train(
             ranker, made, read, strategies.named(strategy), run.training, seed=3, checkpoint=checkpoint
         )
@@ -91,7 +80,7 @@ def place(data_folder):
 @pytest.mark.parametrize("until", [1, 3])
 def test_a_killed_training_ends_like_an_unbroken_one(case, until, training):
     history, weights = training(case)
-    with pytest.raises(Killed):
+    with pytest.raises(kit.Killed):
         training(case, until, Checkpoint("k"))
     checkpoint = Checkpoint("k")
     torch.rand(3)  # the state of the process is another one
@@ -106,7 +95,7 @@ def test_a_killed_training_ends_like_an_unbroken_one(case, until, training):
 def test_it_may_be_killed_twice(training):
     history, _ = training("momentum")
     for until in (1, 2):  # the second counts from where the first ended
-        with pytest.raises(Killed):
+        with pytest.raises(kit.Killed):
             training("momentum", until, Checkpoint("k"))
     again, _ = training("momentum", None, Checkpoint("k"))
     pd.testing.assert_frame_equal(history, again, check_exact=True)
@@ -143,7 +132,7 @@ def without(beginning):
 ])  # fmt: skip
 def test_what_does_not_fit_is_left_unread_and_changes_nothing(change, said, training, data_folder, capsys):
     history, _ = training("dropout")
-    with pytest.raises(Killed):
+    with pytest.raises(kit.Killed):
         training("dropout", 3, Checkpoint("k"))
     change(place(data_folder))
     again, _ = training("dropout", None, Checkpoint("k"))
@@ -152,7 +141,7 @@ def test_what_does_not_fit_is_left_unread_and_changes_nothing(change, said, trai
 
 
 def test_a_checkpoint_of_another_training_is_left_unread(training, data_folder, capsys):
-    with pytest.raises(Killed):
+    with pytest.raises(kit.Killed):
         training("dropout", 3, Checkpoint("k"))
     place(data_folder).parent.rename(place(data_folder).parent.with_name("other.partial"))
     checkpoint = Checkpoint("other")
@@ -175,7 +164,7 @@ def test_a_wrong_setting_is_refused_before_anything_is_trained(experiment, monke
 
 def test_the_checkpoint_of_a_living_training_stays_and_a_killed_one_is_counted(training, data_folder):
     alive = Checkpoint("k")
-    with pytest.raises(Killed):
+    with pytest.raises(kit.Killed):
         training("dropout", 3, alive)
     assert place(data_folder).parent in space.folders() and space.unreferenced() == []
     del alive  # as at the end of its process
@@ -200,7 +189,7 @@ def test_scoring_that_is_cut_short_goes_on_and_scores_no_pair_twice(
     def score(until=None, key="k"):
         def cut(model, tokens, pairs, *more):
             if len(counts) == until:
-                raise Killed
+                raise kit.Killed
             counts.append(len(pairs))
             return computed(model, tokens, pairs, *more)
 
@@ -212,7 +201,7 @@ def test_scoring_that_is_cut_short_goes_on_and_scores_no_pair_twice(
 
     whole = score(key="another")
     assert counts == [10, 10, 10]
-    with pytest.raises(Killed):
+    with pytest.raises(kit.Killed):
         score(until=2)
     np.testing.assert_allclose(score(), whole, atol=1e-6)
     assert counts == [10]  # of 30 pairs, those that were not scored yet

@@ -5,7 +5,7 @@ the intervals and t tests are over queries and seeds, else over queries alone. T
 their own, so equal values give equal results.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -177,6 +177,16 @@ def _rows(results: pd.DataFrame, measure: str, collection: str) -> pd.DataFrame:
     return rows.drop_duplicates(["ranker", "run", "query"])
 
 
+def compare_each(values: Mapping[str, pd.DataFrame], baseline: str) -> pd.DataFrame:
+    """`compare` on each of several collections (name -> values), with a column `collection`."""
+    return pd.concat([compare(part, baseline).assign(collection=name) for name, part in values.items()])
+
+
+def size(row: pd.Series) -> str:
+    """The difference of a row of `compare` or `contrasts`, or of any with these columns, with its interval."""
+    return f"{row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
+
+
 def decided(row: pd.Series) -> str:
     """One row of `compare` or `contrasts` in a word: better, worse, equivalent or not resolvable.
 
@@ -199,12 +209,11 @@ def verdict(row: pd.Series, baseline: str) -> str:
     else:
         said = (f"{name} and {baseline}: not resolvable with these queries and seeds "
                 f"(smallest resolvable difference {row['resolvable']:.3f})")  # fmt: skip
-    size = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
     shown = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
     over = f"{row['queries']} queries and {row['seeds']} seeds"
     over = over if row["seeds"] > 1 else f"{row['queries']} queries alone"
     queries = f"{row['wins']} queries won, {row['losses']} lost, {row['ties']} tied"
-    return f"{said}: {size} over {over}, {shown} (Holm), {queries}"
+    return f"{said}: {size(row)} over {over}, {shown} (Holm), {queries}"
 
 
 def stratified(parts: list[np.ndarray]) -> tuple[float, float, float]:

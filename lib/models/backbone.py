@@ -1,5 +1,7 @@
 """Pre-trained encoders: those that Python packages carry, any hub model, or a local folder."""
 
+import contextlib
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -105,6 +107,21 @@ def is_causal(config: transformers.PreTrainedConfig) -> bool:
 def last(hidden: Float[Tensor, "texts width dim"], mask: Int[Tensor, "texts width"]) -> Float[Tensor, "texts dim"]:
     """The state of each text's last token; padding comes after it."""
     return hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(1) - 1]
+
+
+@contextlib.contextmanager
+def giving(base: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """A block in which a model gives `change` of its last hidden states, so that what follows costs less."""
+
+    def replace(_: nn.Module, inputs: tuple, output: transformers.utils.ModelOutput) -> transformers.utils.ModelOutput:
+        output.last_hidden_state = change(output.last_hidden_state)
+        return output
+
+    hook = base.register_forward_hook(replace)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def tokenizer(name: str) -> transformers.PreTrainedTokenizerFast:

@@ -101,7 +101,8 @@ class CrossEncoder(Ranker):
         if self.answers is None:
             hidden = self.transformer.base_model(**tokens).last_hidden_state
             return self.transformer.score(backbone.last(hidden, mask)).view(-1, docs)
-        with _last_alone(self.transformer.base_model, mask):
+        # Each text's last state alone, (texts, 1, dim): the head over the vocabulary then sees one token.
+        with backbone.giving(self.transformer.base_model, lambda hidden: backbone.last(hidden, mask).unsqueeze(1)):
             logits = self.transformer(**tokens).logits.float()  # (batch * docs, 1 or width, vocabulary)
         logits = logits[:, 0] if logits.shape[1] == 1 else backbone.last(logits, mask)
         yes, no = self.answers
@@ -136,21 +137,6 @@ def _token(tokenizer: Tokenizer, word: str) -> int:
     if len(numbers) != 1:
         raise ValueError(f"{word!r} is {len(numbers)} tokens of this tokenizer: give yes and no as one token each")
     return numbers[0]
-
-
-@contextlib.contextmanager
-def _last_alone(base: nn.Module, mask: torch.Tensor) -> Iterator[None]:
-    """A block in which a model gives each text's last state alone, (texts, 1, dim): what follows costs one token."""
-
-    def shorten(_: nn.Module, inputs: tuple, output: transformers.utils.ModelOutput) -> transformers.utils.ModelOutput:
-        output.last_hidden_state = backbone.last(output.last_hidden_state, mask).unsqueeze(1)
-        return output
-
-    hook = base.register_forward_hook(shorten)
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 @contextlib.contextmanager

@@ -33,16 +33,8 @@ class MaskedLM(nn.Module):
 
     def forward(self, tokens: Tokens, asked: Bool[Tensor, "texts width"]) -> Float[Tensor, "asked vocabulary"]:
         """Logits at the places asked for, in float32; the vocabulary at every place would cost seven times as much."""
-
-        def keep(_: nn.Module, inputs: tuple, output: transformers.utils.ModelOutput) -> transformers.utils.ModelOutput:
-            output.last_hidden_state = output.last_hidden_state[asked].unsqueeze(0)
-            return output
-
-        hook = self.transformer.base_model.register_forward_hook(keep)
-        try:
+        with backbone.giving(self.transformer.base_model, lambda hidden: hidden[asked].unsqueeze(0)):
             return self.transformer(**tokens).logits.squeeze(0).float()
-        finally:
-            hook.remove()
 
     def give(self, ranker: Ranker) -> None:
         """Put the encoder's weights into a ranker of the same backbone and layers; a pooler stays the ranker's."""

@@ -105,17 +105,16 @@ def _again(run: Experiment, bottom: Run) -> Experiment:
 def changes(results: pd.DataFrame, measure: str, tests: tuple[TestSet, TestSet], baseline: str) -> pd.DataFrame:
     """One row per ranker and test set, as `significance.compare` with a baseline, with a column `collection`."""
     values = {test.collection: significance.per_query(results, measure, test.collection) for test in tests}
-    parts = [significance.compare(part, baseline).assign(collection=name) for name, part in values.items()]
-    return pd.concat(parts, ignore_index=True)
+    return significance.compare_each(values, baseline)
 
 
 def sentences(compared: pd.DataFrame, baseline: str) -> list[str]:
     """One for each ranker of `changes`: what it does on each collection, beside the baseline."""
     lines = []
     for ranker, rows in compared.groupby("ranker", sort=False):
-        parts = [f"{significance.decided(row)} on {row['collection']} "
-                 f"({row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}])"
-                 for row in _rows(rows)]  # fmt: skip
+        parts = [
+            f"{significance.decided(row)} on {row['collection']} ({significance.size(row)})" for row in _rows(rows)
+        ]
         lines.append(f"{ranker}, beside {baseline}: {' and '.join(parts)}.")
     return lines
 

@@ -76,8 +76,8 @@ def _lineage(one: Teacher, role: str, depth: int = 0) -> Iterator[str]:
     """A line for a model and, indented below it, for each that it learned from."""
     line = "  " * depth + f"- {role}: {public(one) if isinstance(one, str) else f'{describe(one)} (`{one.key}`)'}"
     if not isinstance(one, Experiment):
-        backbone = one if isinstance(one, str) else one.model.backbone
-        before = packaged.trained_on(backbone)
+        backbone = one.model.backbone if isinstance(one, Run) else one if isinstance(one, str) else None
+        before = backbone and packaged.trained_on(backbone)
         yield line + (f"; {backbone} was trained on: {before}" if before else "")
         for parent in () if isinstance(one, str) else one.parents:
             yield from _lineage(parent, "made from", depth + 1)
@@ -87,7 +87,8 @@ def _lineage(one: Teacher, role: str, depth: int = 0) -> Iterator[str]:
     columns = f", columns by {_call(strategy.columns)}" if strategy.columns else ""
     text = f"{public(data.collection)} (fingerprint `{collections.fingerprint(data.collection)}`)"
     yield f"{line}: {strategy.paradigm}, {terms}{columns}; {data.group_count} groups of {data.docs} documents of {text}"
-    parents = [("starts from", one.before), ("hard negatives by", data.negatives)]
+    parents = [("starts from", one.before), ("beside a student that starts from", one.peer),
+               ("hard negatives by", data.negatives)]  # fmt: skip
     for role, parent in [*parents, *(("teacher", teacher) for teacher in one.teachers)]:
         if parent is not None:
             yield from _lineage(parent, role, depth + 1)
@@ -99,7 +100,7 @@ def _call(function: object) -> str:
 
 
 def _settings(run: Run) -> pd.DataFrame:
-    left_out = ("strategy", "teacher", "start", "negatives", "runs", "run")  # `_lineage` tells of these
+    left_out = ("strategy", "teacher", "start", "peer", "negatives", "runs", "run")  # `_lineage` tells of these
     values = {name: value for name, value in fields(run) if name not in left_out}
     texts = [public(value) if isinstance(value, str) else str(value) for value in values.values()]
     return pd.DataFrame({"setting": values.keys(), "value": texts}).set_index("setting")

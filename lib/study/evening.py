@@ -227,20 +227,31 @@ def differences(table: pd.DataFrame, measure: str, collections: list[str], one: 
 
 
 def judged(
-    table: pd.DataFrame, measure: str, claims: dict[str, tuple[str, str]], collections: list[str]
+    table: pd.DataFrame, measure: str, claims: dict[str, tuple[str, str]], places: dict[str, list[str]]
 ) -> pd.DataFrame:  # fmt: skip
-    """One row per claim (name -> the two rankers that it compares): `significance.contrasts` on collections together.
+    """One row per claim (name -> the two rankers that it compares) and place (name -> collections, taken together).
 
-    Columns claim, of (the two rankers) and verdict too; p values are corrected over all claims (Holm).
+    Columns as `significance.contrasts`, and claim, of (the two rankers), where and verdict; in a place the p values are
+    corrected over all claims (Holm).
     """
-    rows = []
-    for claim, pair in claims.items():
-        row = significance.contrasts(differences(table, measure, collections, *pair))
-        rows.append(row.assign(claim=claim, of=" - ".join(pair)))
-    found = pd.concat(rows, ignore_index=True)
-    for name in ("p", "p_t", "p_equivalent"):
-        found[name] = significance.holm(found[name])
-    return found.assign(verdict=found.apply(significance.decided, axis=1))
+    parts = []
+    for where, collections in places.items():
+        rows = []
+        for claim, pair in claims.items():
+            row = significance.contrasts(differences(table, measure, collections, *pair))
+            rows.append(row.assign(claim=claim, of=" - ".join(pair)))
+        part = pd.concat(rows, ignore_index=True)
+        for name in ("p", "p_t", "p_equivalent"):
+            part[name] = significance.holm(part[name])
+        parts.append(part.assign(verdict=part.apply(significance.decided, axis=1), where=where))
+    return pd.concat(parts)
+
+
+def stated(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """`judged` for readers, by claim: where, difference with its interval, verdict, resolvable, queries and seeds."""
+    texts = [significance.size(row) for row in verdicts.itertuples()]
+    shown = verdicts.assign(difference=texts, resolvable=verdicts["resolvable"].round(3)).set_index("claim")
+    return shown[["where", "difference", "verdict", "resolvable", "queries", "seeds"]]
 
 
 def main() -> None:

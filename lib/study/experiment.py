@@ -295,6 +295,6 @@ def lineage(run: Run) -> list[Run]:
     return [ancestor for parent in run.parents for ancestor in lineage(parent)] + [run] * (run.stored is run)
 
 
-def describe(run: Run) -> str:
+def describe(run: Run | Source) -> str:
     """One line for people."""
     return run.about

@@ -43,10 +43,9 @@ CONFIGS = {
                                   "num_key_value_heads": 4, "intermediate_size": 18944, "vocab_size": 152064}),
 }  # fmt: skip
 UNKNOWN_QUERIES = 1000  # what a test set of all queries is counted as
-ACTIVATIONS = (
-    34  # bytes per token, width and layer in training (Korthikanti et al. 2022, arXiv 2205.05198, fused); with
-)
-# gradient checkpointing two for the input of every layer, and those of one layer
+# Bytes per token, width and layer in training (Korthikanti et al. 2022, https://arxiv.org/abs/2205.05198, fused); with
+# gradient checkpointing two for the input of every layer, and those of one layer.
+ACTIVATIONS = 34
 
 
 class Size(NamedTuple):

@@ -125,6 +125,11 @@ class Source(ABC):
     def key(self) -> str:
         """A name for everything that decides its targets, but the groups and their texts."""
 
+    @property
+    @abstractmethod
+    def about(self) -> str:
+        """One line for people."""
+
     @abstractmethod
     def scores(self, pairs: Groups, collection: Collection) -> np.ndarray:
         """Targets of groups, (groups, docs) or (groups, docs, draws) float32."""

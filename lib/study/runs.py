@@ -111,12 +111,17 @@ def with_conditions(measured: dict[str, float], quality: pd.DataFrame | None = N
 
 def at_start(run: Experiment) -> tuple[Ranker, Groups, PairTokens | SeparateTokens]:
     """What training a run begins with: its model, its groups with their targets, and what the model reads."""
-    groups = targets.training_groups(run)
+    groups, ranker = targets.training_groups(run), _student(run)
+    return ranker, groups, rankers.inputs(ranker, collections.load(run.data.read), run.model)
+
+
+def _student(run: Experiment) -> Ranker:
+    """The model that a run starts from, ready to be trained."""
     ranker = rankers.at_start(run)
     ranker.set_attention(hardware.attention(training=True))
     if run.training.gradient_checkpointing:
         ranker.checkpoint_gradients()
-    return ranker, groups, rankers.inputs(ranker, collections.load(run.data.read), run.model)
+    return ranker
 
 
 def _keep(run: Run) -> None:
@@ -155,8 +160,8 @@ def _train(run: Experiment, folder: Path | None) -> None:
             checkpoint.write(kept[step].file, lambda path: _save(run, ranker, path))
 
     told = dict(fields(run)) | {"strategy": run.strategy.name}
+    students = Students(ranker, _student(replace(run, start=run.peer))) if run.peer else ranker
     with trackers.following(describe(run), key, told) as log, hardware.Meter() as meter:
-        students = Students(ranker, rankers.at_start(replace(run, start=run.peer))) if run.peer else ranker
         steps = loop.train(
             students, groups, inputs, run.strategy, run.training, seed=run.seed, checkpoint=checkpoint, log=log,
             after=keep if kept else None,

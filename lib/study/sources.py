@@ -52,6 +52,11 @@ class Draws(Source):
         """See `Source`."""
         return store.key("draws", self.run.key, self.count, self.dropout)
 
+    @property
+    def about(self) -> str:
+        """How many draws, of which run."""
+        return f"{self.count} draws with dropout {self.dropout:g} of {describe(self.run)}"
+
     def scores(self, pairs: Groups, collection: Collection) -> np.ndarray:
         """Draw after draw, each with a seed of its own; raises NotTrained."""
         ranker = rankers.with_dropout(self.run, self.dropout)
@@ -88,6 +93,11 @@ class Autoencoder(Source):
     def key(self) -> str:
         """See `Source`."""
         return store.key("autoencoder", asdict(self), backbone.fingerprint(backbone.MINILM))
+
+    @property
+    def about(self) -> str:
+        """Its size."""
+        return f"autoencoder of {self.dim} dimensions, {self.epochs} epochs, seed {self.seed}"
 
     def scores(self, pairs: Groups, collection: Collection) -> np.ndarray:
         """(groups, docs) float32."""

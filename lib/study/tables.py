@@ -15,6 +15,7 @@ from lib.machine import hardware, store
 from lib.machine.provenance import warn_if_mixed
 from lib.study import identity, rankers, runs
 from lib.study.experiment import Run, TestSet, describe, fields, with_seed
+from lib.study.run import Source
 from lib.training import resume, scoring
 
 COLUMNS = [
@@ -149,7 +150,7 @@ def _settings(run: Run) -> dict[str, str]:
     def text(value: object) -> str:
         if isinstance(value, tuple) and any(isinstance(one, Run) for one in value):
             return " and ".join(map(text, value))
-        return f"{describe(value)} ({value.key[:6]})" if isinstance(value, Run) else str(value)
+        return f"{describe(value)} ({value.key[:6]})" if isinstance(value, Run | Source) else str(value)
 
     settings = {name: text(value) for name, value in fields(with_seed(run, 0)) if name != "seed"}
     return settings | {"strategy": run.taught["strategy"]}

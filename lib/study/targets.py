@@ -67,14 +67,14 @@ def teacher_scores(
     """
 
     def score(into: Path | None) -> None:
-        if isinstance(teacher, str) and score_files.is_file_name(teacher):
+        of_file = isinstance(teacher, str) and score_files.is_file_name(teacher)
+        if of_file or isinstance(teacher, Source):  # nothing is shared out
             if into is None:
                 return
-            scores = score_files.scores_of(teacher, pairs.queries, pairs.documents)
-        elif isinstance(teacher, Source):
-            if into is None:
-                return
-            scores = teacher.scores(pairs, collection)
+            if of_file:
+                scores = score_files.scores_of(teacher, pairs.queries, pairs.documents)
+            else:
+                scores = teacher.scores(pairs, collection)
         else:
             if isinstance(teacher, str):
                 ranker, model = models.load(backbone.folder(teacher)), Model(backbone=teacher, max_length=max_length)

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pandas as pd
 
+from lib.analysis import significance
 from lib.study.derived import Snapshot, snapshots
 from lib.study.experiment import Experiment, TestSet, vary, with_seed
 from lib.study.profiles import Profile
@@ -79,8 +80,9 @@ def sentences(verdicts: pd.DataFrame) -> list[str]:
     """One line for each claim, from rows with claim, where, verdict, difference, low and high."""
     lines = []
     for claim, rows in verdicts.groupby("claim", sort=False):
-        size = "({0.difference:+.3f} [{0.low:+.3f}, {0.high:+.3f}])"
-        said = [f"{SAID.get(row.verdict, row.verdict)} {row.where} {size.format(row)}" for row in rows.itertuples()]
+        said = [
+            f"{SAID.get(row.verdict, row.verdict)} {row.where} ({significance.size(row)})" for row in rows.itertuples()
+        ]
         helps = "helps a ranker" if "better" in set(rows["verdict"]) else "is not shown to help a ranker"
         lines.append(f"{claim}: {helps}; {', '.join(said)}")
     return lines

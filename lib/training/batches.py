@@ -56,12 +56,12 @@ def batches(
 def order(longest: np.ndarray, batch_size: int, draw: np.random.Generator) -> Iterator[np.ndarray]:
     """The groups of each batch of an epoch, (batch_size,)."""
     count = len(longest) // batch_size
-    order = draw.permutation(len(longest))[: count * batch_size]  # cut before sorting: any group may be left out
+    shuffled = draw.permutation(len(longest))[: count * batch_size]  # cut before sorting: any group may be left out
     window = WINDOW * batch_size
-    for start in range(0, len(order), window):
-        part = order[start : start + window]
+    for start in range(0, len(shuffled), window):
+        part = shuffled[start : start + window]
         part[:] = part[np.argsort(longest[part], kind="stable")]
-    yield from order.reshape(count, batch_size)[draw.permutation(count)]
+    yield from shuffled.reshape(count, batch_size)[draw.permutation(count)]
 
 
 def _relevant(groups: Groups, documents: np.ndarray) -> list[np.ndarray]:

@@ -65,8 +65,8 @@ def _own(name: str, columns: Callable, *style: str, **values: object) -> Strateg
 
 
 # Colours: contrastive ones blue and green, distilled ones orange and red, self-distillation purple and pink, preference
-# optimisation olive. They differ in lightness too, and each has its own marker and dash, so that figures can be read in
-# grey.
+# optimisation and mutual learning olive. They differ in lightness too, and in a paradigm each has its own marker and
+# dash, so that figures can be read in grey.
 _ALL = (
     _labels("info_nce", "#08306b", "o", "-"),
     _labels("bce", "#2171b5", "s", "--"),
