@@ -20,7 +20,7 @@ import pandas as pd
 from benchmarks import ROOT, add_out, out_folder
 from lib.analysis import measures, style
 from lib.data import collections, first_stage, groups
-from lib.data.collections import Collection
+from lib.data.collection import Collection
 from lib.machine import hardware, provenance
 from lib.models import backbone, tokens
 
