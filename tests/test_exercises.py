@@ -12,8 +12,10 @@ import torch
 import torch.nn.functional as F
 
 from lib import losses
+from lib.analysis import calibration
 from lib.exercises import check, learners
 from lib.exercises.examine import Exercise
+from lib.losses import selective
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9]*.ipynb"))
 EXERCISES = {name: one for name in check.__all__ if isinstance(one := getattr(check, name), Exercise)}
@@ -192,6 +194,14 @@ def looped(scores):
     return torch.tensor([float(F.cross_entropy(row[None], torch.tensor([0]))) for row in scores])
 
 
+def arc(one, two, share, angle):
+    return (torch.sin((1 - share) * angle) * one + torch.sin(share * angle) * two) / torch.sin(angle)
+
+
+def cut(values, size):
+    return [values[start : start + size] for start in range(0, len(values), size)]
+
+
 # Written as a learner would, without a look at the checks' own lists. Name, function, words of the sentence.
 WRONG = [
     ("info_nce", lambda s: F.cross_entropy(s, torch.zeros(len(s), dtype=torch.long)), "mean over the queries"),
@@ -258,6 +268,45 @@ WRONG = [
     ("search", lambda q, d, depth: np.argsort(q @ d.T)[:, -depth:], "best comes last|For"),
     ("all_in", lambda own, teacher, pairs, rate, students: own + (teacher + pairs * rate) / students, "multiplied by the rate"),
     ("frontier", lambda q, c: q >= q.max(), "cheaper"),
+    ("mutual_targets", lambda s: s.mean(0).expand_as(s).detach(), "own scores are in its target"),
+    ("mutual_targets", lambda s: (s.sum(0) - s) / (len(s) - 1), "not held constant"),
+    ("mutual_targets", lambda s: s.flip(0).detach(), "reversed"),
+    ("mutual_targets", lambda s: (s.sum(0) - s).detach(), "sum over the other"),
+    ("ssd_targets", lambda s, d: selective.guided(s, d, 5.0, 0.5), "not held constant"),
+    ("ssd_targets", lambda s, d: selective.guided(s.detach(), d, 1.0, 0.5), "divide the agreement by 5"),
+    ("ssd_targets", lambda s, d: d.mean(2), "level|For|mean of all draws"),
+    ("ssd_targets", lambda s, d: (d * (torch.einsum("bd,bdk->bk", s, d) / 5).softmax(1)[:, None]).sum(2), "centre|level|For"),
+    ("slerp", lambda a, b, w: (1 - w) * a + w * b, "straight line"),
+    ("slerp", lambda a, b, w: arc(a, b, w, torch.acos(a @ b / (a.norm() * b.norm()))), "sine of their angle is 0|rounding"),
+    ("slerp", lambda a, b, w: arc(a, b, 1 - w, torch.acos(a @ b / (a.norm() * b.norm()))), "share is that of the first"),
+    ("slerp", lambda a, b, w: arc(a, b, w, torch.acos(a @ b)), "not normalised"),
+    ("slerp", lambda a, b, w: arc(F.normalize(a, dim=0), F.normalize(b, dim=0), w, torch.acos(F.cosine_similarity(a, b, dim=0))), "norms are lost"),
+    ("task_arithmetic", lambda base, one, two, scale: base + scale * (one + two), "subtract the base from each"),
+    ("task_arithmetic", lambda base, one, two, scale: base + scale * (one + two - 2 * base) / 2, "mean of the task vectors"),
+    ("task_arithmetic", lambda base, one, two, scale: scale * (one - base) + scale * (two - base), "base is missing"),
+    ("dpo", lambda s, r, beta: F.softplus(-beta * (s[:, :1] - s[:, 1:])).mean(-1), "RankNet"),
+    ("dpo", lambda s, r, beta: -F.logsigmoid(beta * ((s[:, :1] - s[:, 1:]) - (r[:, :1] - r[:, 1:]))).mean(-1), "detach"),
+    ("dpo", lambda s, r, beta: -F.logsigmoid(beta * ((r[:, :1] - r[:, 1:]) - (s[:, :1] - s[:, 1:]))).mean(-1), "swapped|sign"),
+    ("dpo", lambda s, r, beta: -torch.log(torch.sigmoid(beta * ((s - r.detach())[:, :1] - (s - r.detach())[:, 1:]))).mean(-1), "10,000"),
+    ("dpo", lambda s, r, beta: losses.dpo(s, r.detach(), beta=beta).mean(), "mean over the queries"),
+    ("reached_share", lambda mean, first, best: (mean - first) / first, "first stage"),
+    ("reached_share", lambda mean, first, best: (mean - first) / (best - first), "nothing to gain.*ZeroDivisionError"),
+    ("reached_share", lambda mean, first, best: mean / best if best > first else np.nan, "subtract"),
+    ("calibration_error", lambda p, r, bins: np.mean((p - r) ** 2), "Brier"),
+    ("calibration_error", lambda p, r, bins: np.abs(p - r).mean(), "no bins"),
+    ("calibration_error", lambda p, r, bins: np.mean([abs(p[one].mean() - r[one].mean()) for one in np.array_split(np.argsort(p), bins)]), "count alike"),
+    ("judged_at", lambda ranking, judged, depth: len(judged & set(ranking[:depth])) / depth, "shorter than the depth"),
+    ("judged_at", lambda ranking, judged, depth: len(judged & set(ranking[:depth])) / len(judged), "recall"),
+    ("judged_at", lambda ranking, judged, depth: len(judged & set(ranking)) / len(ranking), "depth is ignored"),
+    ("lowest_gain", lambda t: (t.mine - t.baseline).min(), "single query"),
+    ("lowest_gain", lambda t: t.groupby("collection")[["mine", "baseline"]].mean().min().pipe(lambda m: m.mine - m.baseline), "different collections"),
+    ("lowest_gain", lambda t: (t.mine - t.baseline).mean(), "pooled"),
+    ("speed_up", lambda share, factor: 1 / (1 - share), "vanishes"),
+    ("speed_up", lambda share, factor: 1 + share * (factor - 1), "averaged"),
+    ("speed_up", lambda share, factor: 1 - share + share / factor, "time that is left"),
+    ("padding_share", lambda n, size: 1 - n.sum() / (n.max() * len(n)), "longest text of all"),
+    ("padding_share", lambda n, size: 1 - n.sum() / sum(len(b) * b.max() for b in cut(n, size)), "not sorted"),
+    ("padding_share", lambda n, size: n.sum() / sum(len(b) * b.max() for b in cut(np.sort(n), size)), "share of tokens"),
     # Open exercises
     ("listwise", lambda s, y: losses.margin_mse(s, y), "order of the columns"),
     ("listwise", lambda s, y: losses.mse(s, y), "constant added"),
@@ -274,6 +323,27 @@ WRONG = [
     ("target_margin", lambda c: (1 + c) / 2, "near copy"),
     ("sparing_loss", lambda s, w: (1 - w.mean(-1)) * losses.info_nce(s, F.one_hot(torch.zeros(len(s)).long(), s.shape[1])), "still pushed"),
     ("schedule", lambda step, steps: 1 - step / steps, "no warm-up"),
+    ("twelfth_way", losses.kl, "KL, one of the baselines"),
+    ("twelfth_way", losses.mse, "constant to all scores"),
+    ("twelfth_way", losses.ranknet, "cost less than the teacher's own"),
+    ("twelfth_way", lambda s, t: losses.kl(t, s).detach() + losses.margin_mse(s.detach(), t), "No gradient"),
+    ("twelfth_way", lambda s, t: losses.kl(s, t).mean().expand(len(s)), "another query"),
+    ("merge_changes", lambda c: c.mean(0), "averaged in"),
+    ("merge_changes", lambda c: c.sum(0), "several times"),
+    ("merge_changes", lambda c: c.sum(0) / (c != 0).sum(0), "guard the division"),
+    ("merge_changes", lambda c: c[c.abs().sum(1).argmax()], "averaged in|smaller"),
+    ("calibrated", lambda dev, relevant, scores: 1 / (1 + np.exp(-scores)), "offset"),
+    ("calibrated", lambda dev, relevant, scores: np.full(len(scores), relevant.mean()), "one probability"),
+    ("calibrated", lambda dev, relevant, scores: calibration.fit(dev, relevant, offset=False)(scores), "offset"),
+    ("calibrated", lambda dev, relevant, scores: calibration.fit(dev, relevant, offset=True)(scores - scores.mean() + dev.mean()), "other scores of the call"),
+    ("crop", lambda passage, random: " ".join(passage.split()[: random.integers(3, 9)]), "first word|same query"),
+    ("crop", lambda passage, random: " ".join(random.choice(passage.split(), 5, replace=False)), "same number of words"),
+    ("crop", lambda passage, random: " ".join(random.choice(passage.split(), random.integers(3, 9))), "twice"),
+    ("crop", lambda passage, random: " ".join(np.random.default_rng().permutation(passage.split())[: random.integers(3, 9)]), "from `random` alone"),
+    ("length_batches", lambda n, size, random: cut(np.argsort(n), size), "order of their length"),
+    ("length_batches", lambda n, size, random: cut(random.permutation(len(n)), size), "as much padding"),
+    ("length_batches", lambda n, size, random: random.permutation(np.argsort(n)[: len(n) // size * size].reshape(-1, size)).tolist(), "missing"),
+    ("length_batches", lambda n, size, random: [cut(np.argsort(n), size)[k] for k in random.permutation(-(-len(n) // size))], "same texts share"),
 ]  # fmt: skip
 
 

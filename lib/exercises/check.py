@@ -3,19 +3,26 @@
 Each is an `Exercise`; `check.kl.task` says what is to be written.
 """
 
+from lib.exercises.adapting import dpo, merge_changes, slerp, task_arithmetic
+from lib.exercises.calibrating import calibrated, calibration_error, reached_share
 from lib.exercises.choices import all_in, choose, frontier
 from lib.exercises.contrastive import info_nce, info_nce_gradient, listwise, ranknet, sparing_loss
 from lib.exercises.distillation import kl, margin_mse
+from lib.exercises.elsewhere import crop, judged_at, lowest_gain
 from lib.exercises.evaluation import departure, effect, guessing_loss, holm, p_value, schedule
 from lib.exercises.examine import NotYet
 from lib.exercises.own_margins import adaptive_loss, adaptive_target, target_margin
 from lib.exercises.rankings import overlap, reciprocal_rank, share_of_leaks
 from lib.exercises.retrieval import fuse, recall, search
 from lib.exercises.scores import agrees, combine, correct, masked_maxsim, maxsim, score_margins
+from lib.exercises.speed import length_batches, padding_share, speed_up
+from lib.exercises.teaching import mutual_targets, ssd_targets, twelfth_way
 
 __all__ = [
-    "NotYet", "adaptive_loss", "adaptive_target", "agrees", "all_in", "choose", "combine", "correct", "departure",
-    "effect", "frontier", "fuse", "guessing_loss", "holm", "info_nce", "info_nce_gradient", "kl", "listwise",
-    "margin_mse", "masked_maxsim", "maxsim", "overlap", "p_value", "ranknet", "recall", "reciprocal_rank", "schedule",
-    "score_margins", "search", "share_of_leaks", "sparing_loss", "target_margin",
+    "NotYet", "adaptive_loss", "adaptive_target", "agrees", "all_in", "calibrated", "calibration_error", "choose",
+    "combine", "correct", "crop", "departure", "dpo", "effect", "frontier", "fuse", "guessing_loss", "holm", "info_nce",
+    "info_nce_gradient", "judged_at", "kl", "length_batches", "listwise", "lowest_gain", "margin_mse", "masked_maxsim",
+    "maxsim", "merge_changes", "mutual_targets", "overlap", "p_value", "padding_share", "ranknet", "reached_share",
+    "recall", "reciprocal_rank", "schedule", "score_margins", "search", "share_of_leaks", "slerp", "sparing_loss",
+    "speed_up", "ssd_targets", "target_margin", "task_arithmetic", "twelfth_way",
 ]  # fmt: skip
