@@ -9,6 +9,7 @@ import pytest
 
 from lib.data import beir, collections, first_stage, groups
 from lib.machine import digest, store
+from lib.study.experiment import TestSet
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def test_the_fingerprint_follows_every_file(copy):
 def test_empty_texts_are_counted(copy):
     with (copy / "corpus.jsonl").open("a") as file:
         file.write('{"_id": "e1", "title": "", "text": " "}\n{"_id": "e2", "title": "title", "text": ""}\n')
-    with pytest.warns(collections.CollectionWarning, match="corpus.jsonl: 1 of 42 texts are empty, the first 'e1'"):
+    with pytest.warns(collections.CollectionWarning, match="1 of 42 texts are empty, the first 'e1' in line 41"):
         collections.load(str(copy))
 
 
@@ -71,6 +72,9 @@ def test_an_unknown_name_is_refused():
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore", "test.tsv, line 10: expected"),
         ("qrels/test.tsv", "q0\td1", "test.tsv, line 10: expected query-id"),
         ("qrels/test.tsv", "q0\td1\tyes", "test.tsv, line 10: expected"),
+        ("qrels/test.tsv", "q0\td1\t10000", "line 10: expected .* at most four digits"),
+        ("qrels/test.tsv", "q0\td1\t\u0661", "line 10: expected"),
+        ("qrels/test.tsv", "q0\t\t1", "line 10: expected"),
         ("qrels/test.tsv", "q77\td1\t1", "line 10: query 'q77' is not in queries.jsonl"),
         ("qrels/test.tsv", "q16\td16\t1", r"test.tsv, line 10: \('q16', 'd16'\) appears twice"),
     ],
@@ -80,6 +84,32 @@ def test_a_broken_row_is_named(copy, file, line, says):
         opened.write((line if isinstance(line, bytes) else line.encode()) + b"\n")
     with pytest.raises(collections.CollectionError, match=says):
         collections.load(str(copy))
+
+
+@pytest.mark.parametrize("header", ["corpus-id\tquery-id\tscore", "this is a\tlie\tscore", "a\tb\tc\tscore"])
+def test_a_wrong_header_of_judgements_is_no_header(copy, header):
+    path = copy / "qrels" / "test.tsv"
+    path.write_text(path.read_text().replace("query-id\tcorpus-id\tscore", header))
+    with pytest.raises(collections.CollectionError, match="test.tsv, line 1: expected query-id, corpus-id and a score"):
+        collections.load(str(copy))
+
+
+def test_a_hidden_file_among_the_judgements_is_left_alone(copy):
+    before = collections.load(str(copy)).fingerprint
+    (copy / "qrels" / "._test.tsv").write_bytes(b"\x00\x05")
+    assert collections.load(str(copy)).fingerprint == before
+
+
+def test_test_queries_without_candidates_are_counted_and_none_at_all_is_an_error(copy):
+    with (copy / "queries.jsonl").open("a") as file:
+        file.write('{"_id": "zz", "text": "unheard"}\n')
+    path = copy / "qrels" / "test.tsv"
+    path.write_text(path.read_text() + "zz\td1\t1\n")
+    with pytest.warns(collections.CollectionWarning, match="1 of 9 queries share no word with a document.*'zz'"):
+        TestSet(str(copy)).candidates()
+    path.write_text("zz\td1\t1\n")
+    with pytest.raises(collections.CollectionError, match="1 of 1 queries share no word .* give a stored run"):
+        TestSet(str(copy)).candidates()
 
 
 def test_missing_parts_are_named(copy):
@@ -110,6 +140,53 @@ def test_hub_layout_is_read_from_a_local_copy(tmp_path, tiny_collection):
     assert collections.fingerprint(f"hub:{hub}?relevant_grade=2") != collection.fingerprint
     assert collection.documents == collections.load(tiny_collection).documents
     assert collection.split("test") == collections.load(tiny_collection).split("test")
+
+
+@pytest.fixture
+def hub(tmp_path, tiny_collection):
+    """Writes a dataset with corpus, queries and judgements as configurations; gives its name."""
+
+    def write(configuration, judgements):
+        place = tmp_path / "hub" / "whole"
+        (place / "judged").mkdir(parents=True)
+        files = {"corpus": ("corpus", "corpus.jsonl"), "queries": ("queries", "queries.jsonl")}
+        for part in files:
+            shutil.copy(Path(tiny_collection) / f"{part}.jsonl", place / f"{part}.jsonl")
+        files[configuration] = ("test", "judged/test.jsonl")
+        (place / "judged" / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in judgements))
+        parts = "".join(f"- config_name: {name}\n  data_files:\n  - split: {split}\n    path: {path}\n"
+                        for name, (split, path) in files.items())  # fmt: skip
+        (place / "README.md").write_text(f"---\nconfigs:\n{parts}---\n")
+        return f"hub:{place}"
+
+    return write
+
+
+@pytest.mark.parametrize("configuration, row, grade", [
+    ("default", {"query-id": "q0", "corpus-id": "d0", "score": 2.0}, 2),  # as MTEB has it
+    ("qrels", {"query-id": "q0", "corpus-id": "d0"}, 1),  # as NanoBEIR
+])  # fmt: skip
+def test_judgements_of_the_hub_may_be_a_configuration(hub, configuration, row, grade):
+    assert collections.load(hub(configuration, [row])).relevant("test") == {"q0": {"d0": grade}}
+
+
+@pytest.mark.parametrize("row, says", [
+    ({"query-id": "q0", "corpus-id": None, "score": 1}, "split test, row 0: ids 'q0' and None"),
+    ({"query-id": "q0", "corpus-id": "a\tb", "score": 1}, "split test, row 0: ids 'q0' and 'a"),
+    ({"query-id": "q0", "corpus-id": "d0", "score": 0.5}, "split test, row 0: score 0.5 is no whole number"),
+    ({"query-id": "nobody", "corpus-id": "d0", "score": 1}, "hub dataset '.*whole'/qrels/test.tsv, line 2: .*nobody"),
+])  # fmt: skip
+def test_a_faulty_judgement_of_the_hub_is_named(hub, row, says):
+    with pytest.raises(collections.CollectionError, match=says):
+        collections.load(hub("default", [row]))
+
+
+def test_an_id_with_a_quotation_mark_is_kept(hub):
+    name = 'a"x'
+    dataset = hub("default", [{"query-id": "q0", "corpus-id": name, "score": 1}])
+    with (Path(dataset.removeprefix("hub:")) / "corpus.jsonl").open("a") as file:
+        file.write(json.dumps({"_id": name, "title": "", "text": "quoted"}) + "\n")
+    assert collections.load(dataset).relevant("test") == {"q0": {name: 1}}
 
 
 def test_a_missing_network_is_one_clear_error(monkeypatch):
@@ -215,7 +292,8 @@ def test_whole_numbers_are_ids_and_grades_may_be_negative(copy):
 def test_judged_documents_without_a_text_are_counted_and_never_positives(copy):
     with (copy / "qrels" / "train.tsv").open("a") as opened:
         opened.write("q0\tgone\t1\nq1\tlost\t1\n")
-    with pytest.warns(collections.CollectionWarning, match=r"train.tsv: 2 of 18 judgements name documents that corpus"):
+    says = r"train.tsv: 2 of 18 judgements name documents that corpus.jsonl lacks, the first in line 18"
+    with pytest.warns(collections.CollectionWarning, match=says):
         collection = collections.load(str(copy))
     assert collection.relevant("train")["q0"] == {"d0": 1}
     assert "gone" in set(collection.judgements["train"]["document"])  # the measures know it

@@ -11,7 +11,7 @@ from lib.machine import progress
 from lib.models import merging
 from lib.study import export, rankers, runs, space, tables
 from lib.study.derived import HOW, Merged, Pretrained, Snapshot, snapshots
-from lib.study.experiment import TestSet, Untrained, describe, fields, lineage, vary, with_seed
+from lib.study.experiment import TestSet, Untrained, describe, fields, lineage, vary
 from lib.training.settings import Adapter, Training
 from tests import kit
 
@@ -79,10 +79,10 @@ def test_what_decides_a_merge_is_in_its_key(pair):
 
 def test_a_seed_is_taken_by_runs_of_one_seed_alone(pair):
     one, two, _ = pair
-    varied = with_seed(Merged((one, two), "dare"), 3)
+    varied = Merged((one, two), "dare").with_seed(3)
     assert (varied.seed, [run.seed for run in varied.runs], varied.runs[0].start.seed) == (3, [3, 3], 3)
-    soup = Merged((one, with_seed(one, 1)))
-    assert with_seed(soup, 5).key == soup.key
+    soup = Merged((one, one.with_seed(1)))
+    assert soup.with_seed(5).key == soup.key
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_snapshots_teach_start_merge_and_are_chosen_on_dev(kept, experiment, tes
     assert means[tables.best(shots, [dev], "RR@10")] == max(means.values())
     with pytest.raises(ValueError, match="split='test': what is chosen on test queries"):
         tables.best(shots, [dev, test_set], "RR@10")
-    assert describe(shots[0]).endswith("snapshot 1 of 3") and with_seed(shots[0], 4).run.seed == 4
+    assert describe(shots[0]).endswith("snapshot 1 of 3") and shots[0].with_seed(4).run.seed == 4
 
 
 def test_snapshots_of_a_training_that_was_cut_short_are_kept(kept, monkeypatch, tmp_path, float32):

@@ -5,7 +5,7 @@ import pytest
 
 from lib.study import evening, profiles, ways
 from lib.study.evening import Entry
-from lib.study.experiment import TestSet, Untrained, vary, with_seed
+from lib.study.experiment import TestSet, Untrained, vary
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def tiny(experiment, tiny_collection, monkeypatch):
     other = vary(experiment, strategy="ranknet")
     entries = [Entry("students", "bm25", None)]
     entries += [
-        Entry("students", run.strategy.name, with_seed(run, seed)) for seed in (0, 1) for run in (experiment, other)
+        Entry("students", run.strategy.name, run.with_seed(seed)) for seed in (0, 1) for run in (experiment, other)
     ]
     entries += [Entry("students", "untrained", Untrained(experiment.model))]
     monkeypatch.setattr(evening, "plan", lambda _: iter(entries))

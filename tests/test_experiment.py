@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lib import losses
-from lib.study.experiment import Experiment, Model, TestSet, Untrained, fields, vary, with_seed
+from lib.study.experiment import Experiment, Model, TestSet, Untrained, fields, vary
 from lib.study.tables import ranker_names
 from lib.training.settings import Adapter, GradCache, Queue
 from lib.training.strategies import Strategy, Term
@@ -98,7 +98,7 @@ def test_names_tell_what_runs_of_one_strategy_differ_in(tiny_backbone, tiny_coll
 def test_a_seed_is_taken_by_the_start_and_by_no_teacher():
     teacher = kit.experiment("info_nce", seed=4)
     run = Experiment("kl", teacher=teacher, start=kit.experiment("info_nce", seed=3), seed=3)
-    plain = with_seed(run, 0)
+    plain = run.with_seed(0)
     assert (plain.seed, plain.start.seed, plain.teacher.seed) == (0, 0, 4)
 
 

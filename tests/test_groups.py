@@ -45,6 +45,18 @@ def test_a_document_found_twice_is_once_in_a_group(found):
     assert all(len(set(documents)) == 6 for documents in built.documents)
 
 
+def test_documents_added_at_random_are_drawn_as_from_the_list_of_all_others(found):
+    few = lambda collection, queries, depth: everything(collection, queries, 3)  # noqa: E731
+    built = groups.build(found, count=16, docs=8, find=few)
+    for number, (query, documents) in enumerate(zip(built.queries, built.documents, strict=True)):
+        related = built.related[query]
+        pool = [one for one in [*found.documents][:2] if one not in related]
+        others = [one for one in found.documents if one not in related and one not in pool]
+        draw = np.random.default_rng([number, 8])
+        pool += draw.choice(others, 7 - len(pool), replace=False).tolist()
+        assert documents[1:].tolist() == draw.choice(pool, 7, replace=False).tolist()
+
+
 def test_available_counts_what_can_be_built(found):
     assert groups.available(found) == 16
     assert len(groups.build(found, count=16, docs=4)) == 16

@@ -12,7 +12,7 @@ from lib.analysis import measures
 from lib.data import first_stage
 from lib.machine import store
 from lib.study import identity
-from lib.study.experiment import TestSet, fields, vary, with_seed
+from lib.study.experiment import TestSet, fields, vary
 from lib.training import strategies
 from lib.training.settings import Adapter, GradCache, Queue
 
@@ -186,4 +186,4 @@ def test_a_score_file_decides_by_its_content_and_a_missing_one_is_named(experime
 
 def test_a_key_reads_no_collection(experiment, monkeypatch):
     monkeypatch.setattr("lib.data.collections.load", lambda _: pytest.fail("the collection was loaded"))
-    assert experiment.key and with_seed(experiment, 0).key
+    assert experiment.key and experiment.with_seed(0).key

@@ -9,7 +9,7 @@ import pytest
 from pyarrow import Table, parquet
 
 from lib.data import collections, groups
-from lib.data.collections import CollectionError
+from lib.data.collections import CollectionError, CollectionWarning
 from lib.study import targets
 from tests import kit
 
@@ -53,6 +53,15 @@ def test_a_layout_is_read(dataset, row, expected):
     assert judged(dataset([row])) == expected
 
 
+def test_a_document_with_two_grades_is_counted_and_with_two_scores_refused(dataset):
+    rows = [{"query": "one", "pos": [ALPHA], "neg": [BETA, ALPHA]}, {"query": "one", "pos": [BETA], "neg": [GAMMA]}]
+    with pytest.warns(CollectionWarning, match="split train: 2 times a document has another grade .* highest counts"):
+        assert judged(dataset(rows)) == TRIPLES | {("one", BETA): 1, ("one", GAMMA): 0}
+    twice = [{"query": "one", "docs": [ALPHA, BETA, ALPHA], "scores": [2.5, 1.0, 2.0]}]
+    with pytest.raises(CollectionError, match="split train, row 0: 'alpha beta' is there twice, with scores 2.5 and 2"):
+        collections.load(dataset(twice, place="twice"))
+
+
 def test_own_ids_are_kept_and_equal_texts_are_one_document(dataset):
     passage = lambda name: {"docid": name, "title": "", "text": f"text of {name}"}  # noqa: E731
     row = {"query_id": "q7", "query": "one", "positive_passages": [passage("a")], "negative_passages": [passage("b")]}
@@ -62,7 +71,8 @@ def test_own_ids_are_kept_and_equal_texts_are_one_document(dataset):
             {"query": "one", "positive": GAMMA, "negative": ALPHA}]  # fmt: skip
     dataset(rows[:1], "test", "texts")
     name = dataset(rows, "train", "texts")
-    found = collections.load(name)
+    with pytest.warns(CollectionWarning, match="split train: 1 times a document has another grade"):
+        found = collections.load(name)
     assert list(found.documents.values()) == [ALPHA, BETA, GAMMA] and list(found.queries.values()) == ["one", "two"]
     assert set(found.judgements) == {"train", "test"} and len(found.judgements["test"]) == 2
     assert judged(name)["one", ALPHA] == 1  # the negative of a later row

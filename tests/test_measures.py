@@ -50,6 +50,12 @@ def test_nothing_relevant_and_nothing_found():
     assert found["value"].tolist() == [1, 1, 1, 0, 0, 0]
 
 
+@pytest.mark.parametrize("grade", [-1, -2, -9999])
+def test_a_grade_below_zero_counts_as_not_relevant(grade):
+    assert values(["a", "b"], {"a": grade, "b": 1}) == values(["a", "b"], {"a": 0, "b": 1})
+    assert set(values(["a", "b"], {"a": grade}).values()) == {0}  # of such a query alone pytrec_eval crashed
+
+
 def test_beyond_ten_counts_for_nothing():
     found = values([f"d{number:02}" for number in range(12)], {"d10": 1})
     assert set(found.values()) == {0}

@@ -7,7 +7,7 @@ import torch
 from lib import losses, models
 from lib.machine import hardware
 from lib.study import rankers, runs, tables
-from lib.study.experiment import TestSet, vary, with_seed
+from lib.study.experiment import TestSet, vary
 from lib.training import peers, strategies
 from lib.training.peers import Students
 
@@ -21,7 +21,7 @@ def several(experiment, tiny_collection):
 
     def of(name, **changes):
         start = vary(experiment, collection=f"cropped:{tiny_collection}", epochs=2)
-        return vary(experiment, strategy=name, start=start, peer=with_seed(start, 1), **changes)
+        return vary(experiment, strategy=name, start=start, peer=start.with_seed(1), **changes)
 
     return of
 
@@ -72,7 +72,7 @@ def test_students_get_above_their_start(name, several, experiment, tiny_collecti
 
 def test_the_first_student_is_kept_and_depends_on_its_peer(several, experiment, float32):
     run = several("mutual", epochs=2)
-    other = vary(run, peer=with_seed(run.peer, 2))
+    other = vary(run, peer=run.peer.with_seed(2))
     alone = vary(run, strategy="info_nce", peer=None)
     assert len({run.key, other.key, alone.key}) == 3
     weights = [rankers_weights(one) for one in (run, other, alone)]
@@ -87,7 +87,7 @@ def rankers_weights(run):
 
 def test_seeds_are_counted_together_whatever_their_peers(several):
     run = several("mutual", epochs=1)
-    moved = with_seed(run, 3)
+    moved = run.with_seed(3)
     assert (moved.start.seed, moved.peer.seed) == (3, 4)
     table = tables.results([run, moved], [])
     assert table["configuration"].nunique() == 1

@@ -78,7 +78,11 @@ def test_a_sound_run_is_read_in_the_order_of_the_queries(folder):
 @pytest.mark.parametrize("line, fault", [
     ("q Q0 a 1 2.0", "5 fields; expected query, Q0, document, rank, score, tag"),
     ("q Q0 a 1 2.0 my tag", "7 fields"),
-    ("q Q0 a first 2.0 x", "invalid literal"),
+    ("q Q0 a first 2.0 x", "rank 'first' and score '2.0': expected a whole number and a number"),
+    ("q Q0 a 1_0 2.0 x", "rank '1_0'"),
+    ("q Q0 a 1 1_000 x", "score '1_000'"),
+    ("q Q0 a \u0661 2.0 x", "expected a whole number"),
+    ("q Q0 a 1 1e39 x", "not finite in float32"),
     ("q Q0 a 1 high x", "could not convert"),
     ("q Q0 a 1 nan x", "score nan is not finite"),
     ("q Q0 a 1 inf x", "score inf is not finite"),
@@ -98,6 +102,8 @@ def test_a_missing_an_empty_and_a_foreign_run_are_refused(folder):
         read(folder, "\n")
     with pytest.raises(CollectionError, match="none of its queries is one of the 2"):
         read(folder, "x Q0 a 1 1 x\n")
+    with pytest.raises(CollectionError, match="none of its 2 documents is in small"):
+        read(folder, "q Q0 y 1 1 x\nr Q0 z 1 1 x\n")
 
 
 @pytest.mark.parametrize("text, said, left", [
@@ -106,7 +112,10 @@ def test_a_missing_an_empty_and_a_foreign_run_are_refused(folder):
     ("q Q0 a 1 1 x\nq Q0 b 2 2 x\nr Q0 c 1 1 x\n", "1 ranks contradict the scores, which decide", ["b", "a", "c"]),
     ("q Q0 b 1 2 x\nq Q0 a 2 2 x\nr Q0 c 1 1 x\n", "2 documents share their score", ["b", "a", "c"]),
     ("q Q0 a 1 7.00000002 x\nq Q0 b 2 7.00000001 x\nr Q0 c 1 1 x\n", "2 documents share their score", ["b", "a", "c"]),
-    ("q Q0 a 1 3 x\nq Q0 b 9 2 x\nr Q0 c 1 1 x\n", None, ["a", "b", "c"]),  # a gap in the ranks says nothing
+    ("q Q0 a 1 3 x\nq Q0 b 9 2 x\nr Q0 c 1 1 x\n", "1 ranks come after a gap; only the order counts (the first in line 2)",
+     ["a", "b", "c"]),
+    ("r Q0 zz 1 3 x\nq Q0 a 1 3 x\n", "1 of 2 queries have no document and count as zero, the first ['r']", ["a"]),
+    ("\ufeffq Q0 a 1 3 x\nq Q0 b 2 2 x\nr Q0 c 1 1 x\n", None, ["a", "b", "c"]),  # a byte order mark
 ])  # fmt: skip
 def test_what_the_field_goes_on_with_is_counted(folder, text, said, left):
     with warnings.catch_warnings(record=True) as caught:
@@ -141,7 +150,10 @@ def test_the_content_of_a_run_decides_an_evaluation_and_its_place_does_not(folde
 def test_a_test_set_is_written_as_text():
     assert TestSet.of("pydocs") == TestSet("pydocs", "test", None, 100)
     assert TestSet.of(" a |dev", 20) == TestSet("a", "dev", None, 20)
-    assert TestSet.of("a | b | c") == TestSet("a", "b", None, 100, "c")
+    assert TestSet.of("a | b | c") == TestSet("a", "b", None, None, "c")  # a run at its own depth
+    assert TestSet.of("a | b | c", 7) == TestSet("a", "b", None, 7, "c")
+    with pytest.raises(ValueError, match="depth=None: give a whole number"):
+        TestSet("a", depth=None)
     for text in ("", "a |", "a | b | c | d"):
         with pytest.raises(ValueError, match="give 'collection'"):
             TestSet.of(text)

@@ -59,6 +59,7 @@ def measure(run: pd.DataFrame, collection: Collection, split: str, queries: list
     ranked = rank(run).rename(columns=fields)
     judged = collection.judgements[split].rename(columns=fields)
     judged = judged[judged["query_id"].isin(set(queries))]
+    judged = judged.assign(relevance=judged["relevance"].clip(lower=0))  # below -1 pytrec_eval leaves its arrays
     grade, parsed = collection.relevant_grade, map(ir_measures.parse_measure, MEASURES)
     wanted = [one(rel=grade) if grade > 1 and "rel" in one.SUPPORTED_PARAMS else one for one in parsed]
     calculated = ir_measures.iter_calc(wanted, judged, ranked.assign(score=-ranked["rank"].astype(float)))

@@ -14,6 +14,7 @@ from lib.data.texts import Texts
 from lib.machine import digest, store
 
 LAYOUT = 1  # of the stored texts: raise it when they change
+HEADER = "query-id\tcorpus-id\tscore"  # of judgements
 
 
 class CollectionError(ValueError):
@@ -26,7 +27,8 @@ class CollectionWarning(UserWarning):
 
 def files(folder: Path) -> list[Path]:
     """The files of a collection: corpus, queries, and judgements for each split."""
-    texts, judgements = [folder / "corpus.jsonl", folder / "queries.jsonl"], sorted((folder / "qrels").glob("*.tsv"))
+    texts = [folder / "corpus.jsonl", folder / "queries.jsonl"]
+    judgements = sorted((folder / "qrels").glob("[!.]*.tsv"))  # a file with a dot in front is some system's own
     for path in texts:
         if not path.is_file():
             raise CollectionError(f"{path}: missing; a BEIR folder holds corpus.jsonl, queries.jsonl and qrels/")
@@ -47,15 +49,17 @@ def read(folder: Path) -> tuple[Texts, dict[str, str], dict[str, pd.DataFrame]]:
         (corpus, documents, documents.empty()), (topics, queries, [name for name, text in queries.items() if not text])
     ):  # fmt: skip
         if empty:
-            what = f"{len(empty)} of {len(named)} texts are empty, the first {empty[0]!r}"
+            where = f"{empty[0]!r} in line {_line(path, _text, empty[0])}"
+            what = f"{len(empty)} of {len(named)} texts are empty, the first {where}"
             _warn(f"{path}: {what}; no ranker can tell them apart")
     for path in splits:
         grades = _entries(path, lambda line: _grade(line, queries))
         rows = [(query, document, grade) for (query, document), grade in grades.items()]
         judgements[path.stem] = pd.DataFrame(rows, columns=["query", "document", "grade"])
         known = {document for _, document in grades} & documents.keys()
-        if missing := sum(document not in known for _, document in grades):
-            what = f"{missing} of {len(rows)} judgements name documents that corpus.jsonl lacks"
+        if missing := [pair for pair in grades if pair[1] not in known]:
+            where = f"the first in line {_line(path, lambda line: _grade(line, queries), missing[0])}"
+            what = f"{len(missing)} of {len(rows)} judgements name documents that corpus.jsonl lacks, {where}"
             why = "the measures count them as documents that no ranker finds, and they are never training positives"
             _warn(f"{path}: {what}; {why}")
     return documents, queries, judgements
@@ -92,6 +96,11 @@ def _entries(path: Path, parse: Callable[[str], tuple]) -> dict:
     return entries
 
 
+def _line(path: Path, parse: Callable[[str], tuple], wanted: object) -> int:
+    """The line of a key; read again, since lines are asked for only where something is wrong."""
+    return next(number for number, (key, _) in _parsed(path, parse) if key == wanted)
+
+
 def _parsed(path: Path, parse: Callable[[str], tuple]) -> Iterator[tuple[int, tuple]]:
     """(number, what `parse` makes of it) of each line; blank lines, a byte order mark and Windows line ends pass."""
     there = False
@@ -99,7 +108,7 @@ def _parsed(path: Path, parse: Callable[[str], tuple]) -> Iterator[tuple[int, tu
         for number, line in enumerate(file, 1):
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-                if not text.strip() or (number == 1 and text.split("\t")[-1] == "score"):  # the header of judgements
+                if not text.strip() or (number == 1 and text == HEADER):
                     continue
                 there, entry = True, parse(text)
             except ValueError as error:
@@ -114,11 +123,11 @@ def _text(line: str) -> tuple[str, str]:
     """(id, title and text) of a line of JSON."""
     try:
         row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError):
-        row = None
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f'expected {{"_id": ..., "text": ...}}: {error}') from None
     if not isinstance(row, dict) or not {"_id", "text"} <= set(row):
         raise ValueError('expected {"_id": ..., "text": ...}')
-    title = row.get("title") or ""
+    title = "" if row.get("title") is None else row["title"]
     name = str(row["_id"]) if type(row["_id"]) is int else row["_id"]
     if not isinstance(name, str) or not re.fullmatch(r"\S([^\t\r\n]*\S)?", name):
         raise ValueError(f"_id {name!r} must be a text without tabs, line breaks and outer spaces")
@@ -133,9 +142,10 @@ def _text(line: str) -> tuple[str, str]:
 def _grade(line: str, queries: Mapping[str, str]) -> tuple[tuple[str, str], int]:
     """((query, document), grade) of a line of judgements."""
     fields = line.split("\t")
-    if len(fields) != 3 or not re.fullmatch(r"[+-]?\d{1,9}", fields[2]):
+    if len(fields) != 3 or not fields[1].strip() or not re.fullmatch(r"[+-]?[0-9]{1,4}", fields[2]):
         hint = "; this looks like TREC's four columns" if len(fields) != 3 and len(line.split()) == 4 else ""
-        raise ValueError(f"expected query-id, corpus-id and a whole-number score, tab-separated{hint}")
+        expected = "query-id, corpus-id and a score, a whole number of at most four digits, tab-separated"
+        raise ValueError(f"expected {expected}{hint}")
     query, document, grade = fields
     if query not in queries:
         raise ValueError(f"query {query!r} is not in queries.jsonl")

@@ -13,7 +13,8 @@ import pyarrow as pa
 import Stemmer
 from bm25s.tokenization import Tokenized
 
-from lib.data.collections import Collection, CollectionError
+from lib.data.beir import CollectionError
+from lib.data.collection import Collection
 from lib.machine import store
 
 K1, B = 0.9, 0.4  # the values that MS MARCO baselines use (Anserini's defaults)

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from lib.data import first_stage
 from lib.data.collections import Collection
+from lib.data.texts import Ids, Texts
 from lib.machine import store
 
 LABELS = "labels"  # the source of targets that every group has
@@ -71,17 +73,23 @@ def build(
     found = find(collection, queries, DEPTH)
     known = set(found["document"]) & collection.documents.keys()
     candidates = found.groupby("query", sort=False)["document"].agg(list).to_dict()
-    documents = []
+    documents, ids = [], None
     for number, (query, positive) in enumerate(positives):
         draw = np.random.default_rng([number, docs])  # by position: the first groups do not depend on `count`
         unique = dict.fromkeys(candidates.get(query, []))
         pool = [one for one in unique if one not in related[query] and one in known]
         if (missing := docs - 1 - len(pool)) > 0:
-            others = [one for one in collection.documents if one not in related[query] and one not in pool]
-            if len(others) < missing:
-                what = f"{collection.name} has only {len(pool) + len(others)} documents that can be negatives of query"
+            if ids is None:
+                given = collection.documents
+                ids = given.ids if isinstance(given, Texts) else Ids.of([list(given)])
+            taken = np.unique(ids.rows([*related[query], *pool]))
+            taken = taken[taken >= 0]
+            if (left := len(ids) - len(taken)) < missing:
+                what = f"{collection.name} has only {len(pool) + left} documents that can be negatives of query"
                 raise ValueError(f"docs={docs}: {what} {query!r}; give fewer docs or a larger collection")
-            pool += draw.choice(others, missing, replace=False).tolist()
+            others = draw.choice(left, missing, replace=False)  # counted without the taken ones
+            others += np.searchsorted(taken - np.arange(len(taken)), others, side="right")
+            pool += ids.names.take(pa.array(others)).to_pylist()
         documents.append([positive, *draw.choice(pool, docs - 1, replace=False)])
     labels = np.zeros((count, docs), np.float32)
     labels[:, 0] = 1.0

@@ -2,6 +2,7 @@
 
 import errno
 import shutil
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -21,9 +22,9 @@ def identity(dataset: str) -> str:
 def copy(dataset: str, folder: Path) -> None:
     """Copy a dataset, on the hub or in a local folder, to a BEIR folder.
 
-    It is in BEIR's layout, with judgements in `<dataset>-qrels`, or in one of `lib.data.layouts`; of the latter
-    `<dataset>#<configuration>` chooses one of several configurations. Raises CollectionError if it is malformed,
-    ConnectionError if it cannot be downloaded.
+    It is in BEIR's layout, with judgements in `<dataset>-qrels` (BEIR) or in its configuration qrels (NanoBEIR) or
+    default (MTEB), or in one of `lib.data.layouts`; of the latter `<dataset>#<configuration>` chooses one of several
+    configurations. Raises CollectionError if it is malformed, ConnectionError if it cannot be downloaded.
     """
     import datasets
 
@@ -35,11 +36,11 @@ def copy(dataset: str, folder: Path) -> None:
         if configuration or not (corpus := _configuration(load, name, "corpus")):
             layouts.write(_splits(load(name, configuration or None)), folder)
         else:
-            corpus["corpus"].to_json(folder / "corpus.jsonl")
-            load(name, "queries")["queries"].to_json(folder / "queries.jsonl")
-            for split, rows in _splits(load(f"{name}-qrels")).items():
-                rows = rows.select_columns(["query-id", "corpus-id", "score"])
-                rows.to_csv(folder / "qrels" / f"{split}.tsv", sep="\t")
+            for part, rows in (("corpus", corpus), ("queries", load(name, "queries"))):
+                rows.get(part, next(iter(rows.values()))).to_json(folder / f"{part}.jsonl")
+            for split, rows in _splits(_judgements(load, name)).items():
+                lines = (_line(split, number, row) for number, row in enumerate(rows))
+                (folder / "qrels" / f"{split}.tsv").write_text("".join([beir.HEADER, "\n", *lines]))
     except Exception as error:  # scripts are RuntimeErrors, broken files are errors of datasets' own
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -48,8 +49,13 @@ def copy(dataset: str, folder: Path) -> None:
             raise ConnectionError(f"hub dataset {dataset!r} cannot be loaded: {error}. {advice}") from error
         layout = f"configurations corpus and queries, and {name}-qrels with query-id, corpus-id and score"
         what = f"is neither in BEIR's layout ({layout}) nor in one with texts in its rows ({layouts.COLUMNS})"
-        raise beir.CollectionError(f"hub dataset {dataset!r} {what}: {error}") from error
-    beir.read(folder)  # a malformed copy is not kept
+        cause = f" ({error.__cause__})" if error.__cause__ else ""  # a broken file is named there
+        raise beir.CollectionError(f"hub dataset {dataset!r} {what}: {error}{cause}") from error
+    try:
+        with warnings.catch_warnings(action="ignore", category=beir.CollectionWarning):  # given when the copy is read
+            beir.read(folder)  # a malformed copy is not kept
+    except beir.CollectionError as error:
+        raise beir.CollectionError(str(error).replace(str(folder), f"hub dataset {dataset!r}")) from None
     shutil.rmtree(folder / "cache")
 
 
@@ -61,6 +67,25 @@ def _configuration(load: Callable, name: str, configuration: str) -> Mapping | N
         if "BuilderConfig" not in str(error):
             raise
         return None
+
+
+def _judgements(load: Callable, name: str) -> Mapping:
+    for configuration in ("qrels", "default"):
+        found = _configuration(load, name, configuration)
+        if found and all("query-id" in rows.column_names for rows in found.values()):
+            return found
+    return load(f"{name}-qrels")
+
+
+def _line(split: str, number: int, row: Mapping) -> str:
+    """A judgement as a line; without a score it is 1. Raises ValueError for what a line cannot hold."""
+    query, document, score = row["query-id"], row["corpus-id"], row.get("score", 1)
+    names = [str(name) for name in (query, document)]
+    if None in (query, document) or not all(names) or any(set(name) & set("\t\r\n") for name in names):
+        raise ValueError(f"split {split}, row {number}: ids {query!r} and {document!r}; give texts without tabs")
+    if not isinstance(score, int | float) or score != int(score):
+        raise ValueError(f"split {split}, row {number}: score {score!r} is no whole number")
+    return f"{names[0]}\t{names[1]}\t{int(score)}\n"
 
 
 def _splits(loaded: Mapping) -> dict:

@@ -20,10 +20,12 @@ import hashlib
 import json
 import math
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+from lib.data import beir
 from lib.data.score_files import ALIASES
 
 SCORES = "scores.jsonl"
@@ -45,29 +47,36 @@ def write(splits: Mapping[str, Iterable[dict[str, Any]]], folder: Path) -> None:
     """Write corpus, queries, and judgements of each split, in the order of the rows.
 
     A pair that is in several rows has its highest grade. Raises ValueError, with split and row, for columns of no
-    layout, a text that is null or no text, lists of different lengths, and an id with two texts.
+    layout, a text that is null or no text, lists of different lengths, a document with two scores in a row, and an id
+    with two texts.
     """
     seen: dict[str, dict[str, int]] = {"corpus": {}, "queries": {}}  # id -> hash of its text
     with (folder / "corpus.jsonl").open("w") as corpus, (folder / "queries.jsonl").open("w") as queries:
         for split, rows in splits.items():
             grades: dict[tuple[str, str], int] = {}
+            two = 0
             for number, given in enumerate(rows):
                 row = {NAMES.get(name, name): value for name, value in given.items()} | given
                 try:
                     query = _name(row.get("query_id"), row["query"], queries, seen["queries"])
                     found = list(_candidates(row))
                     names = [_name(one.name, one.text, corpus, seen["corpus"]) for one in found]
+                    _check_scores(names, found)
                 except (ValueError, TypeError, KeyError) as error:
                     what = f"lacks column {error}; expected {COLUMNS}" if isinstance(error, KeyError) else error
                     raise ValueError(f"split {split}, row {number}: {what}") from None
                 for name, grade in zip(names, _grades(found), strict=True):
-                    grades[query, name] = max(grade, grades.get((query, name), grade))
+                    two += grades.setdefault((query, name), grade) != grade
+                    grades[query, name] = max(grade, grades[query, name])
                 if any(isinstance(one.value, float) for one in found):
                     scored = {"query_id": query, "document_ids": names, "scores": [one.value for one in found]}
                     with (folder / SCORES).open("a") as file:
                         file.write(json.dumps(scored) + "\n")
+            if two:
+                what = f"split {split}: {two} times a document has another grade for a query than before"
+                warnings.warn(f"{what}; the highest counts", beir.CollectionWarning, stacklevel=2)
             lines = (f"{query}\t{name}\t{grade}\n" for (query, name), grade in grades.items())
-            (folder / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(lines))
+            (folder / "qrels" / f"{split}.tsv").write_text("".join([beir.HEADER, "\n", *lines]))
 
 
 def _candidates(row: dict[str, Any]) -> Iterator[Candidate]:
@@ -92,6 +101,13 @@ def _candidates(row: dict[str, Any]) -> Iterator[Candidate]:
         yield Candidate(None, row["positive"], 1)
         negatives = [name for name in row if re.fullmatch(r"negative_\d+", name)]
         yield from (Candidate(None, row[name], 0) for name in negatives or ["negative"])
+
+
+def _check_scores(names: list[str], found: list[Candidate]) -> None:
+    scores: dict[str, float] = {}
+    for name, one in zip(names, found, strict=True):
+        if isinstance(one.value, float) and scores.setdefault(name, one.value) != one.value:
+            raise ValueError(f"{one.text[:40]!r} is there twice, with scores {scores[name]} and {one.value}")
 
 
 def _list(row: dict[str, Any], column: str) -> list:

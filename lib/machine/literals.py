@@ -9,8 +9,8 @@ def check_whole(settings: object, *names: str, least: int = 1, none: bool = Fals
     """Refuse fields that are no whole numbers of at least `least`; with `none`, None is allowed."""
     for name in names:
         value = getattr(settings, name)
-        if not (none and value is None) and (type(value) is not int or value < least):
-            _refuse(name, value, f"a whole number of at least {least}{' or None' * none}")
+        if not (none and value is None) and (type(value) is not int or not least <= value < 2**63):
+            _refuse(name, value, f"a whole number of at least {least}{' or None' * none}, below 2**63")
 
 
 def check_number(settings: object, *names: str, above: float | None = None, below: float = math.inf) -> None:

@@ -16,7 +16,7 @@ import pandas as pd
 from lib.analysis import significance
 from lib.machine import hardware, progress, store
 from lib.study import identity, profiles, tables, ways
-from lib.study.experiment import Run, TestSet, vary, with_seed
+from lib.study.experiment import Run, TestSet, vary
 from lib.study.profiles import FREE_TEACHER, Profile
 from lib.training import strategies
 
@@ -69,7 +69,7 @@ def plan(profile: Profile) -> Iterator[Entry]:
         yield Entry("students", name, run)
     for seed in seeds[:SOME]:  # by seed, so that a table cut short compares what it has
         yield from _students(profile, STUDENTS[:3], seed)
-    yield from (Entry("students", "start", with_seed(profile.start, seed)) for seed in seeds[:SOME])
+    yield from (Entry("students", "start", profile.start.with_seed(seed)) for seed in seeds[:SOME])
     for seed in seeds[:SOME]:
         yield from _bi_encoders(profile, seed)
     for seed in seeds[:SOME]:
@@ -84,7 +84,7 @@ def plan(profile: Profile) -> Iterator[Entry]:
         yield from _sizes(profile, seed)
     for seed in seeds[SOME:]:
         yield from _students(profile, STUDENTS, seed)
-        yield Entry("students", "start", with_seed(profile.start, seed))
+        yield Entry("students", "start", profile.start.with_seed(seed))
         yield from _bi_encoders(profile, seed)
 
 
@@ -124,7 +124,7 @@ def _sizes(profile: Profile, seed: int) -> Iterator[Entry]:
         cropped = vary(profile.cropped, layers=layers)
         start = vary(profile.start, layers=layers, start=cropped)
         for name in ("info_nce", "margin_mse"):
-            run = with_seed(vary(profile.variant(name, seed), layers=layers, start=start), seed)
+            run = vary(profile.variant(name, seed), layers=layers, start=start).with_seed(seed)
             yield Entry("sizes", f"{name}, layers {count}", run)
 
 
@@ -135,7 +135,7 @@ def _bi_encoders(profile: Profile, seed: int) -> Iterator[Entry]:
     for name in MARGINS:
         distilled = strategies.named(name).needs_teacher
         run = vary(scaled, strategy=name, teacher=profile.teacher) if distilled else vary(base, strategy=name)
-        yield Entry("bi-encoders", f"{name} (dot)", with_seed(run, seed))
+        yield Entry("bi-encoders", f"{name} (dot)", run.with_seed(seed))
     if seed == 0:
         yield Entry("bi-encoders", "start (dot)", base.before)
 

@@ -6,6 +6,7 @@ that is impossible is refused here (ValueError); what needs a look at files, by 
 
 import dataclasses
 import reprlib
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import pandas as pd
 
 from lib import models
 from lib.data import collections, corruptions, first_stage, groups, score_files, trec_runs
-from lib.data.collections import Collection
+from lib.data.collections import Collection, CollectionError, CollectionWarning
 from lib.machine import store
 from lib.machine.literals import check_name, check_whole
 from lib.models import adapters
@@ -87,8 +88,8 @@ class Experiment(Run):
             if getattr(self, name) is not None:
                 self._check_start(name)
         if (self.peer is not None) != (self.strategy.peers is not None):
-            fix = "give peer=Experiment(...), another start, if the strategy has peers, and else peer=None"
-            raise ValueError(f"peer={reprlib.repr(self.peer)} with strategy={self.strategy.name!r}: {fix}")
+            fix = f"strategy={self.strategy.name!r}: give another start if it has peers, and else peer=None"
+            raise ValueError(f"peer={reprlib.repr(self.peer)} with {fix}")
 
     def _check_teacher(self) -> None:
         known = all(isinstance(teacher, Run | Source | str) and teacher for teacher in self.teachers)
@@ -129,9 +130,7 @@ class Experiment(Run):
             raise ValueError(f"{strategy=} compares cosines of a whole batch: give architecture='dot' and "
                              "options=(('similarity', 'cosine'),), without a scale")  # fmt: skip
         if self.training.gradient_checkpointing and architecture == "tk":
-            raise ValueError(
-                "gradient_checkpointing=True: architecture='tk' has no layers of a transformer; give False"
-            )
+            raise ValueError("gradient_checkpointing=True: architecture='tk' is no transformer; give False")
         if batching is not None and architecture != "dot":
             raise ValueError(f"{batching=}: {architecture=}; only bi-encoders (dot) have it")
         if isinstance(batching, Queue) and (self.strategy.needs_teacher or self.strategy.columns is not None):
@@ -223,24 +222,24 @@ class TestSet:
     collection: str = "pydocs"
     split: str = "test"
     queries: int | None = 300  # the first ones of the split; None: all
-    depth: int = 20  # candidates per query
+    depth: int | None = 20  # candidates per query; None: all that a stored run has
     run: str = ""  # a TREC run: a path, or a file of the collection's `runs/`; "": the kit's own BM25
 
     def __post_init__(self) -> None:
         check_whole(self, "queries", none=True)
-        check_whole(self, "depth")
+        check_whole(self, "depth", none=bool(self.run))
         check_name(self, "collection", "split")
         if not isinstance(self.run, str):
             raise ValueError(f"run={self.run!r}: give the name of a TREC run, or '' for BM25")
 
     @classmethod
-    def of(cls, text: str, depth: int = 100) -> "TestSet":
-        """A test set of all queries from 'collection', 'collection | split' or 'collection | split | run'."""
+    def of(cls, text: str, depth: int | None = None) -> "TestSet":
+        """All queries of 'collection', 'collection | split' or 'collection | split | run', depth 100 or the run's."""
         parts = [part.strip() for part in text.split("|")]
         if not 1 <= len(parts) <= 3 or not all(parts):
             raise ValueError(f"{text!r}: give 'collection', 'collection | split' or 'collection | split | run'")
         collection, split, run = (*parts, *("test", "")[len(parts) - 1 :])
-        return cls(collection, split, None, depth, run)
+        return cls(collection, split, None, depth or (None if run else 100), run)
 
     @property
     def ranked_by(self) -> str:
@@ -256,6 +255,11 @@ class TestSet:
             ranking = trec_runs.read(path, collection, queries, self.depth)
         else:
             ranking = first_stage.bm25(collection, queries, self.depth)
+            if empty := sorted(set(queries) - set(ranking["query"])):
+                what = f"{len(empty)} of {len(queries)} queries share no word with a document and count as zero"
+                if len(empty) == len(queries):
+                    raise CollectionError(f"{self.collection}: {what}: BM25 finds nothing; give a stored run")
+                warnings.warn(f"{self.collection}: {what}, the first {empty[0]!r}", CollectionWarning, stacklevel=2)
         ranking = ranking.rename(columns={"score": "first_stage"}).merge(
             collection.judgements[self.split], "left", ["query", "document"]
         )
@@ -276,11 +280,6 @@ def vary(run: Run, **changes: object) -> Run:
     if changes:
         raise TypeError(f"an experiment has no field {', '.join(changes)}; it has {', '.join(dict(fields(run)))}")
     return replace(run, **own)
-
-
-def with_seed(run: Run, seed: int) -> Run:
-    """A run, and its start, with another seed; a peer's start moves by as much."""
-    return run.with_seed(seed)
 
 
 def fields(run: Run | Data | Model | Training) -> Iterator[tuple[str, object]]:

@@ -20,7 +20,7 @@ from lib.analysis import measures, significance, style
 from lib.machine import hardware
 from lib.models import backbone, graphs
 from lib.study import card, evening, profiles, rankers, tables
-from lib.study.experiment import Experiment, Run, TestSet, lineage, with_seed
+from lib.study.experiment import Experiment, Run, TestSet, lineage
 from lib.training import scoring
 
 
@@ -134,8 +134,8 @@ def push(folder: Path | str, repository: str) -> str:
 def find(name: str, seed: int, profile: profiles.Profile) -> Experiment:
     """A profile's run by its name and seed, or by its key; raises ValueError if there is none."""
     runs = [(entry.ranker, entry.run) for entry in evening.plan(profile) if isinstance(entry.run, Experiment)]
-    runs += [(run.strategy.name, with_seed(run, seed)) for run in profile.students()]
-    runs += [(run.model.architecture, with_seed(run, seed)) for run in (*profile.architectures, *profile.assistants)]
+    runs += [(run.strategy.name, run.with_seed(seed)) for run in profile.students()]
+    runs += [(run.model.architecture, run.with_seed(seed)) for run in (*profile.architectures, *profile.assistants)]
     needed = [(one.key, one) for _, run in runs for one in lineage(run)]
     for own, run in [*((own, run) for own, run in runs if run.seed == seed), *needed]:
         if own == name:

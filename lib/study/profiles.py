@@ -17,7 +17,7 @@ from lib.data import pydocs, services
 from lib.models import backbone
 from lib.models.weights import WeightsError
 from lib.study import papers, tables
-from lib.study.experiment import Experiment, Model, TestSet, Untrained, vary, with_seed
+from lib.study.experiment import Experiment, Model, TestSet, Untrained, vary
 from lib.training import strategies
 
 FROM_LABELS = Experiment("info_nce")  # what every run is a variant of
@@ -77,11 +77,11 @@ class Profile:
     def variant(self, strategy: str, seed: int = 0) -> Experiment:
         """The student of one strategy and seed; the students of one seed share their start."""
         teacher = self.teacher if strategies.named(strategy).needs_teacher else None
-        return with_seed(vary(self.student, strategy=strategy, teacher=teacher, start=self.start), seed)
+        return vary(self.student, strategy=strategy, teacher=teacher, start=self.start).with_seed(seed)
 
     def with_seeds(self, run: Experiment) -> list[Experiment]:
         """A run with every seed."""
-        return [with_seed(run, seed) for seed in self.seeds]
+        return [run.with_seed(seed) for seed in self.seeds]
 
 
 def test_sets(in_domain: int | None, out_of_domain: int, depth: int) -> tuple[TestSet, ...]:

@@ -32,7 +32,7 @@ class Model:
 
     def __post_init__(self) -> None:
         check_name(self, "architecture", "backbone")
-        check_whole(self, "max_length")
+        check_whole(self, "max_length", least=8)  # special tokens, and something of either text
         check_whole(self, "max_query", none=True)
         layers, options = self.layers, self.options
         if layers is not None:

@@ -14,7 +14,7 @@ from lib.analysis import measures
 from lib.machine import hardware, store
 from lib.machine.provenance import warn_if_mixed
 from lib.study import identity, rankers, runs
-from lib.study.experiment import Run, TestSet, describe, fields, with_seed
+from lib.study.experiment import Run, TestSet, describe, fields
 from lib.study.run import Source
 from lib.training import resume, scoring
 
@@ -141,7 +141,7 @@ def ranker_names(grid: Sequence[Run]) -> list[str]:
 
 def _configuration(run: Run) -> str:
     """The key that runs share exactly if they differ in nothing but the seed, and that of their start."""
-    return with_seed(run, 0).key
+    return run.with_seed(0).key
 
 
 def _settings(run: Run) -> dict[str, str]:
@@ -152,7 +152,7 @@ def _settings(run: Run) -> dict[str, str]:
             return " and ".join(map(text, value))
         return f"{describe(value)} ({value.key[:6]})" if isinstance(value, Run | Source) else str(value)
 
-    settings = {name: text(value) for name, value in fields(with_seed(run, 0)) if name != "seed"}
+    settings = {name: text(value) for name, value in fields(run.with_seed(0)) if name != "seed"}
     return settings | {"strategy": run.taught["strategy"]}
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from lib.analysis import significance
 from lib.study.derived import Snapshot, snapshots
-from lib.study.experiment import Experiment, TestSet, vary, with_seed
+from lib.study.experiment import Experiment, TestSet, vary
 from lib.study.profiles import Profile
 from lib.study.run import Run
 from lib.study.sources import Autoencoder, Draws
@@ -28,9 +28,9 @@ def ways(profile: Profile, seed: int = 0) -> dict[str, Experiment]:
 
     def student(strategy: str, taught_by: Run | tuple | None = None, **more: object) -> Experiment:
         run = vary(profile.student, strategy=strategy, teacher=taught_by, start=profile.start, **more)
-        return with_seed(run, seed)
+        return run.with_seed(seed)
 
-    peer = {"peer": with_seed(profile.start, profile.student.seed + 1), "adapter": None}  # peers train all weights
+    peer = {"peer": profile.start.with_seed(profile.student.seed + 1), "adapter": None}  # peers train all weights
     return {
         "ssd": student("ssd", Draws(teacher)),
         "reff_akd": student("reff_akd", Autoencoder()),
