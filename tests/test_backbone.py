@@ -260,6 +260,15 @@ def test_a_model_without_embeddings_of_its_own_is_refused(kind):
         backbone.prepare(getattr(transformers, f"{kind}Model")(config))
 
 
+@pytest.mark.parametrize("kind", ["FNet", "Nystromformer", "ConvBert"])
+def test_a_model_whose_scores_depend_on_padding_is_refused(kind):
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=30, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    with pytest.raises(ValueError, match=f"backbone {kind}Model reads padding: .* give a backbone that masks padding"):
+        backbone.prepare(getattr(transformers, f"{kind}Model")(config))
+
+
 def test_a_teacher_in_another_folder_of_one_name_is_told_apart(tiny_backbone, tmp_path):
     for seed in (0, 1):
         models.build("cat", tiny_backbone, None, seed).save(tmp_path / str(seed), backbone.tokenizer(tiny_backbone), 32)

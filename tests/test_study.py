@@ -163,6 +163,13 @@ def test_a_teacher_without_a_scoring_head_is_refused_before_anything_trains(expe
         tables.results([experiment, taught], [test_set])
 
 
+def test_a_test_set_with_nothing_to_rank_is_refused_before_anything_trains(experiment, test_set, monkeypatch):
+    monkeypatch.setattr("lib.training.loop.train", lambda *_, **__: pytest.fail("it trained"))
+    monkeypatch.setattr("lib.data.first_stage.bm25", lambda *_: pd.DataFrame(columns=["query", "document", "rank"]))
+    with pytest.raises(ValueError, match="8 of 8 queries share no word with a document"):
+        tables.complete([experiment], [test_set])
+
+
 @pytest.mark.parametrize("change", [{"split": "validation"}, {"collection": "nowhere"}])
 def test_a_test_set_that_is_not_there_is_refused_before_anything_trains(change, experiment, test_set, monkeypatch):
     monkeypatch.setattr("lib.training.loop.train", lambda *_, **__: pytest.fail("it trained"))

@@ -50,6 +50,15 @@ def test_a_file_of_scores_teaches(experiment, tmp_path):
     assert student.key != key  # the file's content is part of the run's name
 
 
+def test_a_file_that_lacks_a_pair_is_refused_before_anything_trains(experiment, tmp_path, monkeypatch):
+    monkeypatch.setattr("lib.training.loop.train", lambda *_, **__: pytest.fail("it trained"))
+    made, path = kit.training_groups(experiment), tmp_path / "scores.tsv"
+    score_files.write(path, made.queries[:-1], made.documents[:-1], np.zeros((15, 3)))
+    student = vary(experiment, strategy="margin_mse", teacher=str(path))
+    with pytest.raises(score_files.ScoreFileError, match="no score for 3 of 48 pairs"):
+        tables.complete([experiment, student])
+
+
 @pytest.mark.parametrize(
     "name",
     [

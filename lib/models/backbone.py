@@ -28,6 +28,8 @@ AFTER_PADDING = {
     "camembert", "data2vec-text", "ibert", "lilt", "longformer", "luke", "markuplm", "mpnet", "roberta",
     "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
 }  # fmt: skip
+# Models whose layers mix padding with a text, mask or not: FNet by Fourier transform, the others by convolution.
+READING_PADDING = ("fnet", "nystromformer", "convbert")
 # Before the first layer: tables, and ELECTRA's and ALBERT's way from the tables' width to the layers'.
 EMBEDDINGS = ("embeddings", "embeddings_project", "encoder.embedding_hidden_mapping_in")
 
@@ -187,9 +189,12 @@ def prepare(
     """Keep some layers (None: all), replace the dropout (None: the backbone's), train the embedding table or not.
 
     Of a causal model the table is that of its inputs, and of its outputs where it has them. Raises ValueError if the
-    model has an encoder and a decoder, or its layers cannot be chosen so.
+    model reads padding, has an encoder and a decoder, or its layers cannot be chosen so.
     """
     base, causal = transformer.base_model, is_causal(transformer.config)
+    if transformer.config.model_type in READING_PADDING:
+        fix = "a text's score would depend on the others of its batch; give a backbone that masks padding"
+        raise ValueError(f"backbone {type(base).__name__} reads padding: {fix}")
     if not causal and not isinstance(getattr(base, "embeddings", None), nn.Module):
         fix = "give an encoder like BERT, or a decoder like GPT-2 or Qwen"
         raise ValueError(f"backbone {type(base).__name__} has no embeddings of its own: {fix}")

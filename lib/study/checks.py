@@ -7,7 +7,7 @@ import numpy as np
 from lib import models
 from lib.data import collections, groups, score_files
 from lib.models import adapters, backbone, masked_lm
-from lib.study import rankers
+from lib.study import rankers, targets
 from lib.study.derived import Pretrained
 from lib.study.experiment import Experiment, Run, TestSet, describe
 from lib.training import resume, trackers
@@ -17,8 +17,8 @@ def check(runs: Iterable[Run], tests: Iterable[TestSet]) -> None:
     """Refuse runs and test sets that could not be finished.
 
     Raises ValueError for a model that its backbone does not allow, lengths beyond its positions, more groups than there
-    are, a missing or empty split and a tracker that is not installed, and CollectionError, WeightsError or
-    ConnectionError for what cannot be read.
+    are, a missing or empty split and a tracker that is not installed, and CollectionError, ScoreFileError, WeightsError
+    or ConnectionError for what cannot be read.
     """
     resume.seconds()
     runs = list(runs)
@@ -56,11 +56,19 @@ def check(runs: Iterable[Run], tests: Iterable[TestSet]) -> None:
     for run in trained:
         if run.strategy.compares_states:
             _check_states(run)
+    for run in trained:  # a file that lacks a pair is refused, where its groups need no run that is not there yet
+        for teacher in run.teachers:
+            if (
+                isinstance(teacher, str)
+                and score_files.is_file_name(teacher)
+                and not isinstance(run.data.negatives, Run)
+            ):
+                collection = collections.load(run.data.collection)
+                targets.teacher_scores(teacher, targets.groups_of(run.data), collection, run.model.max_length)
     for test in tests:
         if not collections.load(test.collection).split(test.split, 1):
             raise ValueError(f"split={test.split!r}: {test.collection} has no query in it; give another split")
-        if test.run:
-            test.candidates()  # a faulty run is refused
+        test.candidates()  # a faulty run, or nothing to rank, is refused
 
 
 def _check_states(run: Experiment) -> None:

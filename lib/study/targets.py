@@ -16,7 +16,7 @@ from lib.models import backbone
 from lib.models.vectors import Identity
 from lib.search import nearest
 from lib.study import identity, rankers
-from lib.study.experiment import JUDGEMENTS, Experiment, Model, Run, Teacher
+from lib.study.experiment import JUDGEMENTS, Data, Experiment, Model, Run, Teacher
 from lib.study.run import Source
 from lib.training import resume, scoring
 from lib.training.strategy import STATES, TEACHER
@@ -27,16 +27,21 @@ def training_groups(run: Experiment) -> Groups:
 
     Raises NotTrained if a teacher, or the bi-encoder that finds the negatives, is not in the store.
     """
-    collection, finder = collections.load(run.data.collection), run.data.negatives
-    known = {None: first_stage.bm25, JUDGEMENTS: groups.judged_negatives}
-    find = known[finder] if finder in known else partial(nearest_documents, finder)
-    built = groups.build(collection, count=run.data.group_count, docs=run.data.docs, find=find)
+    collection, built = collections.load(run.data.collection), groups_of(run.data)
     if run.teachers:
         scores = [teacher_scores(teacher, built, collection, run.model.max_length) for teacher in run.teachers]
         built.targets[TEACHER] = np.mean(scores, axis=0)  # of raw scores, as in 2010.02666
     if run.strategy.compares_states:
         built.targets[STATES] = _states(run, built, collection)
     return built
+
+
+def groups_of(data: Data) -> Groups:
+    """The groups, with labels alone; raises NotTrained if what finds the negatives is not in the store."""
+    collection, finder = collections.load(data.collection), data.negatives
+    known = {None: first_stage.bm25, JUDGEMENTS: groups.judged_negatives}
+    find = known[finder] if finder in known else partial(nearest_documents, finder)
+    return groups.build(collection, count=data.group_count, docs=data.docs, find=find)
 
 
 def nearest_documents(run: Run, collection: Collection, queries: list[str], depth: int) -> pd.DataFrame:
