@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lib.study import forecast, notebooks
+from lib.study import forecast, notebooks, runs
 
 
 @pytest.fixture
@@ -39,6 +39,22 @@ def test_nothing_measured_is_said(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(forecast, "probe", lambda: 4.0)
     forecast.announce("laptop", ["01_data"])
     assert "Not measured with profile laptop, so no forecast: 01_data" in capsys.readouterr().out
+
+
+def test_a_notebook_says_what_its_trainings_take_before_the_first(experiment, monkeypatch, capsys):
+    monkeypatch.setattr(
+        forecast, "probe", lambda: 256 * 3 * 2 / (16 * 3 * 2) * 90
+    )  # 16 groups of 3 in two layers: 90 s
+    monkeypatch.setattr("lib.machine.progress._in_notebook", lambda: True)
+    monkeypatch.setattr("lib.machine.progress.say", lambda line: None)
+    said = "1 models are not trained yet: about 1 min 30 s on this machine, without scoring"
+    monkeypatch.setattr("lib.training.loop.train", lambda *_, **__: pytest.fail(capsys.readouterr().out))
+    assert experiment.work == 16 * 3 * 2
+    with pytest.raises(pytest.fail.Exception, match=said):
+        runs.complete([experiment])
+    monkeypatch.setenv("STUDY_PROGRESS", "/dev/null")  # the batch command has said it
+    with pytest.raises(pytest.fail.Exception, match="^$"):
+        runs.complete([experiment])
 
 
 def test_the_probe_takes_time_and_is_measured_once():

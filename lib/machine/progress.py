@@ -32,6 +32,11 @@ def say(line: str) -> None:
         _display.update({"text/plain": line}, raw=True)
 
 
+def alone() -> bool:
+    """Whether somebody runs a notebook's cells: no batch command, which forecasts a whole study, waits for them."""
+    return processes.is_main() and _in_notebook() and "STUDY_PROGRESS" not in os.environ
+
+
 def _in_notebook() -> bool:
     shell = sys.modules.get("IPython") and sys.modules["IPython"].get_ipython()
     return shell is not None and "IPKernelApp" in shell.config

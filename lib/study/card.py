@@ -66,7 +66,7 @@ def quality(run: Run, tests: Iterable[TestSet]) -> pd.DataFrame:
         for measure in measures.MEASURES:
             own = stage.loc[stage["measure"] == measures.named(measure, stage["measure"]), "value"]
             by_query = {first: own} | {name: tables.values(one, test, measure) for name, one in scored.items()}
-            name = f"{public(test.collection)}, {test.split}, {size} queries, top {test.depth} of {first}"
+            name = f"{public(test.collection)}, {test.split}, {size} queries, top {test.depth or 'all'} of {first}"
             rows += [(name, ranker, measure, values.mean(), *significance.interval(values))
                      for ranker, values in by_query.items()]  # fmt: skip
     return pd.DataFrame(rows, columns=MEASURED)

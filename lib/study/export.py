@@ -88,7 +88,9 @@ def _section(table: pd.DataFrame, test: TestSet) -> str:
         "change of nDCG@10 [95 % interval]": [f"{row.change:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" for row in rows],
         "pairs/s (the kit's)": [f"{row.pairs_per_second:.0f} ({row.kit_pairs_per_second:.0f})" for row in rows],
     }, table.index)  # fmt: skip
-    queries = f"{test.queries or 'all'} queries of {card.public(test.collection)} ({test.split}), top {test.depth}"
+    queries = (
+        f"{test.queries or 'all'} queries of {card.public(test.collection)} ({test.split}), top {test.depth or 'all'}"
+    )
     return (f"{style.markdown(shown)}\nAgainst the kit's own scores (precision {given['precision']}) on {queries}; "
             f"{given['threads']} threads each, {given['device']}.")  # fmt: skip
 
@@ -100,7 +102,7 @@ def trec(run: Run, test: TestSet, folder: Path | str) -> Path:
     """
     ranking, (collection, queries, _) = tables.scores(run, test), test.candidates()
     judged = collection.judgements[test.split]
-    what = f"{collection.name}-{test.split}-{len(queries)}-{test.ranked_by}-top{test.depth}"
+    what = f"{collection.name}-{test.split}-{len(queries)}-{test.ranked_by}-top{test.depth or 'all'}"
     path = Path(folder, f"{what}-{run.key}.trec")
     path.parent.mkdir(parents=True, exist_ok=True)
     measures.write_trec(ranking, judged[judged["query"].isin(set(queries))], path, run.key)

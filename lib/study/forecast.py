@@ -8,6 +8,7 @@ the difference of the two by the probes' ratio. `python -m lib.study.forecast la
 import argparse
 import json
 import time
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import transformers
 from lib.machine import hardware, progress, provenance, store
 from lib.models import packed
 from lib.study import notebooks
+from lib.study.run import Run
 
 TIMES = Path(__file__).parents[2] / "notebooks" / "times.json"
 HALF_AN_HOUR = 1800
@@ -45,6 +47,11 @@ def probe() -> float:
         _work(model, batch)
         rounds.append(time.perf_counter() - start)
     return sorted(rounds[1:])[1]
+
+
+def training(runs: Iterable[Run]) -> float:
+    """Seconds of training runs, without scoring: `probe` spends half its time on 256 pairs in three layers."""
+    return sum(run.work for run in runs) * probe() / 2 / (256 * 3)
 
 
 def rate() -> float:

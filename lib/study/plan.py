@@ -42,7 +42,7 @@ CONFIGS = {
     "Qwen/Qwen2.5-7B": ("qwen2", {"hidden_size": 3584, "num_hidden_layers": 28, "num_attention_heads": 28,
                                   "num_key_value_heads": 4, "intermediate_size": 18944, "vocab_size": 152064}),
 }  # fmt: skip
-UNKNOWN_QUERIES = 1000  # what a test set of all queries is counted as
+UNKNOWN_QUERIES = UNKNOWN_DEPTH = 1000  # what a test set of all queries, or with all of a stored run, is counted as
 # Bytes per token, width and layer in training (Korthikanti et al. 2022, https://arxiv.org/abs/2205.05198, fused); with
 # gradient checkpointing two for the input of every layer, and those of one layer.
 ACTIVATIONS = 34
@@ -126,7 +126,7 @@ def teaching(runs: list[Experiment]) -> float:
 def scoring(run: Run, test: TestSet) -> float:
     """Operations of scoring a test set."""
     queries = test.queries or UNKNOWN_QUERIES
-    return operations(run.model, queries * test.depth, queries, 2)
+    return operations(run.model, queries * (test.depth or UNKNOWN_DEPTH), queries, 2)
 
 
 def memory(run: Experiment) -> float:

@@ -21,7 +21,7 @@ from lib.machine.provenance import conditions
 from lib.models import Ranker, adapters, backbone, changes, masked_lm, tokens
 from lib.models.masked_lm import MaskedLM
 from lib.models.tokens import PairTokens, SeparateTokens
-from lib.study import checks, engines, identity, rankers, targets
+from lib.study import checks, engines, forecast, identity, rankers, targets
 from lib.study.derived import Merged, Pretrained, snapshots
 from lib.study.experiment import Experiment, Run, TestSet, describe, fields, lineage
 from lib.training import loop, pretraining, resume, trackers
@@ -44,6 +44,9 @@ def complete(
     needed = distinct(ancestor for run in grid for ancestor in lineage(run))
     missing = [run for run in needed if not store.is_whole(store.data_folder() / "runs" / run.key)]
     checks.check([*missing, *(run for run in grid if run.stored is None)], tests)
+    if missing and progress.alone():
+        about = progress.duration(forecast.training(missing))
+        print(f"{len(missing)} models are not trained yet: about {about} on this machine, without scoring", flush=True)
     if engine != "here":
         return _on(engine, missing, resources)
     one_by_one(missing, "training", describe, lambda run: run.work, _keep)

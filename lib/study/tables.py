@@ -32,7 +32,8 @@ def complete(grid: Iterable[Run], tests: Iterable[TestSet] = ()) -> None:
     missing = [(run, test) for run in grid for test in tests if not store.is_whole(folder / _name(run, test))]
     runs.one_by_one(
         missing, "scoring", lambda pair: f"{pair[1].collection} with {describe(pair[0])}",
-        lambda pair: (pair[1].queries or 1000) * pair[1].depth * pair[0].model.layer_count, lambda pair: _keep(*pair),
+        lambda pair: (pair[1].queries or 1000) * (pair[1].depth or 1000) * pair[0].model.layer_count,
+        lambda pair: _keep(*pair),
     )  # fmt: skip
 
 
