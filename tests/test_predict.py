@@ -85,7 +85,8 @@ def test_a_choice(capsys):
         predict.choice("good", "better", ("better", "worse"), "KL")
 
 
-ASKING = [path for path in NOTEBOOKS if int(path.name[:2]) in (*range(1, 11), 12, 15, 16, 17)]
+NO_GUESS_YET = ("11_from_slow_to_fast", "14_failure_modes")
+ASKING = [path for path in NOTEBOOKS if path.stem not in NO_GUESS_YET]
 
 
 @pytest.mark.parametrize("path", ASKING, ids=lambda path: path.stem)
