@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from lib import losses
-from lib.analysis import calibration
-from lib.exercises import check, learners
+from lib.analysis import calibration, significance
+from lib.exercises import check, learners, verdicts
 from lib.exercises.examine import Exercise
 from lib.losses import selective
 
@@ -32,8 +32,7 @@ def solutions(path):
     return {ast.parse(source).body[0].name: source for source in found}
 
 
-WITH_EXERCISES = [path for path in NOTEBOOKS if solutions(path)]
-SOLUTIONS = {name: (path, source) for path in WITH_EXERCISES for name, source in solutions(path).items()}
+SOLUTIONS = {name: (path, source) for path in NOTEBOOKS for name, source in solutions(path).items()}
 
 
 def defined(name, source):
@@ -74,7 +73,10 @@ def test_a_stub_fails(name):
     assert len(stub.splitlines()) < len(SOLUTIONS[name][1].splitlines()) + 1
 
 
-@pytest.mark.parametrize("path", WITH_EXERCISES, ids=lambda path: path.stem)
+ALL = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+@ALL
 def test_a_notebook_has_two_to_four_exercises_from_easy_to_open(path):
     cells = cells_of(path)
     headings = [cell.source.splitlines()[0] for cell in cells if cell.source.startswith("## ")]
@@ -95,7 +97,7 @@ def test_a_notebook_has_two_to_four_exercises_from_easy_to_open(path):
     assert levels[0] == "easy" and levels[-1] == "open"
 
 
-@pytest.mark.parametrize("path", WITH_EXERCISES, ids=lambda path: path.stem)
+@ALL
 def test_an_exercise_changes_nothing_for_the_cells_after_it(path):
     """A learner who leaves the exercises out can still run the rest."""
     for cell in cells_of(path):
@@ -104,7 +106,7 @@ def test_an_exercise_changes_nothing_for_the_cells_after_it(path):
             assert not named & set(solutions(path)), cell.source
 
 
-@pytest.mark.parametrize("path", WITH_EXERCISES, ids=lambda path: path.stem)
+@ALL
 def test_every_question_has_a_folded_answer_that_points_to_a_place(path):
     everywhere = "\n".join(cell.source for other in NOTEBOOKS for cell in cells_of(other))
     headings = {" ".join(line.lstrip("# ").split()) for line in everywhere.splitlines() if line.startswith("## ")}
@@ -194,6 +196,18 @@ def looped(scores):
     return torch.tensor([float(F.cross_entropy(row[None], torch.tensor([0]))) for row in scores])
 
 
+def summed(grades, base=2.0, depth=10):
+    return (grades[:depth] / (np.log(np.arange(2, len(grades) + 2)) / np.log(base))[:depth]).sum()
+
+
+def ranked(scores):
+    return np.argsort(np.argsort(-scores, kind="stable"))
+
+
+def first_grade(scores, grades):
+    return grades[np.arange(len(grades)), scores.argmax(1)]
+
+
 def arc(one, two, share, angle):
     return (torch.sin((1 - share) * angle) * one + torch.sin(share * angle) * two) / torch.sin(angle)
 
@@ -261,6 +275,53 @@ WRONG = [
     ("holm", lambda p: np.minimum(p * len(p), 1), "Bonferroni"),
     ("holm", lambda p: np.minimum(np.sort(p) * np.arange(len(p), 0, -1), 1), "sorted|For"),
     ("effect", lambda a, b: (a - b).mean() / (a - b).std(), "ddof=1"),
+    ("rr_at_10", lambda s, g: 1 / float(np.argmax(g[np.argsort(-s)][:10] > 0)) if g[np.argsort(-s)][:10].any() else 0.0, "counted from 0"),
+    ("rr_at_10", lambda s, g: max((1 / rank for rank, one in enumerate(g[np.argsort(-s)], 1) if one), default=0), "cut is missing"),
+    ("rr_at_10", lambda s, g: np.mean([1 / rank for rank, one in enumerate(g[np.argsort(-s)][:10], 1) if one] or [0]), "mean over the relevant"),
+    ("rr_at_10", lambda s, g: min((1 / rank for rank, one in enumerate(g[np.argsort(-s)][:10], 1) if one), default=0), "last relevant"),
+    ("rr_at_10", lambda s, g: max((1 / rank for rank, one in enumerate(g[np.argsort(s)][:10], 1) if one), default=0), "lowest score first"),
+    ("rr_at_10", lambda s, g: max((1 / rank for rank, one in enumerate(g[:10], 1) if one), default=0), "order given"),
+    ("rr_at_10", lambda s, g: 1 / (1 + np.flatnonzero(g[np.argsort(-s)][:10])[0]), "IndexError"),
+    ("rr_at_10", lambda s, g: 1 / (1 + (s > s[0]).sum()) if (s > s[0]).sum() < 10 else 0, "Column 0"),
+    ("rr_at_10", lambda s, g: 1 / min(rank for rank, one in enumerate(g[np.argsort(-s)][:10], 1) if one), "minimum of nothing"),
+    ("ndcg_at_10", lambda g: sum(x / np.log2(i + 1) for i, x in enumerate(g[:10], 1)), "best order is missing"),
+    ("ndcg_at_10", lambda g: summed(2.0**g - 1) / (summed(np.sort(2.0**g - 1)[::-1]) or 1), r"2\^g - 1"),
+    ("ndcg_at_10", lambda g: summed(g, base=np.e, depth=99) / (summed(np.sort(g)[::-1], base=np.e, depth=99) or 1), "cut is missing"),
+    ("ndcg_at_10", lambda g: summed(g) / (summed(np.sort(g[:10])[::-1]) or 1), "first ten alone"),
+    ("ndcg_at_10", lambda g: summed(g) / summed(np.sort(g)) if summed(np.sort(g)) else 0, "lowest grade first"),
+    ("ndcg_at_10", lambda g: summed(g) / summed(np.sort(g)[::-1]), "0 / 0|divides by zero"),
+    ("ndcg_at_10", lambda g: summed(g > 0) / (summed(np.sort(g > 0)[::-1]) or 1), "count alike"),
+    ("group_gradient", lambda s, t: F.softmax(s / t, 0) - F.one_hot(torch.tensor(0), len(s)), "inner derivative"),
+    ("group_gradient", lambda s, t: (F.softmax(s, 0) - F.one_hot(torch.tensor(0), len(s))) / t, "divide them by the temperature first"),
+    ("group_gradient", lambda s, t: (F.one_hot(torch.tensor(0), len(s)) - F.softmax(s / t, 0)) / t, "sign is wrong"),
+    ("group_gradient", lambda s, t: F.softmax(s / t, 0) / t, "label is missing"),
+    ("group_gradient", lambda s, t: torch.logsumexp(s / t, 0) - s[0] / t, "loss itself"),
+    ("group_gradient", lambda s, t: ((s / t).exp() / (s / t).exp().sum() - F.one_hot(torch.tensor(0), len(s))) / t, "10,000"),
+    ("verdict", lambda low, high, a, b, within: "better" if low > 0 else "worse" if high < 0 else "equivalent", "taken for equality"),
+    ("verdict", lambda low, high, a, b, within: "equivalent" if -within < a and b < within else "better" if low > 0 else "worse" if high < 0 else "not resolvable", "Equivalence comes first"),
+    ("verdict", lambda low, high, a, b, within: "better" if low > 0 else "worse" if high < 0 else "equivalent" if max(-low, high) < within else "not resolvable", "95 % interval is held"),
+    ("verdict", lambda low, high, a, b, within: "better" if a > 0 else "worse" if b < 0 else "equivalent" if max(-a, b) < within else "not resolvable", "read from the 90 %"),
+    ("verdict", lambda low, high, a, b, within: "better" if low > within else "worse" if high < -within else "equivalent" if max(-a, b) < within else "not resolvable", "exceed the bound"),
+    ("verdict", lambda low, high, a, b, within: "Better" if low > 0 else "worse", "For .*Better.* right is 'better'|For"),
+    ("verdict", lambda low, high, a, b, within: low > 0, "one of the words 'better'"),
+    ("verdict", lambda low, high, a, b, within: "better" if low > 0 else None, "every branch"),
+    ("rejected", lambda p, level: p < level / len(p), "Bonferroni"),
+    ("rejected", lambda p, level: p <= level / (len(p) - np.argsort(np.argsort(p))), "running maximum"),
+    ("rejected", lambda p, level: np.cumprod(np.sort(p) <= level / np.arange(1, len(p) + 1))[np.argsort(np.argsort(p))], "divisor runs the wrong way"),
+    ("rejected", lambda p, level: np.cumprod(np.sort(p) <= level / np.arange(len(p), 0, -1)), "sorted by p"),
+    ("rejected", lambda p, level: np.cumprod(p <= level / np.arange(len(p), 0, -1)), "not sorted first"),
+    ("rejected", lambda p, level: p * len(p), "For"),
+    ("moved", lambda before, after: ranked(after) - ranked(before), "sign is wrong"),
+    ("moved", lambda before, after: np.argsort(-before, kind="stable") - np.argsort(-after, kind="stable"), "argsort of that"),
+    ("moved", lambda before, after: pd.Series(-before).rank().to_numpy() - pd.Series(-after).rank().to_numpy(), "share the mean"),
+    ("moved", lambda before, after: np.array([(before > one).sum() - (after > other).sum() for one, other in zip(before, after, strict=True)]), "best rank"),
+    ("moved", lambda before, after: np.argsort(np.argsort(before, kind="stable")[::-1]) - np.argsort(np.argsort(after, kind="stable")[::-1]), "last document is ranked higher"),
+    ("moved", lambda before, after: ranked(-before) - ranked(-after), "lowest score has rank 1|For"),
+    ("only_a_right", lambda a, b, g: first_grade(a, g) > 0, "both get right count too"),
+    ("only_a_right", lambda a, b, g: (first_grade(a, g) > 0) != (first_grade(b, g) > 0), "exclusive or"),
+    ("only_a_right", lambda a, b, g: first_grade(a, g) > first_grade(b, g), "Grades are compared"),
+    ("only_a_right", lambda a, b, g: (first_grade(-a, g) > 0) & (first_grade(-b, g) == 0), "lowest score"),
+    ("only_a_right", lambda a, b, g: np.mean((first_grade(a, g) > 0) & (first_grade(b, g) == 0)), "share of such queries"),
     ("reciprocal_rank", lambda names, good, depth: 1 / (names.index(next(n for n in names if n in good))), "raises|counted from 0"),
     ("reciprocal_rank", lambda names, good, depth: next((1 / i for i, n in enumerate(names, 1) if n in good), 0), "depth is ignored"),
     ("share_of_leaks", lambda train, test: test.document.isin(train.document).mean(), "not queries"),
@@ -323,6 +384,21 @@ WRONG = [
     ("target_margin", lambda c: (1 + c) / 2, "near copy"),
     ("sparing_loss", lambda s, w: (1 - w.mean(-1)) * losses.info_nce(s, F.one_hot(torch.zeros(len(s)).long(), s.shape[1])), "still pushed"),
     ("schedule", lambda step, steps: 1 - step / steps, "no warm-up"),
+    ("own_measure", lambda g: max((1 / rank for rank, one in enumerate(g[:10], 1) if one), default=0.0), "as in RR@10"),
+    ("own_measure", lambda g: (g[:10] > 0).mean(), "best possible order"),
+    ("own_measure", lambda g: (g[:10] > 0).sum() / max((g > 0).sum(), 1), "best possible order|rank 3 to rank 2"),
+    ("own_measure", lambda g: summed(g, depth=99) / (summed(np.sort(g)[::-1], depth=99) or 1), "rank 11"),
+    ("own_measure", lambda g: summed(g) / summed(np.sort(g)[::-1]), "without a relevant document|one number"),
+    ("plan", lambda a, b, train, score, budget: (300, 5), "longer than the budget|shrink"),
+    ("plan", lambda a, b, train, score, budget: (int((budget - train) / score), 1), "at least 2"),
+    ("plan", lambda a, b, train, score, budget: (int((budget / 2 - train) / score), 2), "too few of them: fewer queries"),
+    ("plan", lambda a, b, train, score, budget: (2, int(budget / (train + 2 * score))), "too few of them: fewer seeds"),
+    ("plan", lambda a, b, train, score, budget: (budget / 7 / score, 3), "whole numbers"),
+    ("unlike", lambda a, b: np.abs(ranked(a) - ranked(b)).sum(), "sum of all moves"),
+    ("unlike", lambda a, b: np.abs(a - b).sum(), "Scores count"),
+    ("unlike", lambda a, b: float(a.argmax() != b.argmax()), "bottom go unnoticed"),
+    ("unlike", lambda a, b: np.corrcoef(ranked(a), ranked(b))[0, 1], "at least 0"),
+    ("unlike", lambda a, b: np.sum(1 / (1 + ranked(a)) * np.abs(ranked(a) - ranked(b))), "from A to B"),
     ("twelfth_way", losses.kl, "KL, one of the baselines"),
     ("twelfth_way", losses.mse, "constant to all scores"),
     ("twelfth_way", losses.ranknet, "cost less than the teacher's own"),
@@ -359,6 +435,28 @@ def test_a_wrong_solution_is_caught_with_a_sentence_that_names_the_error(name, f
 def test_other_listwise_losses_are_right_too(name, capsys):
     """An open exercise has many right answers."""
     EXERCISES["listwise"](getattr(losses, name))
+
+
+@pytest.mark.parametrize("base", [2, np.e, 10])
+def test_the_base_of_ndcgs_logarithm_is_no_error(base, capsys):
+    EXERCISES["ndcg_at_10"](lambda g: summed(g, base) / (summed(np.sort(g)[::-1], base) or 1))
+
+
+@pytest.mark.parametrize("measure", [
+    lambda g: summed(g) / (summed(np.sort(g)[::-1]) or 1),  # nDCG
+    lambda g: sum((g[:rank] > 0).mean() for rank in range(1, len(g[:10]) + 1) if g[rank - 1]) / (min((g > 0).sum(), 10) or 1),
+])  # fmt: skip
+def test_other_measures_are_right_too(measure, capsys):
+    """nDCG@10 and average precision."""
+    EXERCISES["own_measure"](measure)
+
+
+def test_verdicts_and_holms_procedure_agree_with_the_kit(capsys):
+    EXERCISES["rejected"](lambda p, level: significance.holm(p) <= level)
+    for low, high, low_90, high_90, within in verdicts.INTERVALS:
+        row = {"difference": low + high, "p": 0.01 if low * high > 0 else 0.2, "p_t": 0.01,
+               "p_equivalent": 0.01 if max(-low_90, high_90) < within else 0.2}  # fmt: skip
+        assert significance.decided(row) == verdicts.verdict.right(low, high, low_90, high_90, within)
 
 
 def test_a_check_wants_the_function_itself():

@@ -85,10 +85,7 @@ def test_a_choice(capsys):
         predict.choice("good", "better", ("better", "worse"), "KL")
 
 
-ASKING = [path for path in NOTEBOOKS if int(path.name[:2]) in (*range(1, 13), *range(14, 18))]
-
-
-@pytest.mark.parametrize("path", ASKING, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_notebook_asks_before_it_shows(path):
     """A cell `guess = None`, then the data, then what is said of the guess: in this order, as often as one another."""
     code = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]

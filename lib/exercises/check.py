@@ -11,18 +11,22 @@ from lib.exercises.distillation import kl, margin_mse
 from lib.exercises.elsewhere import crop, judged_at, lowest_gain
 from lib.exercises.evaluation import departure, effect, guessing_loss, holm, p_value, schedule
 from lib.exercises.examine import NotYet
+from lib.exercises.first_steps import group_gradient, ndcg_at_10, own_measure, rr_at_10
 from lib.exercises.own_margins import adaptive_loss, adaptive_target, target_margin
+from lib.exercises.rank_changes import moved, only_a_right, unlike
 from lib.exercises.rankings import overlap, reciprocal_rank, share_of_leaks
 from lib.exercises.retrieval import fuse, recall, search
 from lib.exercises.scores import agrees, combine, correct, masked_maxsim, maxsim, score_margins
 from lib.exercises.speed import length_batches, padding_share, speed_up
 from lib.exercises.teaching import mutual_targets, ssd_targets, twelfth_way
+from lib.exercises.verdicts import plan, rejected, verdict
 
 __all__ = [
     "NotYet", "adaptive_loss", "adaptive_target", "agrees", "all_in", "calibrated", "calibration_error", "choose",
-    "combine", "correct", "crop", "departure", "dpo", "effect", "frontier", "fuse", "guessing_loss", "holm", "info_nce",
-    "info_nce_gradient", "judged_at", "kl", "length_batches", "listwise", "lowest_gain", "margin_mse", "masked_maxsim",
-    "maxsim", "merge_changes", "mutual_targets", "overlap", "p_value", "padding_share", "ranknet", "reached_share",
-    "recall", "reciprocal_rank", "schedule", "score_margins", "search", "share_of_leaks", "slerp", "sparing_loss",
-    "speed_up", "ssd_targets", "target_margin", "task_arithmetic", "twelfth_way",
+    "combine", "correct", "crop", "departure", "dpo", "effect", "frontier", "fuse", "group_gradient", "guessing_loss",
+    "holm", "info_nce", "info_nce_gradient", "judged_at", "kl", "length_batches", "listwise", "lowest_gain",
+    "margin_mse", "masked_maxsim", "maxsim", "merge_changes", "moved", "mutual_targets", "ndcg_at_10", "only_a_right",
+    "overlap", "own_measure", "p_value", "padding_share", "plan", "ranknet", "reached_share", "recall",
+    "reciprocal_rank", "rejected", "rr_at_10", "schedule", "score_margins", "search", "share_of_leaks", "slerp",
+    "sparing_loss", "speed_up", "ssd_targets", "target_margin", "task_arithmetic", "twelfth_way", "unlike", "verdict",
 ]  # fmt: skip

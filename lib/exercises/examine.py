@@ -113,8 +113,10 @@ def _unusable(found: list[Outcome], wanted: list[Outcome], cases: tuple[tuple, .
             yield "Your function changes its arguments in place: whoever calls it needs them again, so change a copy."
         if one.value is None:
             yield f"Your function returns nothing (None) for {outcome.shown(case)}: let every branch end in a return."
-        if not isinstance(one.value, np.ndarray):
+        if type(one.value) is not type(right.value):
             yield f"Your function returns a {type(one.value).__name__}; it should return {returns}."
+        elif not isinstance(one.value, np.ndarray):
+            continue  # a word
         elif one.value.shape != right.value.shape:
             yield _shapes(one.value.shape, right.value.shape, returns)
         elif not np.isfinite(one.value[np.isfinite(right.value)]).all():
@@ -139,6 +141,8 @@ def _shapes(yours: tuple[int, ...], wanted: tuple[int, ...], returns: str) -> st
 
 def _relations(found: list[Outcome], wanted: list[Outcome], sizes: list[dict[str, int]]) -> Iterator[str]:
     """A sign, a constant factor, a factor that is a size of the input, or a constant."""
+    if not all(isinstance(one.value, np.ndarray) for one in (*found, *wanted)):
+        return
     ratios = [outcome.ratio(one.value, right.value) for one, right in zip(found, wanted, strict=True)]
     known = [ratio for ratio in ratios if ratio is not None]
     if len(known) == len(ratios) and known:
