@@ -4,11 +4,13 @@ Each is an `Exercise`; `check.kl.task` says what is to be written.
 """
 
 from lib.exercises.choices import all_in, choose, frontier
-from lib.exercises.contrastive import info_nce, info_nce_gradient, listwise, ranknet, sparing_loss
+from lib.exercises.contrastive import info_nce, info_nce_gradient, ranknet
 from lib.exercises.distillation import kl, margin_mse
-from lib.exercises.evaluation import departure, effect, guessing_loss, holm, p_value, schedule
+from lib.exercises.evaluation import effect, holm, p_value
 from lib.exercises.examine import NotYet
+from lib.exercises.own_losses import listwise, sparing_loss
 from lib.exercises.own_margins import adaptive_loss, adaptive_target, target_margin
+from lib.exercises.plateaus import departure, guessing_loss, schedule
 from lib.exercises.rankings import overlap, reciprocal_rank, share_of_leaks
 from lib.exercises.retrieval import fuse, recall, search
 from lib.exercises.scores import agrees, combine, correct, masked_maxsim, maxsim, score_margins
