@@ -89,6 +89,13 @@ frontier = Exercise(
         "Equal settings beat each other: one of the two comparisons has to be strict.": (
             lambda q, c: ((q[:, None] >= q) & (c[:, None] <= c)).sum(0) == 1
         ),
+        "Of two equal settings only one is kept (a strict comparison with the best so far); none beats the other.": (
+            lambda q, c: _frontier(q, c) & [(q[n], c[n]) not in zip(q[:n], c[:n], strict=True) for n in range(len(q))]
+        ),
+        "Indices are returned; one truth value per setting is due.": lambda q, c: np.flatnonzero(_frontier(q, c)),
+        "The indices of the settings that another one beats are returned; one truth value per setting is due.": (
+            lambda q, c: np.flatnonzero(~_frontier(q, c))
+        ),
         "Only the best ratio of quality to cost counts; every setting that no other beats should.": (
             lambda q, c: q / c == (q / c).max()
         ),
@@ -99,6 +106,14 @@ frontier = Exercise(
             lambda q, c: ~(((q[:, None] >= q) & (c[:, None] <= c)) & ((q[:, None] > q) | (c[:, None] < c))).any(1)
         ),
     },
+    wraps={
+        "The values come in the order of cost; put them back in the order given.": (
+            lambda f: lambda q, c: f(q, c)[np.argsort(c, kind="stable")]
+        ),
+        "The values come in the order of quality; put them back in the order given.": (
+            lambda f: lambda q, c: f(q, c)[np.argsort(-q, kind="stable")]
+        ),
+    },
 )
 
 _BASE, _SMALL = draw(40).numpy(), 0.5 * draw(40, seed=1).numpy()
@@ -107,6 +122,9 @@ _BASE, _SMALL = draw(40).numpy(), 0.5 * draw(40, seed=1).numpy()
 def _answers(**columns: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame({"default": _BASE, **columns})
 
+
+_CHANCE = {f"answer {n}": _BASE + draw(40, seed=100 + n).numpy() for n in range(20)}
+_LUCKY = _SMALL - _SMALL.mean() + 2.25 * _SMALL.std() / 40**0.5  # t = 2.25, of which p = 0.03
 
 choose = Exercise(
     task="The name of the answer to choose, by a rule of your own, from values (queries, answers) on dev queries; "
@@ -126,9 +144,11 @@ choose = Exercise(
             lambda f: f(_answers(other=_BASE + _SMALL - _SMALL.mean() + 0.02)) == "default"
         ),
         "With twenty answers that differ by chance alone, one of them is chosen: correct for their number.": (
-            lambda f: (
-                f(_answers(**{f"answer {n}": _BASE + draw(40, seed=100 + n).numpy() for n in range(20)})) == "default"
-            )
+            lambda f: f(_answers(**_CHANCE)) == "default"
+        ),
+        "With twenty-one answers, one of them ahead with p = 0.03 before any correction, that one is chosen: among so "
+        "many such a p comes by chance, so correct for their number (Holm's correction, for one).": (
+            lambda f: f(_answers(**_CHANCE, lucky=_BASE + _LUCKY)) == "default"
         ),
         "Your rule ignores that answers are paired: their large spread hides a small gain on every query.": (
             lambda f: f(pd.DataFrame({"default": 9 * _BASE, "other": 9 * _BASE + 0.2 + 0.1 * _SMALL})) == "other"

@@ -1,5 +1,7 @@
 """Checks of notebooks 03 and 06 on losses of scores: InfoNCE and its gradient, RankNet."""
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,6 +19,10 @@ def _labels(scores: Tensor) -> Tensor:
 
 def _rows(scores: Tensor) -> Tensor:
     return torch.arange(len(scores)) % scores.shape[1]
+
+
+def _after(scores: Tensor) -> list[tuple[int, int]]:
+    return list(itertools.combinations(range(scores.shape[1]), 2))
 
 
 def _info_nce(scores: Tensor) -> Tensor:
@@ -78,9 +84,30 @@ info_nce = Exercise(
         "This is a binary cross-entropy of each document by itself; InfoNCE has one softmax over all.": (
             lambda s: losses.bce(s, _labels(s))
         ),
+        "This is the sum of a binary cross-entropy of each document by itself; InfoNCE has one softmax over all.": (
+            lambda s: losses.bce(s, _labels(s)) * s.shape[1]
+        ),
+        "The positive's score is detached outside the sum of the denominator: it has to learn at both places.": (
+            lambda s: s.logsumexp(-1) - s[:, 0].detach()
+        ),
+        "The sum of the denominator is detached: all of its scores have to learn, so that the negatives fall.": (
+            lambda s: s.logsumexp(-1).detach() - s[:, 0]
+        ),
+        "The positive's score is detached in the sum of the denominator: it has to learn at both places.": (
+            lambda s: torch.cat([s[:, :1].detach(), s[:, 1:]], 1).logsumexp(-1) - s[:, 0]
+        ),
+        **{
+            f"The scores are divided by {temperature}, a temperature: here they are taken as they are.": (
+                lambda s, temperature=temperature: _info_nce(s / temperature)
+            )
+            for temperature in (0.01, 0.02, 0.05, 0.07, 0.1, 0.5, 2, 20)
+        },
+        "The scores are divided by the root of the number of documents: here they are taken as they are.": (
+            lambda s: _info_nce(s / s.shape[1] ** 0.5)
+        ),
     },
     wraps=properties.SCORE_WRAPS,
-    demands={**properties.SEPARATE, **properties.shift(SCORES), **properties.finite(SCORES)},
+    demands={**properties.SEPARATE, **properties.shift(SCORES), **properties.large(SCORES, _info_nce)},
 )
 
 info_nce_gradient = Exercise(
@@ -125,11 +152,16 @@ info_nce_gradient = Exercise(
     },
 )
 
+
+def _ranknet(scores: Tensor) -> Tensor:
+    return losses.ranknet(scores, _labels(scores))
+
+
 ranknet = Exercise(
     task="RankNet of scores (batch, docs), positive in column 0: mean over the negatives of log(1 + exp(-margin)).",
     praise="Every negative counts, and one that is far behind hardly does.",
     cases=SCORES,
-    right=lambda s: losses.ranknet(s, _labels(s)),
+    right=_ranknet,
     returns="one value per query",
     gradients=(0,),
     sizes=properties.sizes,
@@ -161,7 +193,23 @@ ranknet = Exercise(
         "The logarithm is missing: this is 1 + exp(-margin) or exp(-margin).": lambda s: (
             (s[:, 1:] - s[:, :1]).exp().mean(-1)
         ),
+        "All pairs of documents are compared, both ways round; RankNet takes the positive with each negative.": (
+            lambda s: F.softplus(s[:, None] - s[:, :, None]).mean((1, 2))
+        ),
+        "Each document is compared with all after it; only the positive, column 0, is to be compared.": (
+            lambda s: torch.stack([F.softplus(s[:, b] - s[:, a]) for a, b in _after(s)]).mean(0)
+        ),
+        "The logarithm has base 2; the loss has the natural one.": lambda s: _ranknet(s) / torch.log(torch.tensor(2.0)),
+        "This is a perceptron's loss, which is cut off at zero: RankNet has softplus in place of relu.": (
+            lambda s: F.relu(s[:, 1:] - s[:, :1]).mean(-1)
+        ),
+        "This is a binary cross-entropy of each document by itself; RankNet takes differences to the positive.": (
+            lambda s: losses.bce(s, _labels(s))
+        ),
+        "The margins are averaged over the batch (dim 0); average over the negatives (dim -1).": (
+            lambda s: F.softplus(s[:, 1:] - s[:, :1]).mean(0)
+        ),
     },
     wraps=properties.SCORE_WRAPS,
-    demands={**properties.SEPARATE, **properties.shift(SCORES), **properties.finite(SCORES)},
+    demands={**properties.SEPARATE, **properties.shift(SCORES), **properties.large(SCORES, _ranknet)},
 )

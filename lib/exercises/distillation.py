@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lib import losses
@@ -50,7 +51,7 @@ margin_mse = Exercise(
         "The root is taken at the end: the loss is the mean square itself.": lambda s, t: losses.margin_mse(
             s, t
         ).sqrt(),
-        "The positive is compared with itself too: its margin of 0 is in the mean, so leave out column 0.": (
+        "The positive is compared with itself too, or divides the sum as if it were: leave out column 0.": (
             lambda s, t: (s[:, :1] - s - (t[:, :1] - t)).square().mean(-1)
         ),
         "Only the first negative counts; take the mean over all.": lambda s, t: losses.margin_mse(s[:, :2], t[:, :2]),
@@ -71,6 +72,36 @@ margin_mse = Exercise(
         ),
         "A softmax is taken before the margins: Margin-MSE compares raw scores.": (
             lambda s, t: losses.margin_mse(s.softmax(-1), t.softmax(-1))
+        ),
+        "A softmax is taken of the teacher's scores alone: Margin-MSE compares raw scores.": (
+            lambda s, t: losses.margin_mse(s, t.softmax(-1))
+        ),
+        "A softmax is taken of the student's scores alone: Margin-MSE compares raw scores.": (
+            lambda s, t: losses.margin_mse(s.softmax(-1), t)
+        ),
+        "A sigmoid is taken before the margins: Margin-MSE compares raw scores.": (
+            lambda s, t: losses.margin_mse(s.sigmoid(), t.sigmoid())
+        ),
+        "A sigmoid is taken of the teacher's scores alone: Margin-MSE compares raw scores.": (
+            lambda s, t: losses.margin_mse(s, t.sigmoid())
+        ),
+        "The teacher's scores are standardised: Margin-MSE compares raw scores, and the teacher's scale counts.": (
+            lambda s, t: losses.margin_mse(s, (t - t.mean(-1, keepdim=True)) / t.std(-1, keepdim=True))
+        ),
+        "Only a margin below the teacher's costs something here (a hinge); one above it does too.": (
+            lambda s, t: (_margins(t) - _margins(s)).relu().square().mean(-1)
+        ),
+        "Only a margin above the teacher's costs something here (a hinge); one below it does too.": (
+            lambda s, t: (_margins(s) - _margins(t)).relu().square().mean(-1)
+        ),
+        "Margins below 0 are cut off (relu): a negative ahead of the positive counts as it is.": (
+            lambda s, t: (_margins(s).relu() - _margins(t).relu()).square().mean(-1)
+        ),
+        "Large errors are taken as they are and not squared (smooth L1 or Huber): square each one.": (
+            lambda s, t: F.smooth_l1_loss(_margins(s), _margins(t), reduction="none").mean(-1)
+        ),
+        "The teacher's best document is taken for its positive; that is column 0 on both sides.": (
+            lambda s, t: (_margins(s) - t.amax(-1, keepdim=True) + t[:, 1:]).square().mean(-1)
         ),
         "The scores are centred on their mean; margins are differences to the positive, column 0.": (
             lambda s, t: (s - s.mean(-1, keepdim=True) - t + t.mean(-1, keepdim=True)).square().mean(-1)
@@ -101,6 +132,10 @@ def _terms(s: Tensor, t: Tensor, own: float, teachers: float) -> tuple[Tensor, T
 
 def _divergence(student: Tensor, teacher: Tensor, factor: float) -> Tensor:
     return (teacher.exp() * (teacher - student)).sum(-1) * factor
+
+
+def _weighted(weights: Tensor, difference: Tensor, own: float) -> Tensor:
+    return (weights * difference).sum(-1) * own**2
 
 
 kl = Exercise(
@@ -173,6 +208,45 @@ kl = Exercise(
         "This is a squared difference of probabilities; the divergence weighs a difference of logarithms.": (
             lambda *a: (_terms(*a)[1].exp() - _terms(*a)[0].exp()).square().sum(-1) * a[2] ** 2
         ),
+        "The temperatures divide the student's log-probabilities and the teacher's probabilities; divide the scores.": (
+            lambda s, t, own, teachers: _weighted(
+                t.softmax(-1) / teachers, (t.softmax(-1) / teachers).log() - s.log_softmax(-1) / own, own
+            )
+        ),
+        "The temperatures divide the probabilities of both sides; divide the scores, before the softmax.": (
+            lambda s, t, own, teachers: _weighted(
+                t.softmax(-1) / teachers, (t.softmax(-1) / teachers).log() - (s.softmax(-1) / own).log(), own
+            )
+        ),
+        "The temperatures divide the log-probabilities of both sides; divide the scores, before the softmax.": (
+            lambda s, t, own, teachers: _divergence(s.log_softmax(-1) / own, t.log_softmax(-1) / teachers, own**2)
+        ),
+        "The student's temperature divides its log-probabilities; divide its scores, before the softmax.": (
+            lambda s, t, own, teachers: _divergence(s.log_softmax(-1) / own, (t / teachers).log_softmax(-1), own**2)
+        ),
+        "The teacher's temperature divides its probabilities; divide its scores, before the softmax.": (
+            lambda s, t, own, teachers: _weighted(
+                t.softmax(-1) / teachers, (t.softmax(-1) / teachers).log() - (s / own).log_softmax(-1), own
+            )
+        ),
+        "The student's softmax is taken twice: log_softmax of its probabilities in place of its scores.": (
+            lambda s, t, own, teachers: _kl((s / own).softmax(-1), t, 1.0, teachers) * own**2
+        ),
+        "The result is not a number: a logarithm is taken of something below 0, as kl_div does with a log-softmax for "
+        "its target unless log_target=True.": lambda *a: F.kl_div(*_terms(*a)[:2], reduction="none").sum(-1),
+        "The target of kl_div is a probability and log_target=True is given: it is taken for a logarithm.": (
+            lambda *a: (
+                F.kl_div(_terms(*a)[0], _terms(*a)[1].exp(), reduction="none", log_target=True).sum(-1) * a[2] ** 2
+            )
+        ),
+        "This is the divergence of Jensen and Shannon, from the mean of both; KL has the teacher's side alone.": (
+            lambda s, t, own, teachers: losses.jensen_shannon(s / own, t / teachers) * own**2
+        ),
+        "This is the mean of both directions; KL(teacher || student) is one of them.": (
+            lambda s, t, own, teachers: (
+                (_kl(s, t, own, teachers) + losses.reverse_kl(s, t, temperature=own, target_temperature=teachers)) / 2
+            )
+        ),
         "The softmax runs over the queries (dim 0); each query has one over its documents (dim -1).": (
             lambda s, t, own, teachers: _divergence((s / own).log_softmax(0), (t / teachers).log_softmax(0), own**2)
         ),
@@ -181,11 +255,7 @@ kl = Exercise(
         ),
     },
     wraps={
-        **{
-            says: wrap
-            for says, wrap in properties.SCORE_WRAPS.items()
-            if says not in (properties.LAST, properties.HIGHEST)
-        },
+        **{says: wrap for says, wrap in properties.SCORE_WRAPS.items() if says not in properties.OF_COLUMN_0},
         **_SWAPPED,
     },
     demands={
@@ -195,6 +265,6 @@ kl = Exercise(
         **_zero_at_the_teacher(WARM),
         **properties.shift(WARM),
         **properties.shift(WARM, 1, "teacher's scores"),
-        **properties.finite(WARM),
+        **properties.large(WARM, _kl),
     },
 )

@@ -34,6 +34,21 @@ effect = Exercise(
             lambda a, b: (a - b).mean() / b.mean()
         ),
         "The median stands where the mean is due.": lambda a, b: np.median(a - b) / (a - b).std(ddof=1),
+        "The spread is the root of both variances' sum, unpaired: take the standard deviation of the differences.": (
+            lambda a, b: (a.mean() - b.mean()) / np.sqrt(a.var(ddof=1) + b.var(ddof=1))
+        ),
+        "The spread is that of all values together: take the standard deviation of the differences.": (
+            lambda a, b: (a - b).mean() / np.concatenate([a, b]).std(ddof=1)
+        ),
+        "The spread is that of mine alone: take the standard deviation of the differences.": (
+            lambda a, b: (a - b).mean() / a.std(ddof=1)
+        ),
+        "The two spreads are averaged: take the standard deviation of the differences.": (
+            lambda a, b: (a - b).mean() / ((a.std(ddof=1) + b.std(ddof=1)) / 2)
+        ),
+        "The spreads are subtracted: take the standard deviation of the differences.": (
+            lambda a, b: (a - b).mean() / (a.std(ddof=1) - b.std(ddof=1))
+        ),
         "The absolute differences are averaged, so that wins and losses add up.": (
             lambda a, b: np.abs(a - b).mean() / (a - b).std(ddof=1)
         ),
@@ -49,6 +64,11 @@ def _sorted(p: np.ndarray, factors: np.ndarray, *, cumulate: bool = True, back: 
     grown = p[order] * factors
     grown = np.minimum(np.maximum.accumulate(grown) if cumulate else grown, 1)
     return grown[np.argsort(order)] if back else grown
+
+
+def _descending(p: np.ndarray) -> np.ndarray:
+    order = np.argsort(-p)
+    return np.minimum(np.maximum.accumulate(p[order] * _steps(p)), 1)[np.argsort(order)]
 
 
 def _step_up(p: np.ndarray, factor: Callable[[int, np.ndarray], np.ndarray]) -> np.ndarray:
@@ -102,6 +122,9 @@ holm = Exercise(
         ),
         "This is Sidak's correction: Holm multiplies.": lambda p: 1 - (1 - p) ** len(p),
         "The p-values come back uncorrected.": lambda p: p,
+        "The p-values are sorted the wrong way round: the smallest is the first, and is multiplied by n.": (
+            lambda p: _descending(p)
+        ),
         "The p-values are divided; a correction makes them larger.": lambda p: p / len(p),
     },
 )
@@ -125,6 +148,10 @@ p_value = Exercise(
         ),
         "A clear difference has a large value: return the p-value, not 1 minus it or the statistic.": (
             lambda f: f(_NOISE + 1, 0 * _NOISE) < 0.01
+        ),
+        "The value does not fall as queries of the same kind are added: divide by the standard error, which is the "
+        "standard deviation over the root of their number.": (
+            lambda f: f(np.tile(_NOISE[:12] + 0.1, 10), np.zeros(120)) < f(_NOISE[:12] + 0.1, np.zeros(12)) / 2
         ),
         "The test ignores that values are paired: their large spread hides a small difference on every query.": (
             lambda f: f(_EASY + _NOISE + 0.2, _EASY) < 0.01

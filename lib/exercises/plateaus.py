@@ -24,6 +24,7 @@ guessing_loss = Exercise(
         "This is minus the log of missing the positive; take that of finding it.": lambda docs: -np.log(1 - 1 / docs),
         "The logarithm is missing.": lambda docs: float(docs),
         "The loss is averaged over the documents; only the positive's term counts.": lambda docs: np.log(docs) / docs,
+        "The logarithm divides 1; the loss is the logarithm itself.": lambda docs: 1 / np.log(docs),
         "This is RankNet's or a binary loss at score 0, which has no group.": lambda docs: np.log(2) + 0 * docs,
     },
 )
@@ -52,13 +53,21 @@ CURVES = (
         3,
     ),
     (_losses((10, 1.4), (10, 1.35)), 1.4, 5),
+    (_losses((8, 1.5), (12, 1.38)), 1.5, 4),  # 0.12 below, which is less than a tenth
+    (_losses((4, 9.0), (16, 1.4)), 1.4, 3),  # high at first, so that zeros before it do not pull it below
 )
 
 
 def _left(losses: np.ndarray, guess: float, window: int, drop: float = 0.1, **more: object) -> float:
-    smooth = pd.Series(losses).rolling(window, **{"min_periods": 1, **more}).mean()
-    below = np.flatnonzero(smooth < guess - drop)
-    return float(below[0]) if len(below) else np.nan
+    return _first(pd.Series(losses).rolling(window, **{"min_periods": 1, **more}).mean() < guess - drop)
+
+
+def _first(below: np.ndarray | pd.Series) -> float:
+    return float(np.flatnonzero(below)[0]) if np.any(below) else np.nan
+
+
+def _convolved(losses: np.ndarray, window: int, mode: str) -> np.ndarray:
+    return np.convolve(losses, np.ones(window) / window, mode)
 
 
 departure = Exercise(
@@ -77,8 +86,31 @@ departure = Exercise(
         "The drop is added to the loss of guessing; it is subtracted.": (
             lambda losses, guess, window: _left(losses, guess, window, -0.1)
         ),
+        "The threshold is a tenth below guessing (0.9 * guess); it is 0.1 below, guess - 0.1.": (
+            lambda losses, guess, window: _left(losses, guess, window, guess / 10)
+        ),
         "The window looks ahead or to both sides; it holds the last losses.": (
             lambda losses, guess, window: _left(losses, guess, window, center=True)
+        ),
+        "The window looks ahead, as np.convolve's 'valid' counts its steps: a mean belongs to its last step.": (
+            lambda losses, guess, window: _first(_convolved(losses, window, "valid") < guess - 0.1)
+        ),
+        "Zeros are averaged in at both ends, with which np.convolve's 'same' fills up; average the losses there are.": (
+            lambda losses, guess, window: _first(_convolved(losses, window, "same") < guess - 0.1)
+        ),
+        "Zeros are averaged in at both ends, with which np.convolve's 'full' fills up; average the losses there are.": (
+            lambda losses, guess, window: _first(_convolved(losses, window, "full") < guess - 0.1)
+        ),
+        "Zeros are averaged in before the first loss; with fewer losses than the window, average those there are.": (
+            lambda losses, guess, window: _first(_convolved(losses, window, "full")[: len(losses)] < guess - 0.1)
+        ),
+        "The mean is exponential, in which every loss so far has a part; only the last `window` count.": (
+            lambda losses, guess, window: _first(pd.Series(losses).ewm(span=window).mean() < guess - 0.1)
+        ),
+        "The median of the window is taken; take its mean.": (
+            lambda losses, guess, window: _first(
+                pd.Series(losses).rolling(window, min_periods=1).median() < guess - 0.1
+            )
         ),
         "The first steps have no value: with fewer losses than the window, average those there are.": (
             lambda losses, guess, window: _left(losses, guess, window, min_periods=window)

@@ -11,6 +11,10 @@ LAST = "The last column is taken for the positive; it is column 0."
 HIGHEST = "The document with the highest score is taken for the positive; it is column 0, wherever its score ranks."
 WRONG_AXIS = "The softmax or sum runs over the queries (dim 0) and not over a query's documents (dim -1)."
 
+POSITIVE_DETACHED = "The positive's score is detached: no gradient reaches column 0, so the loss never lifts it."
+NEGATIVES_DETACHED = "The negatives' scores are detached: no gradient reaches them, so the loss never lowers them."
+OF_COLUMN_0 = (LAST, HIGHEST, POSITIVE_DETACHED, NEGATIVES_DETACHED)  # for losses that have the positive there
+
 
 def sizes(scores: Tensor, *_: object) -> dict[str, int]:
     """What a sum or mean over (batch, docs) may have been taken over."""
@@ -49,6 +53,8 @@ SCORE_WRAPS: dict[str, Callable[[Function], Function]] = {
     "No gradient reaches the scores: something detaches them, or leaves torch (detach, item, numpy, no_grad).": (
         lambda f: lambda *a: f(*a).detach()
     ),
+    POSITIVE_DETACHED: lambda f: lambda s, *more: f(torch.cat([s[:, :1].detach(), s[:, 1:]], 1), *more),
+    NEGATIVES_DETACHED: lambda f: lambda s, *more: f(torch.cat([s[:, :1], s[:, 1:].detach()], 1), *more),
 }
 
 
@@ -66,20 +72,30 @@ def _shifted(case: tuple, which: int) -> tuple:
     return (*case[:which], case[which] + constants, *case[which + 1:])  # fmt: skip
 
 
-def finite(cases: tuple[tuple, ...]) -> dict[str, Callable[[Function], bool]]:
-    """Large scores overflow nothing, in the value and in the gradient."""
+def large(cases: tuple[tuple, ...], right: Function) -> dict[str, Callable[[Function], bool]]:
+    """Large scores overflow nothing, in the value and in the gradient, and cost what they should."""
+    scaled = [(1e4 * case[0], *case[1:]) for case in cases]
 
-    def holds(yours: Function) -> bool:
-        for case in cases:
-            scores = (1e4 * case[0]).requires_grad_()
+    def is_finite(yours: Function) -> bool:
+        for case in scaled:
+            scores = case[0].clone().requires_grad_()
             value = yours(scores, *case[1:])
             (gradient,) = torch.autograd.grad(value.sum(), scores)
             if not (value.isfinite().all() and gradient.isfinite().all()):
                 return False
         return True
 
-    return {"Your loss or its gradient is not finite when scores are as large as 10,000: an exp overflows, or a log "
-            "meets 0, so use logsumexp, log_softmax or softplus.": holds}  # fmt: skip
+    def grows(yours: Function) -> bool:
+        if not all(torch.allclose(yours(*case), right(*case), rtol=1e-2) for case in cases):
+            return True  # another error
+        return all(torch.allclose(yours(*case), right(*case), rtol=1e-3, atol=0.1) for case in scaled)
+
+    return {
+        "Your loss or its gradient is not finite when scores are as large as 10,000: an exp overflows, or a log "
+        "meets 0, so use logsumexp, log_softmax or softplus.": is_finite,
+        "Your loss stops growing when scores are as large as 10,000: a small number is added in a logarithm, or a "
+        "probability is clamped, and no gradient is left; use logsumexp, log_softmax or softplus.": grows,
+    }
 
 
 def _is_separate(yours: Function, *others: Tensor) -> bool:

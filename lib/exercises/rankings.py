@@ -92,11 +92,16 @@ SPLITS = (
     (_judgements("q1 d1", "q2 d2"), _judgements("t1 d1", "t2 d8", "t3 d9", "t4 d7")),
     (_judgements("q1 d1", "q2 d2", "q3 d1"), _judgements("t1 d1", "t1 d2", "t2 d3", "t1 d4", "q3 d9")),
     (_judgements("q1 d1", "q2 d5", "q4 d6"), _judgements("t1 d1", "t2 d1", "t3 d3", "t1 d9")),
+    (_judgements("q1 d1", "q2 d2", "q5 d7"), _judgements("q1 d1", "t2 d2", "t3 d3", "t4 d8", "t3 d4")),
 )
 
 
 def _leaky(train: pd.DataFrame, test: pd.DataFrame) -> pd.Series:
     return test["document"].isin(train["document"])
+
+
+def _leaking(train: pd.DataFrame, test: pd.DataFrame) -> int:
+    return test["query"][_leaky(train, test)].nunique()
 
 
 share_of_leaks = Exercise(
@@ -114,16 +119,16 @@ share_of_leaks = Exercise(
             lambda train, test: test["query"].drop_duplicates().isin(train["query"]).mean()
         ),
         "The leaking queries are counted; their share of the test queries is due.": (
-            lambda train, test: _leaky(train, test).groupby(test["query"]).any().sum()
+            lambda train, test: float(_leaking(train, test))
         ),
         "The leaking judgements are counted; the share of test queries with one is due.": (
             lambda train, test: _leaky(train, test).sum()
         ),
         "The leaking queries are divided by the training queries; divide by the test queries.": (
-            lambda train, test: _leaky(train, test).groupby(test["query"]).any().sum() / train["query"].nunique()
+            lambda train, test: _leaking(train, test) / train["query"].nunique()
         ),
         "The leaking queries are divided by the judgements; divide by the test queries.": (
-            lambda train, test: _leaky(train, test).groupby(test["query"]).any().sum() / len(test)
+            lambda train, test: _leaking(train, test) / len(test)
         ),
         "The leaking judgements are divided by the test queries: a query with two of them counts twice.": (
             lambda train, test: _leaky(train, test).sum() / test["query"].nunique()
@@ -139,6 +144,21 @@ share_of_leaks = Exercise(
         ),
         "Each query has the share of its documents that leak; it counts fully if one does.": (
             lambda train, test: _leaky(train, test).groupby(test["query"]).mean().mean()
+        ),
+        "The tables are merged on query and document; a leak is the same document under another query.": (
+            lambda train, test: len(test.merge(train)) / test["query"].nunique()
+        ),
+        "A merge repeats a row for each training query of its document: count distinct test queries.": (
+            lambda train, test: len(test.merge(train, on="document")) / test["query"].nunique()
+        ),
+        "The leaking queries are divided by the documents of the test split; divide by its queries.": (
+            lambda train, test: _leaking(train, test) / test["document"].nunique()
+        ),
+        "The leaking queries are divided by the queries of both splits; divide by the test queries.": (
+            lambda train, test: _leaking(train, test) / pd.concat([train, test])["query"].nunique()
+        ),
+        "The leaking documents are divided by the test queries; count the queries that leak.": (
+            lambda train, test: test["document"][_leaky(train, test)].nunique() / test["query"].nunique()
         ),
         "This is the share of queries that do not leak.": (
             lambda train, test: 1 - _leaky(train, test).groupby(test["query"]).any().mean()
