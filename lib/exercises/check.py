@@ -4,13 +4,14 @@ Each is an `Exercise`; `check.kl.task` says what is to be written.
 """
 
 from lib.exercises.choices import all_in, choose, frontier
-from lib.exercises.contrastive import info_nce, info_nce_gradient, ranknet
-from lib.exercises.distillation import kl, margin_mse
+from lib.exercises.contrastive import info_nce, info_nce_gradient
+from lib.exercises.distillation import kl
 from lib.exercises.evaluation import effect, holm, p_value
 from lib.exercises.examine import NotYet
 from lib.exercises.late_interaction import masked_maxsim, maxsim
 from lib.exercises.own_losses import listwise, sparing_loss
 from lib.exercises.own_margins import adaptive_loss, adaptive_target, target_margin
+from lib.exercises.pairwise import margin_mse, ranknet
 from lib.exercises.plateaus import departure, guessing_loss, schedule
 from lib.exercises.rankings import overlap, reciprocal_rank, share_of_leaks
 from lib.exercises.retrieval import fuse, recall, search

@@ -1,6 +1,4 @@
-"""Checks of notebooks 03 and 06 on losses of scores: InfoNCE and its gradient, RankNet."""
-
-import itertools
+"""Checks of notebook 03 on the contrastive loss: InfoNCE and its gradient."""
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +11,8 @@ from lib.exercises.examine import Exercise, draw
 SCORES = ((draw(3, 4),), (3 * draw(2, 5, seed=1),), (draw(1, 2, seed=2),))  # (batch, docs)
 
 
-def _labels(scores: Tensor) -> Tensor:
+def labels(scores: Tensor) -> Tensor:
+    """1 in column 0, the positive, and 0 elsewhere."""
     return F.one_hot(scores.new_zeros(len(scores), dtype=torch.long), scores.shape[1]).to(scores.dtype)
 
 
@@ -21,19 +20,16 @@ def _rows(scores: Tensor) -> Tensor:
     return torch.arange(len(scores)) % scores.shape[1]
 
 
-def _after(scores: Tensor) -> list[tuple[int, int]]:
-    return list(itertools.combinations(range(scores.shape[1]), 2))
-
-
-def _info_nce(scores: Tensor) -> Tensor:
-    return losses.info_nce(scores, _labels(scores))
+def info_nce_loss(scores: Tensor) -> Tensor:
+    """InfoNCE."""
+    return losses.info_nce(scores, labels(scores))
 
 
 info_nce = Exercise(
     task="InfoNCE of scores (batch, docs) with the positive in column 0; one value per query, (batch,).",
     praise="Only differences of scores count in it, and it stays finite when they are large.",
     cases=SCORES,
-    right=_info_nce,
+    right=info_nce_loss,
     returns="one value per query",
     gradients=(0,),
     sizes=properties.sizes,
@@ -45,7 +41,7 @@ info_nce = Exercise(
             lambda s: 1 - s.softmax(-1)[:, 0]
         ),
         "The softmax is taken twice: cross_entropy takes a log-softmax itself, so give it the scores.": (
-            lambda s: _info_nce(s.softmax(-1))
+            lambda s: info_nce_loss(s.softmax(-1))
         ),
         "The targets given to cross_entropy are the rows' own numbers; the target of every row is column 0.": (
             lambda s: F.cross_entropy(s, _rows(s), reduction="none")
@@ -70,7 +66,7 @@ info_nce = Exercise(
             lambda s: s.exp().mean(-1).log() - s[:, 0]
         ),
         "The logarithm has base 2; the loss has the natural one.": lambda s: (
-            _info_nce(s) / torch.log(torch.tensor(2.0))
+            info_nce_loss(s) / torch.log(torch.tensor(2.0))
         ),
         "This is a mean over pairs of the positive and one negative (RankNet); InfoNCE has one softmax over all.": (
             lambda s: F.softplus(s[:, 1:] - s[:, :1]).mean(-1)
@@ -82,10 +78,10 @@ info_nce = Exercise(
             lambda s: s.amax(-1) - s[:, 0]
         ),
         "This is a binary cross-entropy of each document by itself; InfoNCE has one softmax over all.": (
-            lambda s: losses.bce(s, _labels(s))
+            lambda s: losses.bce(s, labels(s))
         ),
         "This is the sum of a binary cross-entropy of each document by itself; InfoNCE has one softmax over all.": (
-            lambda s: losses.bce(s, _labels(s)) * s.shape[1]
+            lambda s: losses.bce(s, labels(s)) * s.shape[1]
         ),
         "The positive's score is detached outside the sum of the denominator: it has to learn at both places.": (
             lambda s: s.logsumexp(-1) - s[:, 0].detach()
@@ -98,23 +94,35 @@ info_nce = Exercise(
         ),
         **{
             f"The scores are divided by {temperature}, a temperature: here they are taken as they are.": (
-                lambda s, temperature=temperature: _info_nce(s / temperature)
+                lambda s, temperature=temperature: info_nce_loss(s / temperature)
             )
-            for temperature in (0.01, 0.02, 0.05, 0.07, 0.1, 0.5, 2, 20)
+            for temperature in (0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.1, 0.2, 0.5, 2, 5, 10, 20, 50, 100)
         },
+        "The labels are smoothed: the positive has the whole label.": (
+            lambda s: 0.9 * info_nce_loss(s) - 0.1 * s.log_softmax(-1).mean(-1)
+        ),
+        "The mean over the negatives is inside the logarithm: the denominator adds up all documents.": (
+            lambda s: (s[:, 1:] - s[:, :1]).exp().mean(-1).log1p()
+        ),
+        "The logarithm has base 10; the loss has the natural one.": (
+            lambda s: info_nce_loss(s) / torch.log(torch.tensor(10.0))
+        ),
+        "The softmax runs over the scores of all queries together; each query has one over its own documents.": (
+            lambda s: s.flatten().logsumexp(0) - s[:, 0]
+        ),
         "The scores are divided by the root of the number of documents: here they are taken as they are.": (
-            lambda s: _info_nce(s / s.shape[1] ** 0.5)
+            lambda s: info_nce_loss(s / s.shape[1] ** 0.5)
         ),
     },
     wraps=properties.SCORE_WRAPS,
-    demands={**properties.SEPARATE, **properties.shift(SCORES), **properties.large(SCORES, _info_nce)},
+    demands={**properties.SEPARATE, **properties.shift(SCORES), **properties.large(SCORES, info_nce_loss)},
 )
 
 info_nce_gradient = Exercise(
     task="The derivative of each query's InfoNCE with respect to its scores (batch, docs), by the formula.",
     praise="It sums to zero over a query's documents: what the positive gains, the negatives lose.",
     cases=SCORES,
-    right=lambda s: s.softmax(-1) - _labels(s),
+    right=lambda s: s.softmax(-1) - labels(s),
     returns="one value per query and document",
     sizes=properties.sizes,
     slips={
@@ -126,17 +134,35 @@ info_nce_gradient = Exercise(
             lambda s: s.softmax(-1) - (torch.arange(len(s)) == 0).to(s.dtype).unsqueeze(1)
         ),
         "The probabilities are log-probabilities here: the derivative has the softmax itself.": (
-            lambda s: s.log_softmax(-1) - _labels(s)
+            lambda s: s.log_softmax(-1) - labels(s)
         ),
-        "The scores are taken as they are: the derivative has their softmax.": lambda s: s - _labels(s),
+        "The scores are taken as they are: the derivative has their softmax.": lambda s: s - labels(s),
         "This is divided by the number of queries, as for the mean of the batch; each query's own loss is due.": (
-            lambda s: (s.softmax(-1) - _labels(s)) / len(s)
+            lambda s: (s.softmax(-1) - labels(s)) / len(s)
         ),
         "This is the derivative of the positive's probability, not of minus its log.": (
-            lambda s: s.softmax(-1)[:, :1] * (_labels(s) - s.softmax(-1))
+            lambda s: s.softmax(-1)[:, :1] * (labels(s) - s.softmax(-1))
+        ),
+        "1 is subtracted on the diagonal, as if row i had its positive in column i; it is column 0 in every row.": (
+            lambda s: s.softmax(-1) - torch.eye(*s.shape, dtype=s.dtype)
+        ),
+        "1 is subtracted from the negatives' probabilities; subtract it from the positive's alone.": (
+            lambda s: s.softmax(-1) - 1 + labels(s)
+        ),
+        "The negatives' derivatives have the wrong sign: their higher score raises the loss.": (
+            lambda s: (s.softmax(-1) - labels(s)) * (2 * labels(s) - 1)
+        ),
+        "This is p (1 - p), each probability's own derivative; that of minus the positive's log is due.": (
+            lambda s: s.softmax(-1) * (1 - s.softmax(-1))
+        ),
+        "The softmax runs over the scores of all queries together; each query has one over its own documents.": (
+            lambda s: s.flatten().softmax(0).reshape(s.shape) - labels(s)
+        ),
+        "The softmax of the negatives leaves the positive out; all documents share one.": (
+            lambda s: torch.cat([s.softmax(-1)[:, :1] - 1, s[:, 1:].softmax(-1)], 1)
         ),
         "The sigmoid of each score by itself is taken; the documents share one softmax.": (
-            lambda s: s.sigmoid() - _labels(s)
+            lambda s: s.sigmoid() - labels(s)
         ),
     },
     wraps={
@@ -144,72 +170,10 @@ info_nce_gradient = Exercise(
             lambda f: lambda s: -f(s)
         ),
         **{says: properties.SCORE_WRAPS[says] for says in (properties.LAST, properties.HIGHEST)},
-        properties.WRONG_AXIS: lambda f: lambda s: s.softmax(0) - _labels(s),
+        properties.WRONG_AXIS: lambda f: lambda s: s.softmax(0) - labels(s),
     },
     demands={
         "The derivative does not sum to zero over the documents of a query, as it should: a constant added to all "
         "scores changes nothing.": lambda f: torch.allclose(f(draw(3, 4)).sum(-1), torch.zeros(3).double())
     },
-)
-
-
-def _ranknet(scores: Tensor) -> Tensor:
-    return losses.ranknet(scores, _labels(scores))
-
-
-ranknet = Exercise(
-    task="RankNet of scores (batch, docs), positive in column 0: mean over the negatives of log(1 + exp(-margin)).",
-    praise="Every negative counts, and one that is far behind hardly does.",
-    cases=SCORES,
-    right=_ranknet,
-    returns="one value per query",
-    gradients=(0,),
-    sizes=properties.sizes,
-    slips={
-        "This is InfoNCE, which has one softmax over all documents; RankNet takes one negative at a time.": _info_nce,
-        "The margin has the wrong sign: it is the positive's score minus the negative's, and the loss falls with it.": (
-            lambda s: F.softplus(s[:, :1] - s[:, 1:]).mean(-1)
-        ),
-        "This is the hinge, which is cut off at zero: RankNet has softplus in place of relu.": (
-            lambda s: F.relu(1 - (s[:, :1] - s[:, 1:])).mean(-1)
-        ),
-        "This is the probability of the wrong order, sigmoid(-margin): the loss is minus the log of that of the right "
-        "one.": lambda s: torch.sigmoid(s[:, 1:] - s[:, :1]).mean(-1),
-        "The loss of the mean margin is not the mean of the losses: average after softplus.": (
-            lambda s: F.softplus((s[:, 1:] - s[:, :1]).mean(-1))
-        ),
-        "Only the hardest negative counts here; take the mean over all.": lambda s: F.softplus(
-            s[:, 1:] - s[:, :1]
-        ).amax(-1),
-        "The positive is compared with itself too: leave out column 0 before the mean.": (
-            lambda s: F.softplus(s - s[:, :1]).mean(-1)
-        ),
-        "Neighbouring columns are compared; compare column 0 with every other.": (
-            lambda s: F.softplus(s[:, 1:] - s[:, :-1]).mean(-1)
-        ),
-        "The 1 in log(1 + exp(-margin)) is missing, which leaves minus the margin.": (
-            lambda s: (s[:, 1:] - s[:, :1]).mean(-1)
-        ),
-        "The logarithm is missing: this is 1 + exp(-margin) or exp(-margin).": lambda s: (
-            (s[:, 1:] - s[:, :1]).exp().mean(-1)
-        ),
-        "All pairs of documents are compared, both ways round; RankNet takes the positive with each negative.": (
-            lambda s: F.softplus(s[:, None] - s[:, :, None]).mean((1, 2))
-        ),
-        "Each document is compared with all after it; only the positive, column 0, is to be compared.": (
-            lambda s: torch.stack([F.softplus(s[:, b] - s[:, a]) for a, b in _after(s)]).mean(0)
-        ),
-        "The logarithm has base 2; the loss has the natural one.": lambda s: _ranknet(s) / torch.log(torch.tensor(2.0)),
-        "This is a perceptron's loss, which is cut off at zero: RankNet has softplus in place of relu.": (
-            lambda s: F.relu(s[:, 1:] - s[:, :1]).mean(-1)
-        ),
-        "This is a binary cross-entropy of each document by itself; RankNet takes differences to the positive.": (
-            lambda s: losses.bce(s, _labels(s))
-        ),
-        "The margins are averaged over the batch (dim 0); average over the negatives (dim -1).": (
-            lambda s: F.softplus(s[:, 1:] - s[:, :1]).mean(0)
-        ),
-    },
-    wraps=properties.SCORE_WRAPS,
-    demands={**properties.SEPARATE, **properties.shift(SCORES), **properties.large(SCORES, _ranknet)},
 )

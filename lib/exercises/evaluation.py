@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+from scipy.stats import ttest_rel
 
 from lib.exercises.examine import Exercise, Function, draw
 
@@ -49,6 +50,19 @@ effect = Exercise(
         "The spreads are subtracted: take the standard deviation of the differences.": (
             lambda a, b: (a - b).mean() / (a.std(ddof=1) - b.std(ddof=1))
         ),
+        "This is an unpaired t value: take the mean difference over the standard deviation of the differences.": (
+            lambda a, b: (a - b).mean() / np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / len(a))
+        ),
+        "The spread is that of the values, unpaired, and divides by n: take that of the differences, with n - 1.": (
+            lambda a, b: (a - b).mean() / np.sqrt((a.var() + b.var()) / 2)
+        ),
+        "This is the p-value of a paired t-test; the effect size has no test in it.": (
+            lambda a, b: ttest_rel(a, b).pvalue
+        ),
+        "The fraction is upside down: divide the mean difference by its standard deviation.": (
+            lambda a, b: (a - b).std(ddof=1) / (a - b).mean()
+        ),
+        "This is the share of queries that are won; the size of the differences counts.": lambda a, b: (a > b).mean(),
         "The absolute differences are averaged, so that wins and losses add up.": (
             lambda a, b: np.abs(a - b).mean() / (a - b).std(ddof=1)
         ),
@@ -93,20 +107,36 @@ holm = Exercise(
         "This is Bonferroni's correction: Holm multiplies only the smallest p by n, the next by n - 1, and so on.": (
             lambda p: np.minimum(p * len(p), 1)
         ),
+        "This is Bonferroni's correction, and values above 1 are left: Holm multiplies only the smallest p by n.": (
+            lambda p: p * len(p)
+        ),
         "A corrected value is below that of a smaller p: take the largest so far (np.maximum.accumulate).": (
             lambda p: _sorted(p, _steps(p), cumulate=False)
         ),
         "Values above 1 are left: a probability is at most 1.": lambda p: np.maximum.accumulate(np.sort(p) * _steps(p))[
             np.argsort(np.argsort(p))
         ],
-        "The values come back sorted; give them in the order of the arguments.": lambda p: _sorted(
-            p, _steps(p), back=False
-        ),
         "They are put back with argsort of p; it takes the inverse, argsort of the argsort.": (
             lambda p: _sorted(p, _steps(p), back=False)[np.argsort(p)]
         ),
         "The p-values are not sorted first: the smallest is multiplied by n, not the first.": (
             lambda p: np.minimum(np.maximum.accumulate(p * _steps(p)), 1)
+        ),
+        "The p-values are not sorted first, nothing keeps them in order, and values above 1 are left.": (
+            lambda p: p * _steps(p)
+        ),
+        "The products are added up; take the largest so far (np.maximum.accumulate).": (
+            lambda p: np.minimum(np.cumsum(np.sort(p) * _steps(p)), 1)[np.argsort(np.argsort(p))]
+        ),
+        "The smallest product so far is taken; take the largest (np.maximum.accumulate).": (
+            lambda p: np.minimum(np.minimum.accumulate(np.sort(p) * _steps(p)), 1)[np.argsort(np.argsort(p))]
+        ),
+        "Whether each p is below 0.05 is returned; the corrected p-values are due.": lambda p: p < 0.05,
+        "Each p is multiplied by n over its rank (false discovery rate); Holm multiplies by n - rank + 1.": (
+            lambda p: np.minimum(p / (np.argsort(np.argsort(p)) + 1) * len(p), 1)
+        ),
+        "Each p is multiplied by n - rank; Holm multiplies by n - rank + 1, that is, the smallest p by n.": (
+            lambda p: np.minimum(p * (len(p) - 1 - np.argsort(np.argsort(p))), 1)
         ),
         "The p-values are not sorted first, and nothing keeps them in order.": lambda p: np.minimum(p * _steps(p), 1),
         "The factors run the wrong way: the smallest p is multiplied by n, the largest by 1.": (
@@ -126,6 +156,11 @@ holm = Exercise(
             lambda p: _descending(p)
         ),
         "The p-values are divided; a correction makes them larger.": lambda p: p / len(p),
+    },
+    wraps={
+        "The values come back sorted; give them in the order of the arguments.": lambda f: (
+            lambda p: f(p)[np.argsort(p)]
+        ),
     },
 )
 

@@ -146,7 +146,9 @@ def _unreached(found: list[Outcome], wanted: list[Outcome], arguments: tuple[int
 def _shapes(yours: tuple[int, ...], wanted: tuple[int, ...], returns: str, case: tuple) -> str:
     hint = ""
     if yours == () and len(wanted) == 1:
-        hint = ": the mean or sum is taken over the queries too, and should be over the last dimension alone"
+        hint = ": the mean or sum is taken over the first dimension too, and should be over the last alone"
+    elif len(yours) == 2 and yours == wanted[::-1]:
+        hint = ": rows and columns are swapped"
     elif yours == (*wanted, 1):
         hint = ": a dimension of 1 is left over, from keepdim=True or a slice such as [:, :1] where [:, 0] is due"
     elif len(wanted) == 1 and yours == (*wanted, *wanted):

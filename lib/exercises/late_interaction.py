@@ -42,6 +42,10 @@ maxsim = Exercise(
         "The query is detached: no gradient reaches it.": lambda q, d: (q.detach() @ d.T).amax(1).sum(),
         "The document is detached: no gradient reaches it.": lambda q, d: (q @ d.detach().T).amax(1).sum(),
         "Everything is detached: no gradient reaches the vectors.": lambda q, d: (q @ d.T).amax(1).sum().detach(),
+        "Distances are taken; MaxSim has dot products.": lambda q, d: -torch.cdist(q, d).amin(1).sum(),
+        "Both directions are averaged; only the query's tokens look for a match.": (
+            lambda q, d: ((q @ d.T).amax(1).sum() + (q @ d.T).amax(0).sum()) / 2
+        ),
         "The maximum is smoothed by a softmax: MaxSim takes the largest similarity alone.": (
             lambda q, d: ((q @ d.T).softmax(1) * (q @ d.T)).sum()
         ),
@@ -65,12 +69,24 @@ def _filled(q: Tensor, d: Tensor, mask: Tensor, value: float = -torch.inf) -> Te
     return _similar(q, d).masked_fill(~mask[:, None], value)
 
 
+def _masked_maxsim(q: Tensor, d: Tensor, mask: Tensor) -> Tensor:
+    return _filled(q, d, mask).amax(-1).sum(-1)
+
+
+def _longer(q: Tensor, d: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return q, torch.cat([d, d[:, :1]], 1), torch.cat([mask, 0 * mask[:, :1]], 1).bool()
+
+
+def _low(q: Tensor, d: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return q.abs(), d - 50, mask
+
+
 masked_maxsim = Exercise(
     task="MaxSim of one query (query tokens, dim) with padded documents (docs, document tokens, dim); mask (docs, "
     "document tokens) is True where a token is real; (docs,).",
     praise="Padding never wins, whatever lies there.",
     cases=PADDED,
-    right=lambda q, d, m: _filled(q, d, m).amax(-1).sum(-1),
+    right=_masked_maxsim,
     returns="one value per document",
     gradients=(0, 1),
     sizes=lambda q, d, _: {"query tokens": len(q), "document tokens": d.shape[1]},
@@ -116,6 +132,8 @@ masked_maxsim = Exercise(
         ),
     },
     demands={
+        "More padding changes your result where real similarities are far below 0: fill with minus infinity before "
+        "the maximum.": lambda f: all(torch.allclose(f(*_longer(*_low(*case))), f(*_low(*case))) for case in PADDED),
         "What lies in the padding changes your result: fill its similarities with minus infinity before the maximum, "
         "since a small penalty or a mask after it lets padding win.": (
             lambda f: all(

@@ -160,6 +160,9 @@ adaptive_loss = Exercise(
         "A column is broadcast against a row: every margin meets every target, and only its own is due.": (
             lambda q, p, n: ((q * (p - n)).sum(-1, keepdim=True) - ((1 + (p * n).sum(-1)) / 2).detach()).square()
         ),
+        "Margins above their target cost nothing here (a hinge), and the rest is not squared.": (
+            lambda q, p, n: (((1 + (p * n).sum(-1)) / 2).detach() - (q * (p - n)).sum(-1)).relu()
+        ),
         "Margins above their target cost nothing here (a hinge); the loss pulls them back.": (
             lambda q, p, n: (((1 + (p * n).sum(-1)) / 2).detach() - (q * (p - n)).sum(-1)).relu().square()
         ),

@@ -66,6 +66,11 @@ def _first(below: np.ndarray | pd.Series) -> float:
     return float(np.flatnonzero(below)[0]) if np.any(below) else np.nan
 
 
+def _before(losses: np.ndarray, window: int) -> np.ndarray:
+    """Means of the `window` losses before each step, with none for the first steps."""
+    return pd.Series(losses).rolling(window).mean().shift(1)
+
+
 def _convolved(losses: np.ndarray, window: int, mode: str) -> np.ndarray:
     return np.convolve(losses, np.ones(window) / window, mode)
 
@@ -133,7 +138,29 @@ departure = Exercise(
             lambda *a: float(len(a[0])) if np.isnan(_left(*a)) else _left(*a)
         ),
         "A run that never leaves gives -1: return NaN.": lambda *a: -1.0 if np.isnan(_left(*a)) else _left(*a),
-        "Steps are counted from 1; they begin at 0.": lambda *a: _left(*a) + 1,
+        "The window is one too long: it holds `window` losses, that of the step among them.": (
+            lambda losses, guess, window: _left(losses, guess, window + 1)
+        ),
+        "The first `window` steps are skipped; with fewer losses than the window, average those there are.": (
+            lambda losses, guess, window: _first(_before(losses, window) < guess - 0.1)
+        ),
+        "Every loss of the window has to be below; their mean should.": (
+            lambda losses, guess, window: _first(pd.Series(losses).rolling(window, min_periods=1).max() < guess - 0.1)
+        ),
+        "A mean above guessing counts too (an absolute difference); leaving means below.": (
+            lambda losses, guess, window: _first(
+                (pd.Series(losses).rolling(window, min_periods=1).mean() - guess).abs() > 0.1
+            )
+        ),
+        "The mean is compared with the first loss; compare it with `guess`.": (
+            lambda losses, guess, window: _left(losses, losses[0], window)
+        ),
+        "The threshold is a tenth of guessing (0.1 * guess); it is guess - 0.1.": (
+            lambda losses, guess, window: _left(losses, guess, window, 0.9 * guess)
+        ),
+        "Steps are counted from 1, or the window leaves out the step's own loss; they begin at 0, and it is in.": (
+            lambda *a: _left(*a) + 1
+        ),
         "The number of steps below is returned; the first of them is due.": (
             lambda losses, guess, window: float(
                 (pd.Series(losses).rolling(window, min_periods=1).mean() < guess - 0.1).sum()

@@ -8,21 +8,18 @@ from torch import Tensor
 from lib.exercises.examine import Function, draw
 
 LAST = "The last column is taken for the positive; it is column 0."
+SECOND = "Column 1 is taken for the positive; it is column 0, as columns are counted from 0."
 HIGHEST = "The document with the highest score is taken for the positive; it is column 0, wherever its score ranks."
 WRONG_AXIS = "The softmax or sum runs over the queries (dim 0) and not over a query's documents (dim -1)."
 
 POSITIVE_DETACHED = "The positive's score is detached: no gradient reaches column 0, so the loss never lifts it."
 NEGATIVES_DETACHED = "The negatives' scores are detached: no gradient reaches them, so the loss never lowers them."
-OF_COLUMN_0 = (LAST, HIGHEST, POSITIVE_DETACHED, NEGATIVES_DETACHED)  # for losses that have the positive there
+OF_COLUMN_0 = (LAST, SECOND, HIGHEST, POSITIVE_DETACHED, NEGATIVES_DETACHED)  # for losses that have the positive there
 
 
 def sizes(scores: Tensor, *_: object) -> dict[str, int]:
     """What a sum or mean over (batch, docs) may have been taken over."""
     return {"documents": scores.shape[1], "negatives": scores.shape[1] - 1, "queries": len(scores)}
-
-
-def _rolled(*matrices: Tensor) -> list[Tensor]:
-    return [matrix.roll(1, -1) for matrix in matrices]
 
 
 def _highest_first(scores: Tensor, *others: Tensor) -> list[Tensor]:
@@ -47,7 +44,8 @@ SCORE_WRAPS: dict[str, Callable[[Function], Function]] = {
     "The sign is wrong: the loss is minus this, and falls as the positive's score rises.": lambda f: lambda *a: -f(*a),
     "This is the mean over the queries too: return one value per query.": lambda f: lambda *a: f(*a).mean(),
     "This is the sum over the queries too: return one value per query.": lambda f: lambda *a: f(*a).sum(),
-    LAST: _matrices(_rolled),
+    LAST: _matrices(lambda *matrices: [matrix.roll(1, -1) for matrix in matrices]),
+    SECOND: _matrices(lambda *matrices: [matrix.roll(-1, -1) for matrix in matrices]),
     HIGHEST: _matrices(_highest_first),
     WRONG_AXIS: _matrices(lambda *matrices: [matrix.T for matrix in matrices]),
     "No gradient reaches the scores: something detaches them, or leaves torch (detach, item, numpy, no_grad).": (
@@ -96,6 +94,16 @@ def large(cases: tuple[tuple, ...], right: Function) -> dict[str, Callable[[Func
         "Your loss stops growing when scores are as large as 10,000: a small number is added in a logarithm, or a "
         "probability is clamped, and no gradient is left; use logsumexp, log_softmax or softplus.": grows,
     }
+
+
+def zero_at_the_teacher(cases: tuple[tuple, ...]) -> dict[str, Callable[[Function], bool]]:
+    """A student that has the teacher's scores has nothing to learn."""
+
+    def holds(yours: Function) -> bool:
+        values = [yours(case[1], case[1], *(1.0 for _ in case[2:])) for case in cases]
+        return all(torch.allclose(value, torch.zeros_like(value)) for value in values)
+
+    return {"A student whose scores are the teacher's has a loss that is not 0.": holds}
 
 
 def _is_separate(yours: Function, *others: Tensor) -> bool:

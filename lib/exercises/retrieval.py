@@ -7,7 +7,7 @@ from lib.exercises.examine import Exercise, Function
 FOUND = (
     (np.array([[3, 1, 2, 9], [5, 6, 7, 8]]), np.array([[1, 2, 3, 4], [5, 9, 8, 7]]), 3),
     (np.array([[0, 1, 2], [3, 4, 5], [8, 7, -1]]), np.array([[2, 9, 0], [5, 3, 4], [1, 2, 3]]), 2),
-    (np.array([[1, 2, 9, 8]]), np.array([[7, 6, 1, 2]]), 2),
+    (np.array([[1, 2, 9, 8], [4, 5, 6, 7]]), np.array([[7, 6, 1, 2], [4, 8, 5, 6]]), 2),
 )
 
 
@@ -67,6 +67,15 @@ recall = Exercise(
         "The rows found are divided by the length of the whole list; divide by the depth.": (
             lambda found, exact, depth: _common(found[:, :depth], exact[:, :depth]) / found.shape[1]
         ),
+        "All queries' rows are thrown together in one set: compare each query's with its own.": (
+            lambda found, exact, depth: np.isin(np.unique(exact[:, :depth]), found[:, :depth]).mean()
+        ),
+        "A query counts only if all places agree, in their order; the share of its rows is due, in any order.": (
+            lambda found, exact, depth: (found[:, :depth] == exact[:, :depth]).all(1).mean()
+        ),
+        "Only the first places are compared; all `depth` of them count.": (
+            lambda found, exact, _: (found[:, 0] == exact[:, 0]).mean()
+        ),
         "Rows are counted here; divide by the depth.": lambda *a: _recall(*a) * a[2],
         "Rows are counted over all queries; divide by the depth and by the number of queries.": (
             lambda *a: _recall(*a) * a[2] * len(a[0])
@@ -100,7 +109,7 @@ search = Exercise(
     task="Rows of the `depth` documents (documents, dim) with the largest inner product for each query (queries, "
     "dim), the best first; (queries, depth).",
     praise="This is what every index approximates.",
-    cases=((_vectors(3, 0), _vectors(9, 1), 4), (_vectors(2, 2), _vectors(6, 3), 2), _MANY),
+    cases=((_vectors(3, 0), _vectors(9, 1), 4), (_vectors(4, 2), _vectors(6, 3), 2), _MANY),
     right=_search,
     returns="one row number per query and place",
     slips={
@@ -119,6 +128,17 @@ search = Exercise(
         ),
         "The queries are in the reverse order: [::-1] turns them round, and is not needed with a minus in argsort.": (
             lambda *a: _search(*a)[::-1]
+        ),
+        "The best document is left out, as if the query itself were among the documents.": (
+            lambda q, d, depth: _search(q, d, depth + 1)[:, 1:]
+        ),
+        "Rows are counted from 1; they begin at 0.": lambda *a: _search(*a) + 1,
+        "Only the best document is returned (argmax); `depth` of them are due.": lambda q, d, _: (q @ d.T).argmax(1),
+        "The cut is along the queries: [:depth] takes the first queries, [:, :depth] the first documents of each.": (
+            lambda q, d, depth: _search(q, d, len(d))[:depth]
+        ),
+        "The documents of all queries are sorted together: sort along the documents (axis 1).": (
+            lambda q, d, depth: np.argsort(-(q @ d.T), axis=None).reshape(len(q), -1)[:, :depth]
         ),
         "Only the first query's documents are ranked; each query has its own.": (
             lambda q, d, depth: np.repeat(_search(q[:1], d, depth), len(q), 0)
@@ -163,6 +183,7 @@ fuse = Exercise(
     praise="It needs no scores, so that two rankers on different scales can be joined.",
     cases=((["a", "b"], ["b", "c"]),),
     demands={
+        "The order is reversed: the worst come first.": lambda f: _fuses(f, "c a b", "c a b") != ["b", "a", "c"],
         "Your result lacks a document of one of the two rankings, or has one twice.": (
             lambda f: sorted(_fuses(f, "a b c", "c d e")) == list("abcde")
         ),

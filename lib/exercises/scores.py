@@ -36,6 +36,13 @@ score_margins = Exercise(
         "The negatives are averaged first, and keepdims is left; each has a margin of its own.": (
             lambda s: s[:, :1] - s[:, 1:].mean(1, keepdims=True)
         ),
+        "The scores are sorted first; columns keep their places, and the positive is column 0.": (
+            lambda s: np.sort(s)[:, ::-1][:, :1] - np.sort(s)[:, ::-1][:, 1:]
+        ),
+        "The sign alone is returned; the margin is the difference itself.": lambda s: s[:, :1] > s[:, 1:],
+        "The margins are divided by a standard deviation; they are differences as they are.": (
+            lambda s: (s[:, :1] - s[:, 1:]) / s.std()
+        ),
         "A ratio is taken; a margin is a difference.": lambda s: s[:, :1] / s[:, 1:],
         "The query's mean is subtracted, and not the negative's score.": lambda s: s[:, 1:] - s.mean(1, keepdims=True),
     },
@@ -70,6 +77,11 @@ def _share_of_pairs(table: pd.DataFrame, counts: Callable[[np.ndarray, np.ndarra
     return float(((np.sign(np.concatenate(margins)) + 1) / 2).mean())
 
 
+def _share_of_queries(table: pd.DataFrame) -> float:
+    scores = [(part["score"].to_numpy(), part["grade"].to_numpy() > 0) for _, part in table.groupby("query")]
+    return float(np.mean([mine[good].mean() > mine[~good].mean() for mine, good in scores]))
+
+
 correct = Exercise(
     task="Share of the pairs of a relevant (grade above 0) and another document of one query that the scores order "
     "right; a tie counts one half. The table has the columns query, score, grade.",
@@ -85,6 +97,13 @@ correct = Exercise(
             lambda t: np.mean([_correct(part) for _, part in t.groupby("query")])
         ),
         "Pairs are counted; divide by their number.": lambda t: _correct(t) * len(_pairs(t)),
+        "Pairs are counted, and ties are not; count a tie one half, and divide by the number of pairs.": (
+            lambda t: float((_pairs(t) > 0).sum())
+        ),
+        "This is the share of relevant documents, without the scores.": lambda t: float((t["grade"] > 0).mean()),
+        "Only the mean scores of a query's relevant and other documents are compared; every pair should be.": (
+            lambda t: _share_of_queries(t)
+        ),
         "Only a query whose best document is relevant counts here; every pair should.": (
             lambda t: np.mean([part["grade"].to_numpy()[part["score"].argmax()] > 0 for _, part in t.groupby("query")])
         ),
