@@ -16,7 +16,7 @@ def _target(positive: Tensor, negative: Tensor) -> Tensor:
     return (1 + F.cosine_similarity(positive, negative, dim=-1)) / 2
 
 
-_P, _N, _ONES = draw(3, 5), draw(3, 5, seed=1), torch.ones(3).double()
+_P, _N, _AXES, _ONES = draw(3, 5), draw(3, 5, seed=1), torch.eye(3).double(), torch.ones(3).double()
 
 adaptive_target = Exercise(
     task="Target margins (1 + cos) / 2 of positive and negative vectors (batch, dim) of any length; (batch,).",
@@ -73,10 +73,12 @@ adaptive_target = Exercise(
         "Longer vectors in the same directions change your target: a cosine does not see lengths.": (
             lambda f: torch.allclose(f(2 * _P, 3 * _N), f(_P, _N))
         ),
-        "A copy of the positive does not have the target 1.": lambda f: torch.allclose(f(_P, _P), _ONES),
-        "An opposite of the positive does not have the target 0.": lambda f: torch.allclose(f(_P, -_P), 0 * _ONES),
+        "A copy of the positive does not have the target 1.": lambda f: torch.allclose(f(_P, _P).double(), _ONES),
+        "An opposite of the positive does not have the target 0.": lambda f: torch.allclose(
+            f(_P, -_P).double(), 0 * _ONES, atol=1e-6
+        ),
         "A negative at right angles to the positive does not have the target 1/2.": (
-            lambda f: torch.allclose(f(torch.eye(3).double(), torch.eye(3).double().roll(1, 0)), _ONES / 2)
+            lambda f: torch.allclose(f(_AXES, _AXES.roll(1, 0)).double(), _ONES / 2)
         ),
     },
 )

@@ -82,7 +82,7 @@ ranknet = Exercise(
         "This is the squared hinge, which is cut off at zero: RankNet has softplus in place of it.": (
             lambda s: F.relu(1 - (s[:, :1] - s[:, 1:])).square().mean(-1)
         ),
-        "The margins are averaged over the batch (dim 0); average over the negatives (dim -1).": (
+        "The mean is along the wrong axis, over the queries (dim 0); average over the negatives (dim -1).": (
             lambda s: F.softplus(s[:, 1:] - s[:, :1]).mean(0)
         ),
     },
@@ -186,6 +186,9 @@ margin_mse = Exercise(
         "The margins are divided and not subtracted.": (lambda s, t: (_margins(s) / _margins(t) - 1).square().mean(-1)),
         "A sigmoid is taken of the margins: Margin-MSE compares raw ones.": (
             lambda s, t: (_margins(s).sigmoid() - _margins(t).sigmoid()).square().mean(-1)
+        ),
+        "The mean is along the wrong axis, over the queries (dim 0); average over the negatives (dim -1).": (
+            lambda s, t: (_margins(s) - _margins(t)).square().mean(0)
         ),
         "The first row is subtracted; the positive is the first column.": (
             lambda s, t: (s[:1] - s[1:] - t[:1] + t[1:]).square().mean(-1)

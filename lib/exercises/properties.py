@@ -84,9 +84,9 @@ def large(cases: tuple[tuple, ...], right: Function) -> dict[str, Callable[[Func
         return True
 
     def grows(yours: Function) -> bool:
-        if not all(torch.allclose(yours(*case), right(*case), rtol=1e-2) for case in cases):
+        if not all(torch.allclose(yours(*case).double(), right(*case), rtol=1e-2) for case in cases):
             return True  # another error
-        return all(torch.allclose(yours(*case), right(*case), rtol=1e-3, atol=0.1) for case in scaled)
+        return all(torch.allclose(yours(*case).double(), right(*case), rtol=1e-3, atol=0.1) for case in scaled)
 
     return {
         "Your loss or its gradient is not finite when scores are as large as 10,000: an exp overflows, or a log "

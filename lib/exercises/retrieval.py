@@ -120,10 +120,10 @@ search = Exercise(
         "The best documents are there, but sorted by row and not by score.": lambda *a: np.sort(_search(*a), axis=1),
         "These are the documents with the smallest inner products, the best of them first: after [:, ::-1] the first "
         "`depth` are due, and not the last.": lambda q, d, depth: np.argsort(q @ d.T, axis=1)[:, ::-1][:, -depth:],
-        "[::-1] turns the queries round, and not the documents of each: write [:, ::-1].": (
+        "The queries are turned round by [::-1], and not the documents of each: write [:, ::-1].": (
             lambda q, d, depth: np.argsort(q @ d.T, axis=1)[::-1][:, :depth]
         ),
-        "[::-1] turns the queries round, and not the documents of each: write [:, ::-1], and take the first `depth`.": (
+        "The queries are turned round by [::-1], and not the documents of each: [:, ::-1][:, :depth] is due.": (
             lambda q, d, depth: np.argsort(q @ d.T, axis=1)[::-1][:, -depth:]
         ),
         "The queries are in the reverse order: [::-1] turns them round, and is not needed with a minus in argsort.": (
