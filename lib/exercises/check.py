@@ -6,17 +6,21 @@ Each is an `Exercise`; `check.kl.task` says what is to be written.
 from lib.exercises.adapting import dpo, merge_changes, slerp, task_arithmetic
 from lib.exercises.calibrating import calibrated, calibration_error, reached_share
 from lib.exercises.choices import all_in, choose, frontier
-from lib.exercises.contrastive import info_nce, info_nce_gradient, listwise, ranknet, sparing_loss
-from lib.exercises.distillation import kl, margin_mse
+from lib.exercises.contrastive import info_nce, info_nce_gradient
+from lib.exercises.distillation import kl
 from lib.exercises.elsewhere import crop, judged_at, lowest_gain
-from lib.exercises.evaluation import departure, effect, guessing_loss, holm, p_value, schedule
+from lib.exercises.evaluation import effect, holm, p_value
 from lib.exercises.examine import NotYet
 from lib.exercises.first_steps import group_gradient, ndcg_at_10, own_measure, rr_at_10
+from lib.exercises.late_interaction import masked_maxsim, maxsim
+from lib.exercises.own_losses import listwise, sparing_loss
 from lib.exercises.own_margins import adaptive_loss, adaptive_target, target_margin
+from lib.exercises.pairwise import margin_mse, ranknet
+from lib.exercises.plateaus import departure, guessing_loss, schedule
 from lib.exercises.rank_changes import moved, only_a_right, unlike
 from lib.exercises.rankings import overlap, reciprocal_rank, share_of_leaks
 from lib.exercises.retrieval import fuse, recall, search
-from lib.exercises.scores import agrees, combine, correct, masked_maxsim, maxsim, score_margins
+from lib.exercises.scores import agrees, combine, correct, score_margins
 from lib.exercises.speed import length_batches, padding_share, speed_up
 from lib.exercises.teaching import mutual_targets, ssd_targets, twelfth_way
 from lib.exercises.verdicts import plan, rejected, verdict

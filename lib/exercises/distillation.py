@@ -1,94 +1,21 @@
-"""Checks of notebook 06 on distillation: Margin-MSE, and KL with two temperatures."""
-
-from collections.abc import Callable
+"""Checks of notebook 06 on distillation: KL with two temperatures."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lib import losses
 from lib.exercises import properties
-from lib.exercises.examine import Exercise, Function, draw
+from lib.exercises.examine import Exercise, draw
 
 PAIRS = ((draw(3, 4), 2 * draw(3, 4, seed=1)), (3 * draw(2, 5, seed=2), draw(2, 5, seed=3)))  # scores, teacher
 # scores, teacher, the student's temperature, the teacher's
 WARM = tuple((*pair, own, teachers) for pair, (own, teachers) in zip(PAIRS, ((2.0, 3.0), (0.5, 1.5)), strict=True))
 
 
-def _margins(scores: Tensor) -> Tensor:
-    return scores[:, :1] - scores[:, 1:]
-
-
-def _zero_at_the_teacher(cases: tuple[tuple, ...]) -> dict[str, Callable[[Function], bool]]:
-    def holds(yours: Function) -> bool:
-        values = [yours(case[1], case[1], *(1.0 for _ in case[2:])) for case in cases]
-        return all(torch.allclose(value, torch.zeros_like(value)) for value in values)
-
-    return {"A student whose scores are the teacher's has a loss that is not 0.": holds}
-
-
 _SWAPPED = {
     "The two arguments are swapped: the student's scores come first.": lambda f: lambda s, t, *more: f(t, s, *more)
 }
-
-margin_mse = Exercise(
-    task="Margin-MSE of scores and teacher (batch, docs), positive in column 0; mean over the negatives, (batch,).",
-    praise="The teacher's offset costs nothing, its scale does.",
-    cases=PAIRS,
-    right=losses.margin_mse,
-    returns="one value per query",
-    gradients=(0,),
-    sizes=properties.sizes,
-    slips={
-        "Scores are compared, not margins: subtract each negative's score from the positive's.": losses.mse,
-        "The mean over the margins comes before the square: square each difference, then average.": (
-            lambda s, t: (_margins(s) - _margins(t)).mean(-1).square()
-        ),
-        "The difference is not squared but taken as it is, so that errors cancel.": (
-            lambda s, t: (_margins(s) - _margins(t)).mean(-1)
-        ),
-        "The absolute difference is taken, not its square.": lambda s, t: (_margins(s) - _margins(t)).abs().mean(-1),
-        "The root is taken at the end: the loss is the mean square itself.": lambda s, t: losses.margin_mse(
-            s, t
-        ).sqrt(),
-        "The positive is compared with itself too: its margin of 0 is in the mean, so leave out column 0.": (
-            lambda s, t: (s[:, :1] - s - (t[:, :1] - t)).square().mean(-1)
-        ),
-        "Only the first negative counts; take the mean over all.": lambda s, t: losses.margin_mse(s[:, :2], t[:, :2]),
-        "The two margins have opposite signs: take positive minus negative for both.": (
-            lambda s, t: (_margins(s) + _margins(t)).square().mean(-1)
-        ),
-        "Neighbouring columns are subtracted; subtract each negative from column 0.": (
-            lambda s, t: (s.diff(dim=-1) - t.diff(dim=-1)).square().mean(-1)
-        ),
-        "The squares of the margins are compared; square their difference.": (
-            lambda s, t: (_margins(s).square() - _margins(t).square()).mean(-1)
-        ),
-        "The teacher has no part: this is the square of the student's own margin.": (
-            lambda s, _: _margins(s).square().mean(-1)
-        ),
-        "All pairs of documents are compared; Margin-MSE takes the positive with each negative.": (
-            lambda s, t: (s[:, :, None] - s[:, None] - t[:, :, None] + t[:, None]).square().mean((-1, -2))
-        ),
-        "A softmax is taken before the margins: Margin-MSE compares raw scores.": (
-            lambda s, t: losses.margin_mse(s.softmax(-1), t.softmax(-1))
-        ),
-        "The scores are centred on their mean; margins are differences to the positive, column 0.": (
-            lambda s, t: (s - s.mean(-1, keepdim=True) - t + t.mean(-1, keepdim=True)).square().mean(-1)
-        ),
-    },
-    wraps={
-        **properties.SCORE_WRAPS,
-        "The square is halved, which the definition does not do.": (lambda f: lambda *a: f(*a) / 2),
-    },
-    demands={
-        "A query's value changes with another query's scores: nothing may be taken over the batch.": (
-            lambda f: torch.allclose(f(PAIRS[0][0][:1], PAIRS[0][1][:1]), f(*PAIRS[0])[:1])
-        ),
-        **_zero_at_the_teacher(PAIRS),
-        **properties.shift(PAIRS),
-        **properties.shift(PAIRS, 1, "teacher's scores"),
-    },
-)
 
 
 def _kl(s: Tensor, t: Tensor, own: float, teachers: float) -> Tensor:
@@ -101,6 +28,10 @@ def _terms(s: Tensor, t: Tensor, own: float, teachers: float) -> tuple[Tensor, T
 
 def _divergence(student: Tensor, teacher: Tensor, factor: float) -> Tensor:
     return (teacher.exp() * (teacher - student)).sum(-1) * factor
+
+
+def _weighted(weights: Tensor, difference: Tensor, own: float) -> Tensor:
+    return (weights * difference).sum(-1) * own**2
 
 
 kl = Exercise(
@@ -148,6 +79,18 @@ kl = Exercise(
         "The factor is the product of the temperatures; it should be the square of the student's.": (
             lambda *a: _kl(*a) * a[3] / a[2]
         ),
+        "The factor is the teacher's temperature; it should be the square of the student's.": (
+            lambda *a: _kl(*a) * a[3] / a[2] ** 2
+        ),
+        "The factor is the sum of the temperatures; it should be the square of the student's.": (
+            lambda *a: _kl(*a) * (a[2] + a[3]) / a[2] ** 2
+        ),
+        "The squares of the temperatures divide the scores; the temperatures themselves should.": (
+            lambda s, t, own, teachers: _kl(s, t, own**2, teachers**2) / own**2
+        ),
+        "The roots of the temperatures divide the scores; the temperatures themselves should.": (
+            lambda s, t, own, teachers: _kl(s, t, own**0.5, teachers**0.5) * own
+        ),
         "The result is divided by the squared temperature; multiply by it.": lambda *a: _kl(*a) / a[2] ** 4,
         "A softmax stands where a log-softmax is due: the student's probabilities lack their logarithm.": (
             lambda *a: _divergence(_terms(*a)[0].exp(), *_terms(*a)[1:])
@@ -173,6 +116,51 @@ kl = Exercise(
         "This is a squared difference of probabilities; the divergence weighs a difference of logarithms.": (
             lambda *a: (_terms(*a)[1].exp() - _terms(*a)[0].exp()).square().sum(-1) * a[2] ** 2
         ),
+        "The temperatures divide the student's log-probabilities and the teacher's probabilities; divide the scores.": (
+            lambda s, t, own, teachers: _weighted(
+                t.softmax(-1) / teachers, (t.softmax(-1) / teachers).log() - s.log_softmax(-1) / own, own
+            )
+        ),
+        "The temperatures divide the probabilities of both sides; divide the scores, before the softmax.": (
+            lambda s, t, own, teachers: _weighted(
+                t.softmax(-1) / teachers, (t.softmax(-1) / teachers).log() - (s.softmax(-1) / own).log(), own
+            )
+        ),
+        "The temperatures divide the log-probabilities of both sides; divide the scores, before the softmax.": (
+            lambda s, t, own, teachers: _divergence(s.log_softmax(-1) / own, t.log_softmax(-1) / teachers, own**2)
+        ),
+        "The student's temperature divides its log-probabilities; divide its scores, before the softmax.": (
+            lambda s, t, own, teachers: _divergence(s.log_softmax(-1) / own, (t / teachers).log_softmax(-1), own**2)
+        ),
+        "The teacher's temperature divides its probabilities; divide its scores, before the softmax.": (
+            lambda s, t, own, teachers: _weighted(
+                t.softmax(-1) / teachers, (t.softmax(-1) / teachers).log() - (s / own).log_softmax(-1), own
+            )
+        ),
+        "The student's softmax is taken twice: log_softmax of its probabilities in place of its scores.": (
+            lambda s, t, own, teachers: _kl((s / own).softmax(-1), t, 1.0, teachers) * own**2
+        ),
+        "The result is not a number: a logarithm is taken of something below 0, as kl_div does with a log-softmax for "
+        "its target unless log_target=True.": lambda *a: F.kl_div(*_terms(*a)[:2], reduction="none").sum(-1),
+        "The target of kl_div is a probability and log_target=True is given: it is taken for a logarithm.": (
+            lambda *a: (
+                F.kl_div(_terms(*a)[0], _terms(*a)[1].exp(), reduction="none", log_target=True).sum(-1) * a[2] ** 2
+            )
+        ),
+        "This is the divergence of Jensen and Shannon, from the mean of both; KL has the teacher's side alone.": (
+            lambda s, t, own, teachers: losses.jensen_shannon(s / own, t / teachers) * own**2
+        ),
+        "This is the mean of both directions; KL(teacher || student) is one of them.": (
+            lambda s, t, own, teachers: (
+                (_kl(s, t, own, teachers) + losses.reverse_kl(s, t, temperature=own, target_temperature=teachers)) / 2
+            )
+        ),
+        "This is a squared difference of log-probabilities; the divergence weighs the difference by the teacher.": (
+            lambda *a: (_terms(*a)[1] - _terms(*a)[0]).square().mean(-1) * a[2] ** 2
+        ),
+        "The probabilities are divided without a logarithm; the divergence weighs the log of their ratio.": (
+            lambda *a: (2 * _terms(*a)[1] - _terms(*a)[0]).exp().sum(-1) * a[2] ** 2
+        ),
         "The softmax runs over the queries (dim 0); each query has one over its documents (dim -1).": (
             lambda s, t, own, teachers: _divergence((s / own).log_softmax(0), (t / teachers).log_softmax(0), own**2)
         ),
@@ -181,20 +169,16 @@ kl = Exercise(
         ),
     },
     wraps={
-        **{
-            says: wrap
-            for says, wrap in properties.SCORE_WRAPS.items()
-            if says not in (properties.LAST, properties.HIGHEST)
-        },
+        **{says: wrap for says, wrap in properties.SCORE_WRAPS.items() if says not in properties.OF_COLUMN_0},
         **_SWAPPED,
     },
     demands={
         "A query's value changes with another query's scores: nothing may be taken over the batch.": (
             lambda f: torch.allclose(f(*(one[:1] for one in PAIRS[0]), 2.0, 3.0), f(*PAIRS[0], 2.0, 3.0)[:1])
         ),
-        **_zero_at_the_teacher(WARM),
+        **properties.zero_at_the_teacher(WARM),
         **properties.shift(WARM),
         **properties.shift(WARM, 1, "teacher's scores"),
-        **properties.finite(WARM),
+        **properties.large(WARM, _kl),
     },
 )

@@ -1,157 +1,11 @@
-"""Checks of notebooks 04, 05 and 10 on what is concluded: plateaus, effects, corrections, tests, costs, choices."""
+"""Checks of notebook 05 on what is concluded: an effect size, a correction, a test of your own."""
 
 from collections.abc import Callable
 
 import numpy as np
-import pandas as pd
+from scipy.stats import ttest_rel
 
 from lib.exercises.examine import Exercise, Function, draw
-
-guessing_loss = Exercise(
-    task="InfoNCE of a ranker that gives each of `docs` documents the same score.",
-    praise="A loss that stays there has learned nothing.",
-    cases=((2,), (4,), (9,)),
-    right=lambda docs: np.log(docs),
-    sizes=lambda docs: {"documents": docs},
-    slips={
-        "The logarithm has base 2; the loss has the natural one.": lambda docs: np.log2(docs),
-        "The logarithm has base 10; the loss has the natural one.": lambda docs: np.log10(docs),
-        "The sign is wrong: minus the log of a probability is above zero.": lambda docs: -np.log(docs),
-        "This is the probability of the positive; the loss is minus its log.": lambda docs: 1 / docs,
-        "This is the probability of a wrong guess; the loss is minus the log of that of the right one.": (
-            lambda docs: 1 - 1 / docs
-        ),
-        "Only the negatives are counted; the positive is one of the documents.": lambda docs: np.log(docs - 1),
-        "The positive is counted twice: it is one of the documents.": lambda docs: np.log(docs + 1),
-        "This is minus the log of missing the positive; take that of finding it.": lambda docs: -np.log(1 - 1 / docs),
-        "The logarithm is missing.": lambda docs: float(docs),
-        "The loss is averaged over the documents; only the positive's term counts.": lambda docs: np.log(docs) / docs,
-        "This is RankNet's or a binary loss at score 0, which has no group.": lambda docs: np.log(2) + 0 * docs,
-    },
-)
-
-
-def _losses(*parts: tuple[int, float]) -> np.ndarray:
-    """Constant stretches (steps, level) with a dip that smoothing removes."""
-    return np.concatenate([np.full(count, level) for count, level in parts])
-
-
-CURVES = (
-    (_losses((9, 1.4), (1, 0.1), (10, 1.4), (20, 0.9)), 1.4, 5),
-    (
-        _losses(
-            (30, 1.4),
-        ),
-        1.4,
-        5,
-    ),
-    (_losses((6, 1.6), (12, 1.2), (6, 1.5), (6, 1.0)), 1.5, 4),
-    (
-        _losses(
-            (8, 1.0),
-        ),
-        1.4,
-        3,
-    ),
-    (_losses((10, 1.4), (10, 1.35)), 1.4, 5),
-)
-
-
-def _left(losses: np.ndarray, guess: float, window: int, drop: float = 0.1, **more: object) -> float:
-    smooth = pd.Series(losses).rolling(window, **{"min_periods": 1, **more}).mean()
-    below = np.flatnonzero(smooth < guess - drop)
-    return float(below[0]) if len(below) else np.nan
-
-
-departure = Exercise(
-    task="First step (from 0) at which the mean of the last `window` losses (fewer at the start) is more than 0.1 "
-    "below `guess`; NaN if there is none.",
-    praise="A single low loss is no departure.",
-    cases=CURVES,
-    right=_left,
-    slips={
-        "The losses are not smoothed: a single low one counts as leaving.": lambda losses, guess, _: _left(
-            losses, guess, 1
-        ),
-        "The drop is missing: the mean has to be more than 0.1 below guessing.": (
-            lambda losses, guess, window: _left(losses, guess, window, 0.0)
-        ),
-        "The drop is added to the loss of guessing; it is subtracted.": (
-            lambda losses, guess, window: _left(losses, guess, window, -0.1)
-        ),
-        "The window looks ahead or to both sides; it holds the last losses.": (
-            lambda losses, guess, window: _left(losses, guess, window, center=True)
-        ),
-        "The first steps have no value: with fewer losses than the window, average those there are.": (
-            lambda losses, guess, window: _left(losses, guess, window, min_periods=window)
-        ),
-        "The last such step is returned; the first is due.": (
-            lambda losses, guess, window: float(
-                max(
-                    np.flatnonzero(pd.Series(losses).rolling(window, min_periods=1).mean() < guess - 0.1),
-                    default=np.nan,
-                )
-            )
-        ),
-        "A run that never leaves gives 0, as if it had left at once: return NaN.": (
-            lambda *a: float(np.nan_to_num(_left(*a)))
-        ),
-        "A run that never leaves gives its last step: return NaN.": (
-            lambda *a: len(a[0]) - 1.0 if np.isnan(_left(*a)) else _left(*a)
-        ),
-        "A run that never leaves gives its length: return NaN.": (
-            lambda *a: float(len(a[0])) if np.isnan(_left(*a)) else _left(*a)
-        ),
-        "A run that never leaves gives -1: return NaN.": lambda *a: -1.0 if np.isnan(_left(*a)) else _left(*a),
-        "Steps are counted from 1; they begin at 0.": lambda *a: _left(*a) + 1,
-        "The number of steps below is returned; the first of them is due.": (
-            lambda losses, guess, window: float(
-                (pd.Series(losses).rolling(window, min_periods=1).mean() < guess - 0.1).sum()
-            )
-        ),
-        "The comparison is the wrong way round: leaving means a loss below guessing.": (
-            lambda losses, guess, window: _left(-losses, -guess, window)
-        ),
-        "The mean runs over all steps so far; only the last `window` count.": (
-            lambda losses, guess, _: _left(losses, guess, len(losses))
-        ),
-    },
-)
-
-
-def _rates(yours: Function, steps: int) -> np.ndarray:
-    return np.array([float(yours(step, steps)) for step in range(steps)])
-
-
-schedule = Exercise(
-    task="The factor of the learning rate at `step` (from 0) of `steps`, from 0 to 1; a schedule of your own with a"
-    " warm-up and a decay.",
-    praise="It starts gently, reaches the full rate and ends near zero, however long the training.",
-    cases=((0, 100), (99, 100)),
-    demands={
-        "The factor leaves the range from 0 to 1.": lambda f: all(0 <= rate <= 1 for rate in _rates(f, 100)),
-        "The full rate, 1, is never reached.": lambda f: _rates(f, 200).max() > 0.98,
-        "The first step has more than a fifth of the full rate: that is no warm-up.": lambda f: (
-            _rates(f, 200)[0] <= 0.2
-        ),
-        "The first step has rate 0 and teaches nothing: count it from 1.": lambda f: _rates(f, 200)[0] > 0,
-        "The full rate is reached only in the second half.": lambda f: _rates(f, 200).argmax() < 100,
-        "The rate does not end near zero.": lambda f: _rates(f, 200)[-1] < 0.1,
-        "After the warm-up the rate rises again.": lambda f: (
-            np.diff(_rates(f, 200)[_rates(f, 200).argmax() :]) <= 1e-9
-        ).all(),
-        "The rate jumps by more than a fifth from one step to the next.": lambda f: (
-            np.abs(np.diff(_rates(f, 200))).max() < 0.2
-        ),
-        "The schedule does not depend on the number of steps: a longer training is cut off or never ends.": (
-            lambda f: not np.allclose(_rates(f, 400)[:200], _rates(f, 200))
-        ),
-        "A training of a single step fails.": lambda f: 0 < _rates(f, 1)[0] <= 1,
-    },
-)
-
-
-# ---- 05 -------------------------------------------------------------------------------------------------------------
 
 VALUES = tuple((draw(8, seed=seed).numpy(), draw(8, seed=seed + 5).numpy() + 1 - seed) for seed in (0, 1, 2))
 
@@ -181,6 +35,34 @@ effect = Exercise(
             lambda a, b: (a - b).mean() / b.mean()
         ),
         "The median stands where the mean is due.": lambda a, b: np.median(a - b) / (a - b).std(ddof=1),
+        "The spread is the root of both variances' sum, unpaired: take the standard deviation of the differences.": (
+            lambda a, b: (a.mean() - b.mean()) / np.sqrt(a.var(ddof=1) + b.var(ddof=1))
+        ),
+        "The spread is that of all values together: take the standard deviation of the differences.": (
+            lambda a, b: (a - b).mean() / np.concatenate([a, b]).std(ddof=1)
+        ),
+        "The spread is that of mine alone: take the standard deviation of the differences.": (
+            lambda a, b: (a - b).mean() / a.std(ddof=1)
+        ),
+        "The two spreads are averaged: take the standard deviation of the differences.": (
+            lambda a, b: (a - b).mean() / ((a.std(ddof=1) + b.std(ddof=1)) / 2)
+        ),
+        "The spreads are subtracted: take the standard deviation of the differences.": (
+            lambda a, b: (a - b).mean() / (a.std(ddof=1) - b.std(ddof=1))
+        ),
+        "This is an unpaired t value: take the mean difference over the standard deviation of the differences.": (
+            lambda a, b: (a - b).mean() / np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / len(a))
+        ),
+        "The spread is that of the values, unpaired, and divides by n: take that of the differences, with n - 1.": (
+            lambda a, b: (a - b).mean() / np.sqrt((a.var() + b.var()) / 2)
+        ),
+        "This is the p-value of a paired t-test; the effect size has no test in it.": (
+            lambda a, b: ttest_rel(a, b).pvalue
+        ),
+        "The fraction is upside down: divide the mean difference by its standard deviation.": (
+            lambda a, b: (a - b).std(ddof=1) / (a - b).mean()
+        ),
+        "This is the share of queries that are won; the size of the differences counts.": lambda a, b: (a > b).mean(),
         "The absolute differences are averaged, so that wins and losses add up.": (
             lambda a, b: np.abs(a - b).mean() / (a - b).std(ddof=1)
         ),
@@ -196,6 +78,11 @@ def _sorted(p: np.ndarray, factors: np.ndarray, *, cumulate: bool = True, back: 
     grown = p[order] * factors
     grown = np.minimum(np.maximum.accumulate(grown) if cumulate else grown, 1)
     return grown[np.argsort(order)] if back else grown
+
+
+def _descending(p: np.ndarray) -> np.ndarray:
+    order = np.argsort(-p)
+    return np.minimum(np.maximum.accumulate(p[order] * _steps(p)), 1)[np.argsort(order)]
 
 
 def _step_up(p: np.ndarray, factor: Callable[[int, np.ndarray], np.ndarray]) -> np.ndarray:
@@ -220,20 +107,36 @@ holm = Exercise(
         "This is Bonferroni's correction: Holm multiplies only the smallest p by n, the next by n - 1, and so on.": (
             lambda p: np.minimum(p * len(p), 1)
         ),
+        "This is Bonferroni's correction, and values above 1 are left: Holm multiplies only the smallest p by n.": (
+            lambda p: p * len(p)
+        ),
         "A corrected value is below that of a smaller p: take the largest so far (np.maximum.accumulate).": (
             lambda p: _sorted(p, _steps(p), cumulate=False)
         ),
         "Values above 1 are left: a probability is at most 1.": lambda p: np.maximum.accumulate(np.sort(p) * _steps(p))[
             np.argsort(np.argsort(p))
         ],
-        "The values come back sorted; give them in the order of the arguments.": lambda p: _sorted(
-            p, _steps(p), back=False
-        ),
         "They are put back with argsort of p; it takes the inverse, argsort of the argsort.": (
             lambda p: _sorted(p, _steps(p), back=False)[np.argsort(p)]
         ),
         "The p-values are not sorted first: the smallest is multiplied by n, not the first.": (
             lambda p: np.minimum(np.maximum.accumulate(p * _steps(p)), 1)
+        ),
+        "The p-values are not sorted first, nothing keeps them in order, and values above 1 are left.": (
+            lambda p: p * _steps(p)
+        ),
+        "The products are added up; take the largest so far (np.maximum.accumulate).": (
+            lambda p: np.minimum(np.cumsum(np.sort(p) * _steps(p)), 1)[np.argsort(np.argsort(p))]
+        ),
+        "The smallest product so far is taken; take the largest (np.maximum.accumulate).": (
+            lambda p: np.minimum(np.minimum.accumulate(np.sort(p) * _steps(p)), 1)[np.argsort(np.argsort(p))]
+        ),
+        "Whether each p is below 0.05 is returned; the corrected p-values are due.": lambda p: p < 0.05,
+        "Each p is multiplied by n over its rank (false discovery rate); Holm multiplies by n - rank + 1.": (
+            lambda p: np.minimum(p / (np.argsort(np.argsort(p)) + 1) * len(p), 1)
+        ),
+        "Each p is multiplied by n - rank; Holm multiplies by n - rank + 1, that is, the smallest p by n.": (
+            lambda p: np.minimum(p * (len(p) - 1 - np.argsort(np.argsort(p))), 1)
         ),
         "The p-values are not sorted first, and nothing keeps them in order.": lambda p: np.minimum(p * _steps(p), 1),
         "The factors run the wrong way: the smallest p is multiplied by n, the largest by 1.": (
@@ -249,7 +152,15 @@ holm = Exercise(
         ),
         "This is Sidak's correction: Holm multiplies.": lambda p: 1 - (1 - p) ** len(p),
         "The p-values come back uncorrected.": lambda p: p,
+        "The p-values are sorted the wrong way round: the smallest is the first, and is multiplied by n.": (
+            lambda p: _descending(p)
+        ),
         "The p-values are divided; a correction makes them larger.": lambda p: p / len(p),
+    },
+    wraps={
+        "The values come back sorted; give them in the order of the arguments.": lambda f: (
+            lambda p: f(p)[np.argsort(p)]
+        ),
     },
 )
 
@@ -272,6 +183,10 @@ p_value = Exercise(
         ),
         "A clear difference has a large value: return the p-value, not 1 minus it or the statistic.": (
             lambda f: f(_NOISE + 1, 0 * _NOISE) < 0.01
+        ),
+        "The value does not fall as queries of the same kind are added: divide by the standard error, which is the "
+        "standard deviation over the root of their number.": (
+            lambda f: f(np.tile(_NOISE[:12] + 0.1, 10), np.zeros(120)) < f(_NOISE[:12] + 0.1, np.zeros(12)) / 2
         ),
         "The test ignores that values are paired: their large spread hides a small difference on every query.": (
             lambda f: f(_EASY + _NOISE + 0.2, _EASY) < 0.01

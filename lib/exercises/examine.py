@@ -17,6 +17,10 @@ from lib.exercises.outcome import Outcome
 
 Function = Callable[..., object]
 
+_VALUES_ALONE = "The values are right and the gradients are not: something is detached, or is not, on the wrong side."
+_MAX = "max and min along a dimension give values and positions, of which you need .values (amax gives them alone)."
+_PLACES = ("first", "second", "third", "fourth")
+
 
 class NotYet(AssertionError):
     """A solution does not pass; the message is one sentence that says what is wrong."""
@@ -59,10 +63,14 @@ class Exercise:
         yield from _not_written(found, self.task)
         if self.right is not None:
             wanted = [outcome.of(self.right, case, self.gradients) for case in self.cases]
-            if not _all(outcome.same, found, wanted):
-                yield from self._named(found, values_right=_all(outcome.same_value, found, wanted))
+            right, values_right = _all(outcome.same, found, wanted), _all(outcome.same_value, found, wanted)
+            if not right:
+                yield from self._named(found, values_right=values_right)
                 yield from _unusable(found, wanted, self.cases, self.returns)
-                yield from _relations(found, wanted, [self.sizes(*case) for case in self.cases])
+                if values_right:
+                    yield from _unreached(found, wanted, self.gradients)
+                else:
+                    yield from _relations(found, wanted, [self.sizes(*case) for case in self.cases])
         else:
             yield from _raised(found, self.cases)
         for says, holds in self.demands.items():
@@ -74,8 +82,8 @@ class Exercise:
             else:
                 if not held:
                     yield says
-        if self.right is not None and not _all(outcome.same, found, wanted):
-            yield _example(found, wanted, self.cases)
+        if self.right is not None and not right:
+            yield _VALUES_ALONE if values_right else _example(found, wanted, self.cases)
 
     def _named(self, found: list[Outcome], *, values_right: bool) -> Iterator[str]:
         """The slip, or the two at once, whose outcomes these are."""
@@ -102,7 +110,8 @@ def _not_written(found: list[Outcome], task: str) -> Iterator[str]:
 def _raised(found: list[Outcome], cases: tuple[tuple, ...]) -> Iterator[str]:
     for one, case in zip(found, cases, strict=True):
         if one.error is not None:
-            yield f"Your function raises {type(one.error).__name__} ({one.error}) for {outcome.shown(case)}."
+            hint = f": {_MAX}" if "torch.return_types" in str(one.error) else "."
+            yield f"Your function raises {type(one.error).__name__} ({one.error}) for {outcome.shown(case)}{hint}"
 
 
 def _unusable(found: list[Outcome], wanted: list[Outcome], cases: tuple[tuple, ...], returns: str) -> Iterator[str]:
@@ -113,26 +122,41 @@ def _unusable(found: list[Outcome], wanted: list[Outcome], cases: tuple[tuple, .
             yield "Your function changes its arguments in place: whoever calls it needs them again, so change a copy."
         if one.value is None:
             yield f"Your function returns nothing (None) for {outcome.shown(case)}: let every branch end in a return."
+        if type(one.value).__module__ == "torch.return_types":
+            yield f"Your function returns a pair: {_MAX}"
         if type(one.value) is not type(right.value):
             yield f"Your function returns a {type(one.value).__name__}; it should return {returns}."
         elif not isinstance(one.value, np.ndarray):
             continue  # a word
         elif one.value.shape != right.value.shape:
-            yield _shapes(one.value.shape, right.value.shape, returns)
+            yield _shapes(one.value.shape, right.value.shape, returns, case)
         elif not np.isfinite(one.value[np.isfinite(right.value)]).all():
             yield f"Your result is not finite for {outcome.shown(case)}; by hand it is {outcome.shown(right.value)}."
-    if _all(outcome.same_value, found, wanted) and not any(np.any(part) for one in found for part in one.gradients):
-        yield ("The values are right, but no gradient reaches the arguments: compute with torch alone, without "
+
+
+def _unreached(found: list[Outcome], wanted: list[Outcome], arguments: tuple[int, ...]) -> Iterator[str]:
+    """Arguments that no gradient reaches."""
+    without = [_PLACES[place] for number, place in enumerate(arguments)
+               if not any(np.any(one.gradients[number]) for one in found)
+               and any(np.any(one.gradients[number]) for one in wanted)]  # fmt: skip
+    if without:
+        which = "arguments" if len(without) == len(arguments) else f"{' and the '.join(without)} argument"
+        yield (f"The values are right, but no gradient reaches the {which}: compute with torch alone, without "
                "detach(), item(), numpy() or no_grad().")  # fmt: skip
-    if _all(outcome.same_value, found, wanted):
-        yield "The values are right and the gradients are not: something is detached, or is not, on the wrong side."
 
 
-def _shapes(yours: tuple[int, ...], wanted: tuple[int, ...], returns: str) -> str:
+def _shapes(yours: tuple[int, ...], wanted: tuple[int, ...], returns: str, case: tuple) -> str:
     hint = ""
     if yours == () and len(wanted) == 1:
-        hint = ": the mean or sum is taken over the queries too, and should be over the last dimension alone"
-    elif len(yours) == len(wanted) == 1:
+        hint = ": the mean or sum is taken over the first dimension too, and should be over the last alone"
+    elif len(yours) == 2 and yours == wanted[::-1]:
+        hint = ": rows and columns are swapped"
+    elif yours == (*wanted, 1):
+        hint = ": a dimension of 1 is left over, from keepdim=True or a slice such as [:, :1] where [:, 0] is due"
+    elif len(wanted) == 1 and yours == (*wanted, *wanted):
+        hint = (": each is combined with every other, because a column (n, 1) meets a row (n,), or because a matrix "
+                "product stands where each row has its own sum")  # fmt: skip
+    elif len(yours) == len(wanted) == 1 and any(yours[0] in np.shape(one) for one in case):
         hint = ": it is reduced along the wrong axis (the last dimension, -1, is the one to reduce)"
     elif len(yours) == len(wanted) + 1:
         hint = ": one reduction (a sum, mean or maximum) is missing"
@@ -146,6 +170,8 @@ def _relations(found: list[Outcome], wanted: list[Outcome], sizes: list[dict[str
     ratios = [outcome.ratio(one.value, right.value) for one, right in zip(found, wanted, strict=True)]
     known = [ratio for ratio in ratios if ratio is not None]
     if len(known) == len(ratios) and known:
+        if np.allclose(known, 0):
+            yield "Your result is always 0."
         if np.allclose(known, -1):
             yield "Your result has the wrong sign: it is minus the right one."
         for name in sizes[0]:

@@ -65,7 +65,7 @@ def numbers(value: object) -> object:
     """Numbers, tensors, tables and lists of numbers as a float array; anything else as it is."""
     if isinstance(value, Tensor):
         return value.detach().to(torch.float64).numpy()
-    if isinstance(value, str | bytes | set | dict | None):
+    if isinstance(value, str | bytes | set | dict | None) or type(value).__module__ == "torch.return_types":
         return value
     try:
         return np.asarray(value.to_numpy() if isinstance(value, pd.Series | pd.DataFrame) else value, dtype=float)

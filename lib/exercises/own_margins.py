@@ -16,6 +16,8 @@ def _target(positive: Tensor, negative: Tensor) -> Tensor:
     return (1 + F.cosine_similarity(positive, negative, dim=-1)) / 2
 
 
+_P, _N, _AXES, _ONES = draw(3, 5), draw(3, 5, seed=1), torch.eye(3).double(), torch.ones(3).double()
+
 adaptive_target = Exercise(
     task="Target margins (1 + cos) / 2 of positive and negative vectors (batch, dim) of any length; (batch,).",
     praise="It is 1 for a copy of the positive, 1/2 for an unrelated negative and 0 for an opposite one.",
@@ -46,6 +48,38 @@ adaptive_target = Exercise(
         ),
         "Only one of the two is normalised.": lambda p, n: (1 + (F.normalize(p, dim=-1) * n).sum(-1)) / 2,
         "Only one of the two is normalised, the negative.": lambda p, n: (1 + (p * F.normalize(n, dim=-1)).sum(-1)) / 2,
+        "The products are averaged over the dimensions; a dot product adds them up, and a cosine divides by lengths.": (
+            lambda p, n: (1 + (p * n).mean(-1)) / 2
+        ),
+        "The vectors are divided by the length of the whole batch; each row has its own (dim -1).": (
+            lambda p, n: (1 + (p * n).sum(-1) / (p.norm() * n.norm())) / 2
+        ),
+        "The vectors are divided by the sum of their absolute numbers; the length is the root of the sum of squares.": (
+            lambda p, n: (1 + (F.normalize(p, p=1, dim=-1) * F.normalize(n, p=1, dim=-1)).sum(-1)) / 2
+        ),
+        **{
+            f"A distance ({says}) stands where the cosine is due.": (
+                lambda p, n, alike=alike: alike((F.normalize(p, dim=-1) - F.normalize(n, dim=-1)).norm(dim=-1))
+            )
+            for says, alike in (
+                ("(1 - distance) / 2", lambda distance: (1 - distance) / 2),
+                ("1 - distance / 2", lambda distance: 1 - distance / 2),
+                ("1 / (1 + distance)", lambda distance: 1 / (1 + distance)),
+                ("distance / 2", lambda distance: distance / 2),
+            )
+        },
+    },
+    demands={
+        "Longer vectors in the same directions change your target: a cosine does not see lengths.": (
+            lambda f: torch.allclose(f(2 * _P, 3 * _N), f(_P, _N))
+        ),
+        "A copy of the positive does not have the target 1.": lambda f: torch.allclose(f(_P, _P).double(), _ONES),
+        "An opposite of the positive does not have the target 0.": lambda f: torch.allclose(
+            f(_P, -_P).double(), 0 * _ONES, atol=1e-6
+        ),
+        "A negative at right angles to the positive does not have the target 1/2.": (
+            lambda f: torch.allclose(f(_AXES, _AXES.roll(1, 0)).double(), _ONES / 2)
+        ),
     },
 )
 
@@ -88,6 +122,36 @@ adaptive_loss = Exercise(
         "The target compares query and negative; it should compare positive and negative.": (
             lambda q, p, n: ((q * (p - n)).sum(-1) - ((1 + (q * n).sum(-1)) / 2).detach()).square()
         ),
+        "The target compares query and positive; it should compare positive and negative.": (
+            lambda q, p, n: ((q * (p - n)).sum(-1) - ((1 + (q * p).sum(-1)) / 2).detach()).square()
+        ),
+        "The half is missing in the target: it is (1 + cos) / 2.": (
+            lambda q, p, n: ((q * (p - n)).sum(-1) - (1 + (p * n).sum(-1)).detach()).square()
+        ),
+        "The sign of the cosine is wrong in the target: the more alike the documents, the larger it is.": (
+            lambda q, p, n: ((q * (p - n)).sum(-1) - ((1 - (p * n).sum(-1)) / 2).detach()).square()
+        ),
+        "The positive is detached in the margin: it is constant in the target alone.": (
+            lambda q, p, n: _adaptive(q, p.detach(), n)
+        ),
+        "The negative is detached in the margin: it is constant in the target alone.": (
+            lambda q, p, n: _adaptive(q, p, n.detach())
+        ),
+        "The margin is missing: the positive's score alone is compared with the target.": (
+            lambda q, p, n: ((q * p).sum(-1) - ((1 + (p * n).sum(-1)) / 2).detach()).square()
+        ),
+        "Large errors are taken as they are and not squared (smooth L1 or Huber): square each one.": (
+            lambda q, p, n: F.smooth_l1_loss(
+                (q * (p - n)).sum(-1), ((1 + (p * n).sum(-1)) / 2).detach(), reduction="none"
+            )
+        ),
+        "The square is halved, which the definition does not do.": lambda q, p, n: _adaptive(q, p, n) / 2,
+        "The products are averaged over the dimensions; a dot product adds them up.": (
+            lambda q, p, n: ((q * (p - n)).mean(-1) - ((1 + (p * n).mean(-1)) / 2).detach()).square()
+        ),
+        "Margins below their target cost nothing here; the loss lifts them.": (
+            lambda q, p, n: ((q * (p - n)).sum(-1) - ((1 + (p * n).sum(-1)) / 2).detach()).relu().square()
+        ),
         "Margin and target are added, or the margin's sign is wrong: it is the positive's score minus a negative's.": (
             lambda q, p, n: ((q * (n - p)).sum(-1) - ((1 + (p * n).sum(-1)) / 2).detach()).square()
         ),
@@ -97,6 +161,9 @@ adaptive_loss = Exercise(
         ),
         "A column is broadcast against a row: every margin meets every target, and only its own is due.": (
             lambda q, p, n: ((q * (p - n)).sum(-1, keepdim=True) - ((1 + (p * n).sum(-1)) / 2).detach()).square()
+        ),
+        "Margins above their target cost nothing here (a hinge), and the rest is not squared.": (
+            lambda q, p, n: (((1 + (p * n).sum(-1)) / 2).detach() - (q * (p - n)).sum(-1)).relu()
         ),
         "Margins above their target cost nothing here (a hinge); the loss pulls them back.": (
             lambda q, p, n: (((1 + (p * n).sum(-1)) / 2).detach() - (q * (p - n)).sum(-1)).relu().square()

@@ -74,6 +74,21 @@ reciprocal_rank = Exercise(
         "The discount is that of nDCG, 1 / log2(rank + 1); it should be 1 / rank.": (
             lambda *a: max((1 / math.log2(rank + 1) for rank in _ranks(*a)), default=0.0)
         ),
+        "The position is returned, counted from 0; 1 / rank is due, with ranks from 1.": (
+            lambda *a: min(_ranks(*a), default=1) - 1.0
+        ),
+        "The names are sorted first; the ranking is in order, the best first.": (
+            lambda names, good, depth: _reciprocal_rank(sorted(names), good, depth)
+        ),
+        "The first document that is not relevant counts here; the first relevant one should.": (
+            lambda names, good, depth: _reciprocal_rank(names, set(names) - good, depth)
+        ),
+        "The score falls by the same amount with each rank; it should be 1 / rank.": (
+            lambda *a: max((1 - (rank - 1) / a[2] for rank in _ranks(*a)), default=0.0)
+        ),
+        "Only the first relevant document of the set is looked for, at any depth: any counts, within the depth.": (
+            lambda names, good, _: _reciprocal_rank(names, {min(good)}, len(names))
+        ),
         "Only the first relevant document of the set is looked for: any of them counts.": (
             lambda names, good, depth: _reciprocal_rank(names, {min(good)}, depth)
         ),
@@ -92,11 +107,17 @@ SPLITS = (
     (_judgements("q1 d1", "q2 d2"), _judgements("t1 d1", "t2 d8", "t3 d9", "t4 d7")),
     (_judgements("q1 d1", "q2 d2", "q3 d1"), _judgements("t1 d1", "t1 d2", "t2 d3", "t1 d4", "q3 d9")),
     (_judgements("q1 d1", "q2 d5", "q4 d6"), _judgements("t1 d1", "t2 d1", "t3 d3", "t1 d9")),
+    (_judgements("q1 d1", "q2 d2", "q5 d7"), _judgements("q1 d1", "t2 d2", "t3 d3", "t4 d8", "t3 d4")),
+    (_judgements("q1 d1", "q2 d2"), _judgements("t1 d3", "t1 d1", "t2 d4", "t3 d2", "t3 d5")),
 )
 
 
 def _leaky(train: pd.DataFrame, test: pd.DataFrame) -> pd.Series:
     return test["document"].isin(train["document"])
+
+
+def _leaking(train: pd.DataFrame, test: pd.DataFrame) -> int:
+    return test["query"][_leaky(train, test)].nunique()
 
 
 share_of_leaks = Exercise(
@@ -114,16 +135,16 @@ share_of_leaks = Exercise(
             lambda train, test: test["query"].drop_duplicates().isin(train["query"]).mean()
         ),
         "The leaking queries are counted; their share of the test queries is due.": (
-            lambda train, test: _leaky(train, test).groupby(test["query"]).any().sum()
+            lambda train, test: float(_leaking(train, test))
         ),
         "The leaking judgements are counted; the share of test queries with one is due.": (
             lambda train, test: _leaky(train, test).sum()
         ),
         "The leaking queries are divided by the training queries; divide by the test queries.": (
-            lambda train, test: _leaky(train, test).groupby(test["query"]).any().sum() / train["query"].nunique()
+            lambda train, test: _leaking(train, test) / train["query"].nunique()
         ),
         "The leaking queries are divided by the judgements; divide by the test queries.": (
-            lambda train, test: _leaky(train, test).groupby(test["query"]).any().sum() / len(test)
+            lambda train, test: _leaking(train, test) / len(test)
         ),
         "The leaking judgements are divided by the test queries: a query with two of them counts twice.": (
             lambda train, test: _leaky(train, test).sum() / test["query"].nunique()
@@ -139,6 +160,30 @@ share_of_leaks = Exercise(
         ),
         "Each query has the share of its documents that leak; it counts fully if one does.": (
             lambda train, test: _leaky(train, test).groupby(test["query"]).mean().mean()
+        ),
+        "The tables are merged on query and document; a leak is the same document under another query.": (
+            lambda train, test: len(test.merge(train)) / test["query"].nunique()
+        ),
+        "A merge repeats a row for each training query of its document: count distinct test queries.": (
+            lambda train, test: len(test.merge(train, on="document")) / test["query"].nunique()
+        ),
+        "The leaking queries are divided by the documents of the test split; divide by its queries.": (
+            lambda train, test: _leaking(train, test) / test["document"].nunique()
+        ),
+        "The leaking queries are divided by the queries of both splits; divide by the test queries.": (
+            lambda train, test: _leaking(train, test) / pd.concat([train, test])["query"].nunique()
+        ),
+        "The leaking documents are divided by the test queries; count the queries that leak.": (
+            lambda train, test: test["document"][_leaky(train, test)].nunique() / test["query"].nunique()
+        ),
+        "Only the first document of each test query is looked at; all of its relevant documents count.": (
+            lambda train, test: test.groupby("query")["document"].first().isin(train["document"]).mean()
+        ),
+        "A merge repeats a row for each training query of its document, and rows are divided by rows.": (
+            lambda train, test: len(test.merge(train, on="document")) / len(test)
+        ),
+        "Training queries are counted; count the test queries that leak.": (
+            lambda train, test: _leaking(test, train) / test["query"].nunique()
         ),
         "This is the share of queries that do not leak.": (
             lambda train, test: 1 - _leaky(train, test).groupby(test["query"]).any().mean()

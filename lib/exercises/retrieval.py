@@ -7,6 +7,7 @@ from lib.exercises.examine import Exercise, Function
 FOUND = (
     (np.array([[3, 1, 2, 9], [5, 6, 7, 8]]), np.array([[1, 2, 3, 4], [5, 9, 8, 7]]), 3),
     (np.array([[0, 1, 2], [3, 4, 5], [8, 7, -1]]), np.array([[2, 9, 0], [5, 3, 4], [1, 2, 3]]), 2),
+    (np.array([[1, 2, 9, 8], [4, 5, 6, 7]]), np.array([[7, 6, 1, 2], [4, 8, 5, 6]]), 2),
 )
 
 
@@ -22,6 +23,10 @@ def _recall(found: np.ndarray, exact: np.ndarray, depth: int) -> float:
 
 def _share(found: np.ndarray, exact: np.ndarray) -> float:
     return float(np.mean([np.isin(true, mine).mean() for mine, true in zip(found, exact, strict=True)]))
+
+
+def _common(found: np.ndarray, exact: np.ndarray) -> float:
+    return _share(found, exact) * exact.shape[1]
 
 
 recall = Exercise(
@@ -52,6 +57,24 @@ recall = Exercise(
         ),
         "A query counts only if all rows are found; its share is due.": (
             lambda *a: np.mean([true <= mine for mine, true in _lists(*a)])
+        ),
+        "The depth divides alone: it cuts neither list, so that rows beyond it count.": (
+            lambda found, exact, depth: _common(found, exact) / depth
+        ),
+        "The depth cuts the places of the index alone, and divides: exact rows beyond it count.": (
+            lambda found, exact, depth: _common(found[:, :depth], exact) / depth
+        ),
+        "The rows found are divided by the length of the whole list; divide by the depth.": (
+            lambda found, exact, depth: _common(found[:, :depth], exact[:, :depth]) / found.shape[1]
+        ),
+        "All queries' rows are thrown together in one set: compare each query's with its own.": (
+            lambda found, exact, depth: np.isin(np.unique(exact[:, :depth]), found[:, :depth]).mean()
+        ),
+        "A query counts only if all places agree, in their order; the share of its rows is due, in any order.": (
+            lambda found, exact, depth: (found[:, :depth] == exact[:, :depth]).all(1).mean()
+        ),
+        "Only the first places are compared; all `depth` of them count.": (
+            lambda found, exact, _: (found[:, 0] == exact[:, 0]).mean()
         ),
         "Rows are counted here; divide by the depth.": lambda *a: _recall(*a) * a[2],
         "Rows are counted over all queries; divide by the depth and by the number of queries.": (
@@ -86,7 +109,7 @@ search = Exercise(
     task="Rows of the `depth` documents (documents, dim) with the largest inner product for each query (queries, "
     "dim), the best first; (queries, depth).",
     praise="This is what every index approximates.",
-    cases=((_vectors(3, 0), _vectors(9, 1), 4), (_vectors(2, 2), _vectors(6, 3), 2), _MANY),
+    cases=((_vectors(3, 0), _vectors(9, 1), 4), (_vectors(4, 2), _vectors(6, 3), 2), _MANY),
     right=_search,
     returns="one row number per query and place",
     slips={
@@ -95,6 +118,31 @@ search = Exercise(
         ),
         "The best documents are there, but the best comes last.": lambda *a: _search(*a)[:, ::-1],
         "The best documents are there, but sorted by row and not by score.": lambda *a: np.sort(_search(*a), axis=1),
+        "These are the documents with the smallest inner products, the best of them first: after [:, ::-1] the first "
+        "`depth` are due, and not the last.": lambda q, d, depth: np.argsort(q @ d.T, axis=1)[:, ::-1][:, -depth:],
+        "The queries are turned round by [::-1], and not the documents of each: write [:, ::-1].": (
+            lambda q, d, depth: np.argsort(q @ d.T, axis=1)[::-1][:, :depth]
+        ),
+        "The queries are turned round by [::-1], and not the documents of each: [:, ::-1][:, :depth] is due.": (
+            lambda q, d, depth: np.argsort(q @ d.T, axis=1)[::-1][:, -depth:]
+        ),
+        "The queries are in the reverse order: [::-1] turns them round, and is not needed with a minus in argsort.": (
+            lambda *a: _search(*a)[::-1]
+        ),
+        "The best document is left out, as if the query itself were among the documents.": (
+            lambda q, d, depth: _search(q, d, depth + 1)[:, 1:]
+        ),
+        "Rows are counted from 1; they begin at 0.": lambda *a: _search(*a) + 1,
+        "Only the best document is returned (argmax); `depth` of them are due.": lambda q, d, _: (q @ d.T).argmax(1),
+        "The cut is along the queries: [:depth] takes the first queries, [:, :depth] the first documents of each.": (
+            lambda q, d, depth: _search(q, d, len(d))[:depth]
+        ),
+        "The documents of all queries are sorted together: sort along the documents (axis 1).": (
+            lambda q, d, depth: np.argsort(-(q @ d.T), axis=None).reshape(len(q), -1)[:, :depth]
+        ),
+        "Only the first query's documents are ranked; each query has its own.": (
+            lambda q, d, depth: np.repeat(_search(q[:1], d, depth), len(q), 0)
+        ),
         "The vectors are normalised: this ranks by cosine, and the inner product is due.": (
             lambda q, d, depth: _search(q, _unit(d), depth)
         ),
@@ -135,12 +183,25 @@ fuse = Exercise(
     praise="It needs no scores, so that two rankers on different scales can be joined.",
     cases=((["a", "b"], ["b", "c"]),),
     demands={
+        "The order is reversed: the worst come first.": lambda f: _fuses(f, "c a b", "c a b") != ["b", "a", "c"],
         "Your result lacks a document of one of the two rankings, or has one twice.": (
             lambda f: sorted(_fuses(f, "a b c", "c d e")) == list("abcde")
         ),
         "A ranking fused with itself changes.": lambda f: _fuses(f, "c a b", "c a b") == ["c", "a", "b"],
         "A ranking fused with an empty one changes.": (
             lambda f: _fuses(f, "c a b", "") == ["c", "a", "b"] == _fuses(f, "", "c a b")
+        ),
+        "The first of one ranking is behind the last of the other: this puts one ranking after the other.": (
+            lambda f: all(
+                r.index("a") < r.index("h") and r.index("e") < r.index("d")
+                for r in (_fuses(f, "a b c d", "e f g h"), _fuses(f, "e f g h", "a b c d"))
+            )
+        ),
+        "A document gains from being missing in one ranking (rank 0 there?): one that is ahead of it, and is found by "
+        "both, is behind it in yours.": (
+            lambda f: all(
+                r.index("y") < r.index("x") for r in (_fuses(f, "y x", "a b c y"), _fuses(f, "a b c y", "y x"))
+            )
         ),
         "A document that both rank first is not first.": lambda f: _fuses(f, "x a b c", "x c d a")[0] == "x",
         "A document that is ahead of another in both rankings is behind it in yours.": (

@@ -1,4 +1,6 @@
-"""Checks of notebooks 02 and 07 on scores: margins, pairs in the right order, agreement, MaxSim, several teachers."""
+"""Checks of notebooks 02 and 07 on scores: margins, pairs in the right order, agreement, several teachers."""
+
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -28,6 +30,19 @@ score_margins = Exercise(
         "The negatives are averaged first; each has a margin of its own.": lambda s: s[:, 0] - s[:, 1:].mean(1),
         "Only the hardest negative has a margin here; each has one.": lambda s: s[:, 0] - s[:, 1:].max(1),
         "The absolute value hides which document is ahead.": lambda s: np.abs(s[:, :1] - s[:, 1:]),
+        "The negatives are averaged first, and their mean is broadcast; each has a margin of its own.": (
+            lambda s: s[:, :1] - s[:, 1:].mean(1, keepdims=True) + 0 * s[:, 1:]
+        ),
+        "The negatives are averaged first, and keepdims is left; each has a margin of its own.": (
+            lambda s: s[:, :1] - s[:, 1:].mean(1, keepdims=True)
+        ),
+        "The scores are sorted first; columns keep their places, and the positive is column 0.": (
+            lambda s: np.sort(s)[:, ::-1][:, :1] - np.sort(s)[:, ::-1][:, 1:]
+        ),
+        "The sign alone is returned; the margin is the difference itself.": lambda s: s[:, :1] > s[:, 1:],
+        "The margins are divided by a standard deviation; they are differences as they are.": (
+            lambda s: (s[:, :1] - s[:, 1:]) / s.std()
+        ),
         "A ratio is taken; a margin is a difference.": lambda s: s[:, :1] / s[:, 1:],
         "The query's mean is subtracted, and not the negative's score.": lambda s: s[:, 1:] - s.mean(1, keepdims=True),
     },
@@ -53,6 +68,20 @@ def _correct(table: pd.DataFrame) -> float:
     return float((_pairs(table) > 0).mean() + (_pairs(table) == 0).mean() / 2)
 
 
+def _share_of_pairs(table: pd.DataFrame, counts: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> float:
+    margins = []
+    for _, part in table.groupby("query"):
+        scores, grades = part["score"].to_numpy(), part["grade"].to_numpy()
+        apart = counts(grades[:, None], grades) & ~np.eye(len(part), dtype=bool)
+        margins.append((scores[:, None] - scores)[apart])
+    return float(((np.sign(np.concatenate(margins)) + 1) / 2).mean())
+
+
+def _share_of_queries(table: pd.DataFrame) -> float:
+    scores = [(part["score"].to_numpy(), part["grade"].to_numpy() > 0) for _, part in table.groupby("query")]
+    return float(np.mean([mine[good].mean() > mine[~good].mean() for mine, good in scores]))
+
+
 correct = Exercise(
     task="Share of the pairs of a relevant (grade above 0) and another document of one query that the scores order "
     "right; a tie counts one half. The table has the columns query, score, grade.",
@@ -68,6 +97,13 @@ correct = Exercise(
             lambda t: np.mean([_correct(part) for _, part in t.groupby("query")])
         ),
         "Pairs are counted; divide by their number.": lambda t: _correct(t) * len(_pairs(t)),
+        "Pairs are counted, and ties are not; count a tie one half, and divide by the number of pairs.": (
+            lambda t: float((_pairs(t) > 0).sum())
+        ),
+        "This is the share of relevant documents, without the scores.": lambda t: float((t["grade"] > 0).mean()),
+        "Only the mean scores of a query's relevant and other documents are compared; every pair should be.": (
+            lambda t: _share_of_queries(t)
+        ),
         "Only a query whose best document is relevant counts here; every pair should.": (
             lambda t: np.mean([part["grade"].to_numpy()[part["score"].argmax()] > 0 for _, part in t.groupby("query")])
         ),
@@ -79,6 +115,12 @@ correct = Exercise(
         ),
         "Ties are left out of the number of pairs; a tie is a pair, and counts one half.": (
             lambda t: (_pairs(t) > 0).sum() / (_pairs(t) != 0).sum()
+        ),
+        "Documents of grade 2 and 1 are compared too; a pair has one document of grade above 0, and one of grade 0.": (
+            lambda t: _share_of_pairs(t, lambda mine, other: mine > other)
+        ),
+        "Every pair of documents counts, whatever its grades; a pair has one of grade above 0, and one of grade 0.": (
+            lambda t: _share_of_pairs(t, lambda mine, other: mine >= other)
         ),
         "The mean margin is returned; the share of margins above 0 is due.": lambda t: _pairs(t).mean(),
     },
@@ -123,93 +165,6 @@ agrees = Exercise(
         ),
         "Your measure changes when the documents of a query are permuted in both.": (
             lambda f: np.isclose(f(_TEACHER[:, ::-1], _OTHER[:, ::-1]), f(_TEACHER, _OTHER))
-        ),
-    },
-)
-
-
-# ---- 07 -------------------------------------------------------------------------------------------------------------
-
-TOKENS = (
-    (draw(3, 4), draw(5, 4, seed=1)),
-    (draw(2, 3, seed=2), draw(4, 3, seed=3)),
-    (draw(2, 3, seed=4).abs(), draw(4, 3, seed=5).abs() - 2),
-)  # (tokens, dim) twice
-
-maxsim = Exercise(
-    task="MaxSim of query vectors (query tokens, dim) and document vectors (document tokens, dim): one number.",
-    praise="Each query token looks for its own best match.",
-    cases=TOKENS,
-    right=lambda q, d: (q @ d.T).amax(1).sum(),
-    gradients=(0, 1),
-    sizes=lambda q, d: {"query tokens": len(q), "document tokens": len(d), "dimensions": q.shape[1]},
-    slips={
-        "Each document token looks for its best query token; it is the other way round.": lambda q, d: (
-            (q @ d.T).amax(0).sum()
-        ),
-        "The mean over query tokens is taken; MaxSim adds them up.": lambda q, d: (q @ d.T).amax(1).mean(),
-        "The mean over document tokens is taken; MaxSim takes their maximum.": lambda q, d: (q @ d.T).mean(1).sum(),
-        "All similarities are added up; only the largest of each query token counts.": lambda q, d: (q @ d.T).sum(),
-        "Only the single best pair of tokens counts; every query token has its own.": lambda q, d: (q @ d.T).amax(),
-        "The sum over query tokens is missing.": lambda q, d: (q @ d.T).amax(1),
-        "The vectors are pooled first; MaxSim keeps one vector per token.": lambda q, d: q.mean(0) @ d.mean(0),
-        "The vectors are normalised; take the dot product as it is.": (
-            lambda q, d: (q / q.norm(dim=1, keepdim=True) @ (d / d.norm(dim=1, keepdim=True)).T).amax(1).sum()
-        ),
-        "The smallest similarity is taken; it should be the largest.": lambda q, d: (q @ d.T).amin(1).sum(),
-        "Negative similarities are cut off at 0.": lambda q, d: (q @ d.T).relu().amax(1).sum(),
-        "The maximum is smoothed by a logsumexp.": lambda q, d: (q @ d.T).logsumexp(1).sum(),
-    },
-)
-
-_MASK = torch.tensor([[True, True, True], [True, False, False], [True, True, False], [False, True, True]])
-PADDED = ((draw(2, 3), draw(4, 3, 3, seed=1), _MASK), (draw(3, 2, seed=2), draw(4, 3, 2, seed=3) - 2, _MASK))
-
-
-def _similar(q: Tensor, d: Tensor) -> Tensor:
-    return torch.einsum("td,kld->ktl", q, d)  # (docs, query tokens, document tokens)
-
-
-def _filled(q: Tensor, d: Tensor, mask: Tensor, value: float = -torch.inf) -> Tensor:
-    return _similar(q, d).masked_fill(~mask[:, None], value)
-
-
-masked_maxsim = Exercise(
-    task="MaxSim of one query (query tokens, dim) with padded documents (docs, document tokens, dim); mask (docs, "
-    "document tokens) is True where a token is real; (docs,).",
-    praise="Padding never wins, whatever lies there.",
-    cases=PADDED,
-    right=lambda q, d, m: _filled(q, d, m).amax(-1).sum(-1),
-    returns="one value per document",
-    gradients=(0, 1),
-    sizes=lambda q, d, _: {"query tokens": len(q), "document tokens": d.shape[1]},
-    slips={
-        "The mask is not used: padding takes part in the maximum.": lambda q, d, m: _similar(q, d).amax(-1).sum(-1),
-        "Padding gets the similarity 0, which beats a negative one: fill it with minus infinity before the maximum.": (
-            lambda q, d, m: _filled(q, d, m, 0.0).amax(-1).sum(-1)
-        ),
-        "The mask is the wrong way round: it is True where a token is real.": (
-            lambda q, d, m: _filled(q, d, ~m).amax(-1).sum(-1)
-        ),
-        "The mean over query tokens is taken; MaxSim adds them up.": lambda q, d, m: _filled(q, d, m).amax(-1).mean(-1),
-        "The maximum is over the query tokens; each query token takes its best document token.": (
-            lambda q, d, m: (_similar(q, d).amax(1) * m).sum(-1)
-        ),
-        "All similarities of real tokens are added up; only the largest of each query token counts.": (
-            lambda q, d, m: (_similar(q, d) * m[:, None]).sum((1, 2))
-        ),
-        "The mean over the real tokens is taken; MaxSim takes their maximum.": (
-            lambda q, d, m: ((_similar(q, d) * m[:, None]).sum(-1) / m.sum(-1, keepdim=True)).sum(-1)
-        ),
-        "The sum over query tokens is missing.": lambda q, d, m: _filled(q, d, m).amax(-1),
-        "The sum is over the documents; it should be over the query tokens.": lambda q, d, m: (
-            _filled(q, d, m).amax(-1).sum(0)
-        ),
-        "Only the single best pair of tokens counts; every query token has its own.": (
-            lambda q, d, m: _filled(q, d, m).amax((1, 2))
-        ),
-        "Each document is divided by its number of tokens.": (
-            lambda q, d, m: _filled(q, d, m).amax(-1).sum(-1) / m.sum(-1)
         ),
     },
 )
