@@ -51,14 +51,15 @@ def judged_negatives(collection: Collection, queries: list[str], depth: int) -> 
 
 def build(
     collection: Collection, *, count: int, docs: int,
-    find: Callable[[Collection, list[str], int], pd.DataFrame] = first_stage.bm25,
+    find: Callable[[Collection, list[str], int], pd.DataFrame] = first_stage.bm25, strata: bool = False,
 ) -> Groups:  # fmt: skip
     """`count` groups of `docs` documents: one relevant, the others drawn from the top `DEPTH` that `find` gives.
 
     `find(collection, query ids, depth)` gives columns query and document. A query has a group for each of its
     positives. Documents judged with a grade above 0 are never negatives, and judged documents that the corpus lacks are
-    left out. Where candidates are too few, random documents are added. Raises ValueError if there are fewer groups than
-    `count` or fewer documents than `docs`.
+    left out. Where candidates are too few, random documents are added. With `strata` the candidates, in their order,
+    are parted into as many as a group has negatives, and one is drawn from each. Raises ValueError if there are fewer
+    groups than `count` or fewer documents than `docs`.
     """
     if not 2 <= docs <= DEPTH:
         raise ValueError(f"docs={docs}: a group is a positive and negatives from {DEPTH} candidates; give 2 to {DEPTH}")
@@ -90,7 +91,9 @@ def build(
             others = draw.choice(left, missing, replace=False)  # counted without the taken ones
             others += np.searchsorted(taken - np.arange(len(taken)), others, side="right")
             pool += ids.names.take(pa.array(others)).to_pylist()
-        documents.append([positive, *draw.choice(pool, docs - 1, replace=False)])
+        parts = np.array_split(pool, docs - 1) if strata else ()
+        chosen = [draw.choice(part) for part in parts] or draw.choice(pool, docs - 1, replace=False)
+        documents.append([positive, *chosen])
     labels = np.zeros((count, docs), np.float32)
     labels[:, 0] = 1.0
     return Groups(np.array([query for query, _ in positives]), np.array(documents), {LABELS: labels}, related)

@@ -10,6 +10,7 @@ from lib.models import adapters, backbone, masked_lm
 from lib.study import rankers, targets
 from lib.study.derived import Pretrained
 from lib.study.experiment import Experiment, Run, TestSet, describe
+from lib.study.mining import Mined
 from lib.training import resume, trackers
 
 
@@ -61,7 +62,7 @@ def check(runs: Iterable[Run], tests: Iterable[TestSet]) -> None:
             if (
                 isinstance(teacher, str)
                 and score_files.is_file_name(teacher)
-                and not isinstance(run.data.negatives, Run)
+                and not isinstance(run.data.negatives, Run | Mined)
             ):
                 collection = collections.load(run.data.collection)
                 targets.teacher_scores(teacher, targets.groups_of(run.data), collection, run.model.max_length)

@@ -20,6 +20,7 @@ from lib.machine import store
 from lib.machine.literals import check_name, check_whole
 from lib.models import adapters
 from lib.study import identity
+from lib.study.mining import JUDGEMENTS, Mined
 from lib.study.run import Model, Run, Source, Untrained
 from lib.training import strategies
 from lib.training.settings import Queue, Training
@@ -28,7 +29,6 @@ from lib.training.strategy import Strategy
 # Whose scores are targets: a run of the kit, a cross-encoder (a name of lib.models.packaged or of the hub, or a
 # folder), a file of scores, or the mean of several of these; or what is no ranker (lib.study.sources).
 Teacher = Run | Source | str
-JUDGEMENTS = "judgements"  # where hard negatives come from
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Data:
     collection: str = "pydocs"
     group_count: int = 4000
     docs: int = 4  # documents per group: one positive, the rest hard negatives
-    # What finds the hard negatives: a bi-encoder; "judgements": those of grade 0; None: BM25.
-    negatives: Run | str | None = None
+    # What finds the hard negatives: a bi-encoder, "judgements" (those of grade 0), `lib.study.mining`; None: BM25.
+    negatives: Run | Mined | str | None = None
     reads: str = ""  # how the student's queries are corrupted (lib.data.corruptions); its teachers read the clean ones
 
     def __post_init__(self) -> None:
@@ -49,12 +49,14 @@ class Data:
             raise ValueError(f"docs={self.docs}: a group holds 2 to {groups.DEPTH} documents")
         if self.reads and self.reads not in corruptions.KINDS:
             raise ValueError(f"reads={self.reads!r}: give '', or one of {', '.join(corruptions.KINDS)}")
-        if self.negatives in (None, JUDGEMENTS):
+        if self.negatives in (None, JUDGEMENTS) or isinstance(self.negatives, Mined):
             return
         if not isinstance(self.negatives, Run):
-            raise ValueError(f"negatives={self.negatives!r}: give a run of a bi-encoder, {JUDGEMENTS!r} or None")
+            raise ValueError(
+                f"negatives={self.negatives!r}: give a bi-encoder's run, Mined(run), {JUDGEMENTS!r} or None"
+            )
         if self.negatives.model.architecture != "dot":
-            raise ValueError(f"negatives={describe(self.negatives)!r}: hard negatives come from a bi-encoder (dot)")
+            raise ValueError(f"negatives={describe(self.negatives)!r}: no bi-encoder (dot); give Mined(run)")
 
     @property
     def read(self) -> str:
@@ -166,9 +168,9 @@ class Experiment(Run):
     @property
     def parents(self) -> tuple[Run, ...]:
         """Its start, a peer's start, what finds its negatives, and its teachers."""
-        sources = (run for teacher in self.teachers if isinstance(teacher, Source) for run in teacher.parents)
-        needed = (self.start, self.peer, self.data.negatives, *self.teachers, *sources)
-        return tuple(one for one in needed if isinstance(one, Run))
+        named = (self.start, self.peer, self.data.negatives, *self.teachers)
+        behind = (run for one in named if isinstance(one, Source | Mined) for run in one.parents)
+        return tuple(one for one in (*named, *behind) if isinstance(one, Run))
 
     @property
     def taught(self) -> dict[str, object]:
@@ -251,8 +253,7 @@ class TestSet:
         collection = collections.load(self.collection)
         queries = collection.split(self.split, self.queries)
         if self.run:
-            path = collections.stored_run(self.collection, self.run)
-            ranking = trec_runs.read(path, collection, queries, self.depth)
+            ranking = trec_runs.read(collections.stored_run(self.collection, self.run), collection, queries, self.depth)
         else:
             ranking = first_stage.bm25(collection, queries, self.depth)
             if empty := sorted(set(queries) - set(ranking["query"])):

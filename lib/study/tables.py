@@ -15,6 +15,7 @@ from lib.machine import hardware, store
 from lib.machine.provenance import warn_if_mixed
 from lib.study import identity, rankers, runs
 from lib.study.experiment import Run, TestSet, describe, fields
+from lib.study.mining import Mined
 from lib.study.run import Source
 from lib.training import resume, scoring
 
@@ -151,7 +152,7 @@ def _settings(run: Run) -> dict[str, str]:
     def text(value: object) -> str:
         if isinstance(value, tuple) and any(isinstance(one, Run) for one in value):
             return " and ".join(map(text, value))
-        return f"{describe(value)} ({value.key[:6]})" if isinstance(value, Run | Source) else str(value)
+        return f"{describe(value)} ({value.key[:6]})" if isinstance(value, Run | Source | Mined) else str(value)
 
     settings = {name: text(value) for name, value in fields(run.with_seed(0)) if name != "seed"}
     return settings | {"strategy": run.taught["strategy"]}

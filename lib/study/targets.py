@@ -1,6 +1,7 @@
 """What a run learns from: its groups, with the scores of its teachers."""
 
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from lib.models import backbone
 from lib.models.vectors import Identity
 from lib.search import nearest
 from lib.study import identity, rankers
-from lib.study.experiment import JUDGEMENTS, Data, Experiment, Model, Run, Teacher
+from lib.study.experiment import Data, Experiment, Model, Run, Teacher
+from lib.study.mining import JUDGEMENTS, Mined
 from lib.study.run import Source
 from lib.training import resume, scoring
 from lib.training.strategy import STATES, TEACHER
@@ -40,8 +42,39 @@ def groups_of(data: Data) -> Groups:
     """The groups, with labels alone; raises NotTrained if what finds the negatives is not in the store."""
     collection, finder = collections.load(data.collection), data.negatives
     known = {None: first_stage.bm25, JUDGEMENTS: groups.judged_negatives}
-    find = known[finder] if finder in known else partial(nearest_documents, finder)
-    return groups.build(collection, count=data.group_count, docs=data.docs, find=find)
+    other = mined if isinstance(finder, Mined) else nearest_documents
+    find = known[finder] if finder in known else partial(other, finder)
+    strata = isinstance(finder, Mined) and finder.strata
+    return groups.build(collection, count=data.group_count, docs=data.docs, find=find, strata=strata)
+
+
+def mined(by: Mined, collection: Collection, queries: list[str], depth: int) -> pd.DataFrame:
+    """The candidates that `lib.study.mining` keeps, the highest score first: columns query, document, score.
+
+    The best `depth` of each query; with strata all.
+    """
+
+    def search(into: Path) -> None:
+        found = first_stage.bm25(collection, queries, by.depth)[["query", "document"]]
+        relevant = collection.relevant("train")
+        pairs = [pair for query in queries for pair in product([query], relevant.get(query, ()))]
+        judged = pd.DataFrame(pairs, columns=["query", "document"])
+        both = pd.concat([found, judged], keys=["found", "judged"])
+        ranker = rankers.ranker(by.ranker)
+        inputs = rankers.inputs(ranker, collection, by.ranker.model)
+        both["score"] = scoring.score(
+            ranker, inputs, both["query"].to_numpy(), both["document"].to_numpy(), what="negatives"
+        )
+        found, lowest = both.loc["found"], both.loc["judged"].groupby("query")["score"].min()
+        if by.margin is not None:
+            found = found[found["score"] <= found["query"].map(lowest).fillna(np.inf) - by.margin]
+        found.sort_values(["query", "score", "document"], ascending=[True, False, True]).to_parquet(
+            into / "run.parquet"
+        )
+
+    name = store.key(by.key, collection.fingerprint, queries, first_stage.identity())
+    run = pd.read_parquet(store.keep("first_stage", name, search, of=rankers.made_from(by.ranker)) / "run.parquet")
+    return run if by.strata else run.groupby("query").head(depth)
 
 
 def nearest_documents(run: Run, collection: Collection, queries: list[str], depth: int) -> pd.DataFrame:

@@ -1,0 +1,87 @@
+"""Hard negatives by a ranker's scores: what is left out, the hardest, one from each stratum, and training with them."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from lib.data import collections, first_stage, groups
+from lib.study import rankers, targets
+from lib.study.experiment import Untrained, describe, lineage, vary
+from lib.study.mining import Mined
+from lib.training import scoring
+from tests import kit
+
+
+@pytest.fixture
+def by(experiment):
+    """A cross-encoder that was trained a little."""
+    return vary(experiment, seed=5)
+
+
+def scored(run, collection, queries, documents):
+    ranker = rankers.ranker(run)
+    return scoring.score(ranker, rankers.inputs(ranker, collection, run.model), np.array(queries), np.array(documents))
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.01, None])
+def test_candidates_are_in_the_rankers_order_and_below_the_lowest_positive(by, margin):
+    kit.history(by)
+    collection = collections.load(by.data.collection)
+    queries, relevant = list(collection.relevant("train")), collection.relevant("train")
+    found = targets.mined(Mined(by, depth=12, margin=margin), collection, queries, 50)
+    assert found["score"].to_numpy() == pytest.approx(
+        scored(by, collection, found["query"], found["document"]), abs=1e-5
+    )
+    candidates = first_stage.bm25(collection, queries, 12)
+    kept = set(zip(found["query"], found["document"], strict=True))
+    for query, part in candidates.groupby("query"):
+        lowest = scored(by, collection, query, list(relevant[query])).min()
+        values = scored(by, collection, query, part["document"].tolist())
+        ours = found[found["query"] == query]
+        assert ours["score"].is_monotonic_decreasing
+        for document, value in zip(part["document"], values, strict=True):
+            clear = margin is None or abs(value - (lowest - margin)) > 1e-5
+            assert not clear or ((query, document) in kept) == (margin is None or value <= lowest - margin)
+
+
+def test_the_hardest_alone_or_one_from_each_part_of_the_order(by):
+    kit.history(by)
+    collection = collections.load(by.data.collection)
+    order = targets.mined(
+        Mined(by, depth=40, margin=None, strata=True), collection, list(collection.relevant("train")), 50
+    )
+    place = {pair: number for number, pair in enumerate(zip(order["query"], order["document"], strict=True))}
+    data = vary(by, docs=4, negatives=Mined(by, depth=40, margin=None, strata=True)).data
+    built = targets.groups_of(data)
+    for query, documents in zip(built.queries, built.documents[:, 1:], strict=True):
+        pool = [name for name in order.loc[order["query"] == query, "document"] if name not in built.related[query]]
+        if len(pool) < 3:
+            continue
+        parts = np.array_split(pool, 3)
+        assert all(name in part for name, part in zip(documents, parts, strict=True))
+        ranks = [place[query, name] for name in documents]
+        assert all(first < second for first, second in itertools.pairwise(ranks))
+
+
+def test_a_run_learns_from_mined_negatives_and_its_key_follows_them(experiment, by):
+    one, two = (vary(experiment, negatives=Mined(by, margin=margin)) for margin in (0.0, 1.0))
+    assert len({experiment.key, one.key, two.key, vary(one, negatives=Mined(by, margin=0.0, strata=True)).key}) == 4
+    assert by in lineage(one) and "strata of BM25's top 9" in describe(Mined(by, 9, strata=True))
+    history = kit.history(one)
+    assert np.isfinite(history["loss"]).all()
+    assert kit.training_groups(one).key != kit.training_groups(experiment).key
+
+
+@pytest.mark.parametrize("arguments, says", [
+    (("minilm",), "ranker='minilm': give a run"),
+    ((Untrained(), 0), "depth=0: give a whole number of at least 1"),
+    ((Untrained(), 10, -1.0), "margin=-1.0: give a finite number of at least 0"),
+])  # fmt: skip
+def test_what_cannot_mine_is_refused(arguments, says):
+    with pytest.raises(ValueError, match=says):
+        Mined(*arguments)
+
+
+def test_groups_without_strata_are_as_before(found):
+    assert groups.build(found, count=8, docs=4).key == groups.build(found, count=8, docs=4, strata=False).key
