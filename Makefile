@@ -54,6 +54,7 @@ figures: laptop-only study ## run the laptop study, then copy its figures and ta
 	mkdir -p "$(FIGURES)/tables"
 	cp "$(DATA)/figures/$(PROFILE)"/*.png "$(FIGURES)"
 	cp "$(DATA)/figures/$(PROFILE)"/*.csv "$(DATA)/figures/$(PROFILE)"/*.md "$(FIGURES)/tables"
+	$(BIN)/python -m lib.study.copies "$(PROFILE)" "$(FIGURES)"
 	test "$(FIGURES)" != figures || $(BIN)/python -m lib.study.readme
 
 laptop-only:

@@ -85,14 +85,15 @@ def test_figures_are_copied_from_the_data_folder(copy):
     others = [source / name for name in ("05_means.csv", "05_means.md", "05_means.tex")]
     for path in (source / "03_gain.png", source / "measure=nDCG@10" / "03_gain.png", *others):
         path.write_text(path.parent.name)
+    executed = copy / "my data" / "executed" / "laptop" / "05_comparison.ipynb"
+    executed.parent.mkdir(parents=True)
+    executed.write_text((copy / "notebooks" / executed.name).read_text())
     (copy / "study.mk").write_text("include Makefile\nstudy: ;\n")
     code, text = said(copy, "-f", "study.mk", "figures", "STUDY_DATA=my data")
     assert code == 0, text
     assert sorted(path.name for path in (copy / "figures").rglob("*.*")) == [
-        "03_gain.png",
-        "05_means.csv",
-        "05_means.md",
-    ]
+        "03_gain.png", "05_comparison.md", "05_means.csv", "05_means.md",
+    ]  # fmt: skip
     assert (copy / "figures" / "tables" / "05_means.csv").exists()
     assert (copy / "figures" / "03_gain.png").read_text() == "laptop"
 

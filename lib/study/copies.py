@@ -1,0 +1,48 @@
+"""Executed notebooks as Markdown, where a reader on the web sees tables and figures.
+
+`python -m lib.study.copies laptop figures`, which `make figures` calls, writes figures/notebooks. A figure is a link to
+the one of the same bytes in figures/, so a copy holds text alone and its differences can be read; what only a browser
+with scripts shows, such as the explorer, is left out.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+from nbconvert import MarkdownExporter
+
+from lib.machine import store
+
+LIVE = "*(Live in JupyterLab and in the report.)*"
+
+
+def write(executed: Path, figures: Path, into: Path) -> None:
+    """Write a notebook's copy; a figure that `figures` does not hold is left out."""
+    known = {path.read_bytes(): path.name for path in figures.glob("*.png")}
+    text, resources = MarkdownExporter().from_notebook_node(nbformat.read(executed, 4))
+    text = re.sub(r"<style[^>]*>.*?</style>\n*", "", text, flags=re.DOTALL)
+    text = re.sub(r"<iframe.*?</iframe>", LIVE, text, flags=re.DOTALL)
+    for file, content in resources["outputs"].items():
+        name = known.get(content, "")
+        text = re.sub(rf"!\[.*?\]\({re.escape(file)}\)", f"![{Path(name).stem}](../{name})" if name else "", text)
+    text = re.sub(r"\]\((\w+)\.ipynb", r"](\1.md", text)
+    text = re.sub(r"\]\((README|PAPERS)\.md", r"](../../notebooks/\1.md", text)
+    text = re.sub(r"[ \t]+\n", "\n", text)
+    said = f"*Executed copy of [notebooks/{executed.name}](../../notebooks/{executed.name}).*\n\n"
+    store.replace_file(into, lambda path: path.write_text(said + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"))
+
+
+def main() -> None:
+    """Copy the executed notebooks of a profile into a folder of figures: the two arguments."""
+    place, figures = store.data_folder() / "executed" / sys.argv[1], Path(sys.argv[2])
+    paths = sorted(path for path in place.glob("*.ipynb") if not path.stem.endswith(".failed"))
+    if not paths:
+        raise SystemExit(f"{place}: no executed notebooks; run `make study PROFILE={sys.argv[1]}`")
+    (figures / "notebooks").mkdir(exist_ok=True)
+    for path in paths:
+        write(path, figures, figures / "notebooks" / f"{path.stem}.md")
+
+
+if __name__ == "__main__":
+    main()
