@@ -33,13 +33,13 @@ REFERENCES: dict[str, tuple[str, str, Dash]] = {
     "teacher": ("#111111", "*", "-"), "best": ("#8a8a8a", "+", (0, (1, 3))),
 }  # fmt: skip
 ARCHITECTURES: dict[str, tuple[str, str, Dash]] = {
-    "cat": ("#111111", "o", "-"), "prettr": ("#7d7d7d", "s", "--"), "colbert": ("#3a3a3a", "^", "-."),
-    "dot": ("#8f8f8f", "D", ":"), "dense": ("#8f8f8f", "D", ":"), "tk": ("#5c5c5c", "v", (0, (6, 1, 1, 1, 1, 1))),
+    "cat": ("#111111", "o", "-"), "prettr": ("#6f6f6f", "s", "--"), "colbert": ("#2f2f2f", "^", "-."),
+    "dot": ("#858585", "D", ":"), "dense": ("#858585", "D", ":"), "tk": ("#4a4a4a", "v", (0, (6, 1, 1, 1, 1, 1))),
 }  # fmt: skip
 PALETTE = {**REFERENCES, **ARCHITECTURES, **{name: one.style for name, one in strategies.STRATEGIES.items()}}
 # for what has no entry above, such as variants of one run
-PLAIN = (("#111111", "o", "-"), ("#7d7d7d", "s", "--"), ("#3a3a3a", "^", "-."), ("#8f8f8f", "D", ":"),
-         ("#5c5c5c", "v", (0, (6, 1, 1, 1, 1, 1))), ("#262626", "P", (0, (3, 1, 1, 1))))  # fmt: skip
+PLAIN = (("#111111", "o", "-"), ("#6f6f6f", "s", "--"), ("#2f2f2f", "^", "-."), ("#858585", "D", ":"),
+         ("#4a4a4a", "v", (0, (6, 1, 1, 1, 1, 1))), ("#262626", "P", (0, (3, 1, 1, 1))))  # fmt: skip
 Style = namedtuple("Style", ("colour", "marker", "dash"))
 
 
