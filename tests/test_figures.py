@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from lib.analysis import figures
-from lib.analysis.style import PALETTE, PLAIN, described, style
+from lib.analysis.style import ARCHITECTURES, PALETTE, PLAIN, REFERENCES, described, style
 from lib.training import strategies
 
 ROOT = Path(__file__).parents[1]
@@ -62,7 +62,18 @@ def test_a_name_with_parameters_or_remarks_has_the_style_of_its_strategy():
     for name in ("kl(temperature=2)", "kl [layers=(0,)]", "kl, ensemble", "kl 0.512"):
         assert style(name) == style("kl")
     assert style("BM25") == style("bm25")
-    assert len({style(name).dash for name in ("untrained", "start", "teacher")}) == 3
+
+
+def test_what_is_no_strategy_has_no_hue_of_a_paradigm():
+    for colour, _, _ in (*REFERENCES.values(), *ARCHITECTURES.values(), *PLAIN):
+        assert matplotlib.colors.rgb_to_hsv(matplotlib.colors.to_rgb(colour))[1] == 0, colour
+
+
+def test_lines_of_references_and_marks_of_architectures_and_variants_can_be_told_apart():
+    assert len({style(name).dash for name in REFERENCES}) == len(REFERENCES)
+    names = [name for name in ARCHITECTURES if name != "dense"]  # a bi-encoder that searches
+    for styles in ([style(name) for name in names], PLAIN):
+        assert all(len(set(part)) == len(styles) for part in zip(*styles, strict=True))
 
 
 def history(steps=30):
@@ -112,7 +123,8 @@ FIGURES = {
         intervals(architecture=["cat", "cat", "tk"], supervision=["start", "mse", "mse"]), ["start", "mse"], MEASURE, OTHERS
     ),
     "quality_and_cost": lambda: figures.quality_and_cost(
-        pd.DataFrame({"architecture": ["cat", "tk"], "milliseconds": [40, 4], "labels": 0.4, "distilled": 0.5}), MEASURE
+        intervals(architecture=["cat", "cat", "tk"], supervision=["labels", "kl", "kl"], milliseconds=[40, 40, 4]),
+        MEASURE, OTHERS
     ),
     "margins_and_similarities": lambda: figures.margins_and_similarities({name: history() for name in OWN}),
     "by_feature": lambda: figures.by_feature(
@@ -178,6 +190,30 @@ def test_all_trainings_are_drawn_however_many():
     legend = FIGURES["quality_over_time"]().legends[0]
     others = {f"{name} ({value:.3f})" for name, value in OTHERS.items()}
     assert {text.get_text() for text in legend.get_texts()} == set(costs) | others
+
+
+def test_a_ranker_that_is_a_line_too_keeps_its_row():
+    values = by_query("bm25", "kl").melt(var_name="ranker", ignore_index=False).rename_axis("query").reset_index()
+    figure = figures.quality(values, ["bm25", "kl"], MEASURE, title="Who?", lines=["bm25"])
+    mean = values.loc[values["ranker"] == "bm25", "value"].mean()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [f"bm25 ({mean:.3f})"]
+    assert [label.get_text().split()[0] for label in figure.axes[0].get_yticklabels()] == ["bm25", "kl"]
+
+
+def test_quality_and_cost_shows_both_trainings_of_an_architecture_side_by_side():
+    table = intervals(architecture=["cat", "cat"], supervision=["labels", "kl"], milliseconds=[40, 40])
+    figure = figures.quality_and_cost(table, MEASURE, OTHERS)
+    (before, after) = (line for line in figure.axes[0].lines if line.get_marker() == "o")
+    assert before.get_xdata()[0] < 40 < after.get_xdata()[0]
+    assert before.get_markerfacecolor() == "white" != after.get_markerfacecolor()
+    assert len(figure.axes[0].collections) == 2  # the intervals
+
+
+def test_panels_of_a_row_share_the_scale_of_scores():
+    figure = FIGURES["before_and_after"]()
+    limits = [axes.get_xlim() for axes in figure.axes]
+    assert limits[0] == limits[1] and limits[2] == limits[3]
+    assert all("mean |score|" in axes.get_title() and "median |margin|" in axes.get_title() for axes in figure.axes)
 
 
 def test_given_limits_are_drawn_as_they_are():

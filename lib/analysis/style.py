@@ -23,19 +23,23 @@ from lib.training import strategies
 if TYPE_CHECKING:
     from IPython.display import Image
 
-# name -> (colour, marker, dash), beside the strategies, whose styles are in lib.training.strategies
-PALETTE: dict[str, tuple[str, str, str]] = {
-    "bm25": ("#777777", "x", ":"), "teacher": ("#111111", "*", "-"),
-    "minilm": ("#5c5c5c", "h", ":"), "bge-small": ("#4d4d4d", "8", "--"), "colbert-small": ("#737373", "<", "-."),
-    "msmarco-minilm-l12": ("#2b2b2b", ">", "-"), "untrained": ("#6b6b6b", "d", ":"), "start": ("#444444", "p", "--"),
-    "best": ("#8a8a8a", "+", (0, (1, 3))),
-    "cat": ("#111111", "o", "-"), "prettr": ("#1b7f79", "s", "--"), "colbert": ("#8c510a", "^", "-."),
-    "dot": ("#3d8fc4", "D", ":"), "dense": ("#3d8fc4", "D", ":"), "tk": ("#bf812d", "v", "-."),
-    **{name: strategy.style for name, strategy in strategies.STRATEGIES.items()},
+Dash = str | tuple[int, tuple[float, ...]]
+# name -> (colour, marker, dash), beside the strategies, whose styles are in lib.training.strategies. Hues belong to
+# their paradigms, so all else is grey: a line of reference has a dash of its own, an architecture a marker.
+REFERENCES: dict[str, tuple[str, str, Dash]] = {
+    "bm25": ("#777777", "x", ":"), "minilm": ("#5c5c5c", "h", (0, (3, 1, 1, 1))), "bge-small": ("#4d4d4d", "8", "--"),
+    "colbert-small": ("#737373", "<", "-."), "msmarco-minilm-l12": ("#2b2b2b", ">", (0, (12, 2))),
+    "untrained": ("#6b6b6b", "d", (0, (5, 5))), "start": ("#444444", "p", (0, (8, 2, 2, 2, 2, 2))),
+    "teacher": ("#111111", "*", "-"), "best": ("#8a8a8a", "+", (0, (1, 3))),
 }  # fmt: skip
+ARCHITECTURES: dict[str, tuple[str, str, Dash]] = {
+    "cat": ("#111111", "o", "-"), "prettr": ("#6f6f6f", "s", "--"), "colbert": ("#2f2f2f", "^", "-."),
+    "dot": ("#858585", "D", ":"), "dense": ("#858585", "D", ":"), "tk": ("#4a4a4a", "v", (0, (6, 1, 1, 1, 1, 1))),
+}  # fmt: skip
+PALETTE = {**REFERENCES, **ARCHITECTURES, **{name: one.style for name, one in strategies.STRATEGIES.items()}}
 # for what has no entry above, such as variants of one run
-PLAIN = (("#111111", "o", "-"), ("#1b7f79", "s", "--"), ("#777777", "^", "-."), ("#bf812d", "D", ":"),
-         ("#6a51a3", "v", (0, (6, 1, 1, 1, 1, 1))))  # fmt: skip
+PLAIN = (("#111111", "o", "-"), ("#6f6f6f", "s", "--"), ("#2f2f2f", "^", "-."), ("#858585", "D", ":"),
+         ("#4a4a4a", "v", (0, (6, 1, 1, 1, 1, 1))), ("#262626", "P", (0, (3, 1, 1, 1))))  # fmt: skip
 Style = namedtuple("Style", ("colour", "marker", "dash"))
 
 
@@ -105,7 +109,7 @@ def _texts(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def panels(
-    titles: Iterable[str] = ("",), *, width: float, height: float, columns: int = 5, **shared: bool
+    titles: Iterable[str] = ("",), *, width: float, height: float, columns: int = 5, **shared: bool | str
 ) -> tuple[Figure, list[plt.Axes]]:
     """A figure of one panel per title, at most `columns` in a row; width and height in inches per panel."""
     titles = list(titles)

@@ -155,7 +155,7 @@ def _laptop() -> Profile:
     return Profile(
         "laptop", teacher=teacher, cropped=cropped, start=_start(student, cropped), student=student,
         strategies=("info_nce", "bce", "ranknet", "kl", "margin_mse", "mse"), seeds=(0, 1, 2),
-        repeated=("info_nce", "kl", "margin_mse"), plateau_groups=400, tests=test_sets(400, 100, 20),
+        repeated=("info_nce", "kl", "margin_mse"), plateau_groups=1000, tests=test_sets(400, 100, 20),
         dev=TestSet(split="dev", queries=100, depth=20), architectures=_architectures(320, cropped),
         assistants=_assistants(320), architecture_test=TestSet(queries=100, depth=20), margins=_margins(384),
         margin_groups=(48, 96, 192, 384), retrieval=TestSet(queries=150, depth=20),

@@ -4,18 +4,24 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from lib.analysis.style import finish, log_ticks, moved, panels, references, style
+from lib.analysis.style import finish, log_ticks, panels, references, style
 
 
-def quality_and_cost(table: pd.DataFrame, measure: str) -> Figure:
-    """What does quality cost? Columns architecture, milliseconds, labels, distilled."""
-    figure, (axes,) = panels(width=7, height=4)
+def quality_and_cost(table: pd.DataFrame, measure: str, others: pd.Series) -> Figure:
+    """What does quality cost? Columns architecture, milliseconds, supervision, mean, low, high; `references`."""
+    figure, (axes,) = panels(width=8.5, height=4.6)
+    references(axes, others)
     for row in table.itertuples():
         colour, marker, _ = style(row.architecture)
-        moved(axes, row.milliseconds, row.labels, row.distilled, colour, marker=marker, size=9, label=row.architecture)
+        hollow = row.supervision == "labels"
+        place = row.milliseconds * (0.97 if hollow else 1.03)  # so that the two intervals are side by side
+        axes.vlines(place, row.low, row.high, color=colour, linewidth=1)
+        marks = {"markerfacecolor": "white"} if hollow else {"label": row.architecture}
+        axes.plot(place, row.mean, marker, color=colour, markersize=8, **marks)
     log_ticks(axes)
     title = "What does quality cost? Hollow: from labels; filled: distilled"
-    return finish(figure, title, x="milliseconds to re-rank one query (log)", y=measure)
+    x, y = "milliseconds to re-rank one query (log)", f"{measure} (95 % interval over queries)"
+    return finish(figure, title, x=x, y=y)
 
 
 def quality_over_time(table: pd.DataFrame, measure: str, others: pd.Series) -> Figure:

@@ -24,11 +24,17 @@ def differences(table: pd.DataFrame, measure: str, baseline: str, *, title: str)
     return finish(figure, title, x=f"difference in {measure}", y="")
 
 
-def quality(values: pd.DataFrame, names: Sequence[str], measure: str, *, title: str) -> Figure:
-    """Which ranker ranks best, and how certain is it? Columns ranker, query, value; bars are 95 % intervals."""
+def quality(
+    values: pd.DataFrame, names: Sequence[str], measure: str, *, title: str, lines: Sequence[str] = ()
+) -> Figure:
+    """Which ranker ranks best, and how certain is it? Columns ranker, query, value; bars are 95 % intervals.
+
+    A vertical line is at the mean of each ranker of `lines`.
+    """
     figure, (axes,) = panels(width=7, height=0.42 * len(names) + 1.4)
     points(axes, values, "ranker", x="value", y="ranker", order=names, errorbar=significance.interval)
     means = values.groupby("ranker")["value"].mean()
+    references(axes, means[list(lines)], vertical=True)
     axes.set_yticks(range(len(names)), [f"{name}  {means[name]:.3f}" for name in names])
     return finish(figure, title, x=f"{measure}: mean and 95 % interval over {values['query'].nunique()} queries", y="")
 
@@ -108,7 +114,7 @@ def verdicts(table: pd.DataFrame, measure: str, within: float) -> Figure:
     """Which claims hold? Columns claim, where, difference, low, high, verdict; the band counts as equivalent."""
     places, claims = table["where"].unique(), list(dict.fromkeys(table["claim"]))
     figure, panes = panels(places, width=5, height=0.34 * len(claims) + 1.2, sharey=True)
-    marks = {"better": ("#111111", ">"), "worse": ("#111111", "<"), "equivalent": ("#3d8fc4", "o")}
+    marks = {"better": ("#111111", ">"), "worse": ("#111111", "<"), "equivalent": ("#111111", "o")}
     for axes, place in zip(panes, places, strict=True):
         axes.axvspan(-within, within, color="#dddddd")
         axes.axvline(0, color="black", linewidth=1)

@@ -8,6 +8,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from lib.analysis import score_shapes
 from lib.analysis.style import finish, line, moved, panels, style
 from lib.training import strategies
 
@@ -26,21 +27,23 @@ def lengths(lengths_by_name: dict[str, np.ndarray], limit: int) -> Figure:
     """How long are pairs, and how many does the model's limit cut?"""
     figure, (axes,) = panels(width=9, height=3.6)
     for number, (name, values) in enumerate(lengths_by_name.items()):
-        colour, _, dash = style(name, number)
-        sns.ecdfplot(x=values, color=colour, linestyle=dash, label=f"{name} (median {np.median(values):.0f})", ax=axes)
+        colour, marker, dash = style(name, number)
+        marks = {"marker": marker, "markersize": 5, "markevery": (0.02 * number, 0.14)}  # shares of the diagonal
+        label = f"{name} (median {np.median(values):.0f})"
+        sns.ecdfplot(x=values, color=colour, linestyle=dash, label=label, ax=axes, **marks)
     axes.axvline(limit, color="black", linewidth=1)
     axes.annotate(f" cut at {limit}", (limit, 0.02))
     labels = {"x": "tokens of query and passage together", "y": "share of pairs up to this length"}
     return finish(figure, "How long are the pairs, and what does the limit cut?", **labels)
 
 
-def score_distributions(scores: dict[str, pd.DataFrame], *, columns: int = 4) -> Figure:
+def score_distributions(scores: dict[str, pd.DataFrame], *, columns: int = 4, bins: int = 40, **shared: str) -> Figure:
     """How far apart do rankers put relevant and other documents? Ranker -> columns score, grade."""
-    figure, places = panels(scores, width=3, height=2.3, columns=columns)
+    figure, places = panels(scores, width=3, height=2.3, columns=columns, **shared)
     for axes, (name, table) in zip(places, scores.items(), strict=True):
         relevant = table["grade"] > 0
-        bars = {"bins": np.histogram_bin_edges(table["score"], 40), "stat": "density", "element": "step", "ax": axes}
-        sns.histplot(table["score"][~relevant], color="#cccccc", alpha=1, linewidth=0, label="not relevant", **bars)
+        bars = {"bins": np.histogram_bin_edges(table["score"], bins), "stat": "density", "element": "step", "ax": axes}
+        sns.histplot(table["score"][~relevant], color="#d6d6d6", alpha=1, linewidth=0, label="not relevant", **bars)
         sns.histplot(table["score"][relevant], color=style(name).colour, fill=False, label="relevant", **bars)
         axes.xaxis.set_major_locator(plt.MaxNLocator(3))
     return finish(figure, "How far apart are relevant and other documents?", x="raw score", y="density")
@@ -114,9 +117,23 @@ def training_margins(histories: dict[str, pd.DataFrame], *, window: int = 10) ->
 
 
 def before_and_after(scores: dict[tuple[str, str], pd.DataFrame]) -> Figure:
-    """How far apart are relevant documents and others before and after training? By (when, architecture)."""
+    """How large are scores before and after training? By (when, architecture).
+
+    The panels of a row share one scale, which leaves out the lowest and the highest 0.2 % of its scores.
+    """
+    titled, of_rows = {}, {}
+    for (when, name), table in scores.items():
+        size, margin = table["score"].abs().mean(), np.median(np.abs(score_shapes.margins(table)))
+        titled[f"{name}, {when}\nmean |score| {size:.2g}, median |margin| {margin:.2g}"] = table
+        of_rows.setdefault(when, []).append(table["score"])
     columns = len({name for _, name in scores})
-    return score_distributions({f"{name}, {when}": scores[when, name] for when, name in scores}, columns=columns)
+    figure = score_distributions(titled, columns=columns, bins=25, sharex="row")
+    for axes in figure.axes:
+        axes.set_title(axes.get_title(), fontsize=9)
+    for axes, of_row in zip(figure.axes[::columns], of_rows.values(), strict=True):
+        axes.set_xlim(*pd.concat(of_row).quantile([0.002, 0.998]))
+    figure.suptitle("How large are raw scores, and how far apart are relevant and other documents?")
+    return figure
 
 
 def margins_and_similarities(histories: dict[str, pd.DataFrame], *, window: int = 5) -> Figure:
