@@ -31,6 +31,11 @@ def test_features_by_hand(world):
     assert table.loc["q"].to_dict() == pytest.approx(wanted)
 
 
+@pytest.mark.parametrize("query, share", [("Sum of rows", 2 / 3), ("mean mean", 0), ("?!", 0)])
+def test_overlap_counts_distinct_words_of_the_query(query, share):
+    assert by_query.overlap(query, "the sum of arrays") == pytest.approx(share)
+
+
 def test_bins_hold_every_query_once_and_name_their_values():
     index = pd.MultiIndex.from_product([list("abcdef"), [0, 1]], names=["query", "seed"])
     differences = pd.DataFrame({"kl": np.repeat([0.0, 0.0, 0.1, 0.1, 0.4, 0.6], 2)}, index)

@@ -105,6 +105,10 @@ pairs = DRAW.normal(size=50)
 both = {"cat": history(), "tk": history()}
 costs = [f"{paradigm}, {number}" for paradigm in ("labels", "own margins", "teacher") for number in range(3)]
 differences = intervals(ranker=["bm25", "kl"] * 2, collection=["a", "a", "b", "b"]).drop(columns="mean")
+ANSWERS = intervals(
+    question=list("aabb"), answer=["0.1", "0.2", "bm25", "in_batch"], taught=["kl", "kl", "bm25", "in_batch"]
+)
+ANSWERS.loc[[0, 3], "difference"] = np.nan  # defaults
 FIGURES = {
     "first_stage": lambda: figures.first_stage(pd.DataFrame({"collection": ["a", "b"], "bm25": 0.4, "best": 0.7})),
     "lengths": lambda: figures.lengths({"a": np.arange(90), "b": np.arange(50)}, 64),
@@ -133,13 +137,17 @@ FIGURES = {
     "reliability": lambda: figures.reliability(
         {"bce": {how: pd.DataFrame({"predicted": [0.1, 0.6], "observed": [0, 0.2]}) for how in ("as it is", "Platt")}}
     ),
-    "over_data": lambda: figures.over_data(intervals(strategy=["kl", "kl", "mse"], groups=[8, 16, 8]), MEASURE, OTHERS),
-    "retrieval": lambda: figures.retrieval(by_query("BM25", "dense, exact"), MEASURE),
-    "ablations": lambda: figures.ablations(
-        intervals(question=list("aabcde"), answer=["0.1", "0.2", *["in_batch"] * 4]), MEASURE, OTHERS
+    "over_data": lambda: figures.over_data(
+        intervals(strategy=["kl", "kl", "mse"], groups=[8, 16, 8]), intervals(strategy=["mse"], groups=[8]), MEASURE, "kl",
+        OTHERS
     ),
+    "retrieval": lambda: figures.retrieval(
+        intervals(ranker=["dense, exact", "start, exact"], wins=3, losses=4), MEASURE, "BM25"
+    ),
+    "ahead": lambda: figures.ahead(pd.Series([1.0, 0.0, 0.5, -0.5]), MEASURE, "dense, exact", "BM25"),
+    "ablations": lambda: figures.ablations(ANSWERS, MEASURE),
     "quality_over_time": lambda: figures.quality_over_time(
-        intervals(training=costs).assign(**{"all in, seconds": range(1, 10)}), MEASURE, OTHERS
+        intervals(training=costs).assign(**{"all in, seconds": range(1, 10)}), MEASURE, costs[0], OTHERS
     ),
     "where_time_goes": lambda: figures.where_time_goes(
         pd.DataFrame({"transformers": [3.0, 1.0], "the kit": [1.0, 0.0]}, index=["products", "dropout"])
@@ -190,6 +198,32 @@ def test_all_trainings_are_drawn_however_many():
     legend = FIGURES["quality_over_time"]().legends[0]
     others = {f"{name} ({value:.3f})" for name, value in OTHERS.items()}
     assert {text.get_text() for text in legend.get_texts()} == set(costs) | others
+
+
+def test_an_ablations_default_is_a_hollow_point_at_zero_and_the_legend_names_strategies_alone():
+    figure = FIGURES["ablations"]()
+    hollow = [line for axes in figure.axes for line in axes.lines if line.get_markerfacecolor() == "white"]
+    assert [line.get_xdata()[0] for line in hollow] == [0, 0]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["kl"]
+    assert [label.get_text() for label in figure.axes[1].get_yticklabels()] == ["bm25", "in_batch"]
+
+
+def test_queries_are_counted_on_the_side_that_is_ahead():
+    names = [text.get_text() for text in FIGURES["ahead"]().legends[0].get_texts()]
+    assert {"dense, exact ahead: 2 queries", "BM25 ahead: 1 queries", "as good: 1 queries"} < set(names)
+    assert any(name.startswith("mean +0.250 [") for name in names)
+
+
+def test_the_baseline_of_a_cost_is_hollow_at_zero():
+    lines = FIGURES["quality_over_time"]().axes[0].lines
+    (hollow,) = (line for line in lines if line.get_markerfacecolor() == "white")
+    assert (hollow.get_label(), hollow.get_ydata()[0]) == (costs[0], 0)
+
+
+def test_over_data_draws_means_on_the_left_and_paired_intervals_on_the_right():
+    left, right = FIGURES["over_data"]().axes
+    assert (len(left.collections), len(right.collections)) == (0, 2)
+    assert right.get_ylabel() == f"difference in {MEASURE}"
 
 
 def test_a_ranker_that_is_a_line_too_keeps_its_row():

@@ -87,6 +87,8 @@ def test_hard_negatives_are_found_by_the_run_that_they_are_compared_with(setting
 def test_references_are_what_no_training_made(experiment, tiny_collection, monkeypatch):
     """BM25, the zero-shot rankers and the best order, which none is above."""
     monkeypatch.setattr(profiles, "ZERO_SHOT", {"a ranker": Untrained(experiment.model)})
-    found = profiles.references(TestSet(tiny_collection, queries=8, depth=10), "RR@10")
-    assert list(found.index) == ["bm25", "a ranker", "best"]
+    test = TestSet(tiny_collection, queries=8, depth=10)
+    found, values = profiles.references(test, "RR@10"), profiles.reference_values(test, "RR@10")
+    assert list(found.index) == ["bm25", "a ranker", "best"] and len(values) == 8
+    assert found.to_dict() == values.mean().to_dict() and (values["best"] >= values["bm25"]).all()
     assert found["best"] == found.max() > found["a ranker"] > 0

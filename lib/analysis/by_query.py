@@ -27,14 +27,19 @@ def features(candidates: pd.DataFrame, collection: Collection, vectors: VectorSt
         if not relevant.any():
             continue
         first, others = part.loc[relevant.idxmax()], part.loc[~relevant, "document"]
-        words, document = _words(collection.queries[query]), first["document"]
-        shared = set(words) & set(_words(collection.documents[document]))
+        text, document = collection.queries[query], first["document"]
         mine, theirs = (vectors.take(vectors.rows(names)).values[:, 0].numpy() for names in ([document], others))
         rows[query] = {
-            "query words": len(words), "overlap": len(shared) / max(len(set(words)), 1),
+            "query words": len(_words(text)), "overlap": overlap(text, collection.documents[document]),
             "first-stage rank": first["rank"], "similarity": float((theirs @ mine[0]).max(initial=0.0)),
         }  # fmt: skip
     return pd.DataFrame(rows).T
+
+
+def overlap(query: str, document: str) -> float:
+    """Share of a query's distinct words that a document has; 0 for a query without words."""
+    words = set(_words(query))
+    return len(words & set(_words(document))) / max(len(words), 1)
 
 
 def _words(text: str) -> list[str]:

@@ -88,7 +88,7 @@ def save_text(text: str, name: str, profile: str, **parameters: object) -> None:
 
 def save_table(table: pd.DataFrame, name: str, profile: str, **parameters: object) -> pd.DataFrame:
     """Write a table as `<name>.csv`, `.tex` (with booktabs' rules) and `.md` beside the figures; returns it rounded."""
-    table = table.round(3)
+    table = table.astype(dict.fromkeys(table.select_dtypes("float32"), float)).round(3)  # 0.1 of float32 is no 0.1
     place, texts = folder(profile, **parameters), _texts(table)
     latex = texts.to_latex(index=False, escape=True, column_format="l" + "r" * (texts.shape[1] - 1))
     store.replace_file(place / f"{name}.csv", table.to_csv)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from lib.analysis import measures
 from lib.data import pydocs, services
 from lib.models import backbone
 from lib.models.weights import WeightsError
@@ -238,14 +239,20 @@ def zero_shot() -> dict[str, Untrained]:
     return found
 
 
-def references(test: TestSet, measure: str) -> pd.Series:
-    """Means of what no training here made, by name: BM25, the zero-shot rankers, and the best order of candidates."""
+def reference_values(test: TestSet, measure: str) -> pd.DataFrame:
+    """What no training here made, by query: values of BM25, the zero-shot rankers, and the best order of candidates."""
     runs = zero_shot()
     tables.complete(runs.values(), [test])
     ends = {"bm25": tables.first_stage([test]), "best": tables.best_order([test])}
-    means = {name: table.loc[table["measure"] == measure, "value"].mean() for name, table in ends.items()}
-    between = {name: tables.values(run, test, measure).mean() for name, run in runs.items()}
-    return pd.Series({"bm25": means["bm25"], **between, "best": means["best"]})
+    rows = {name: table[table["measure"] == measures.named(measure, table["measure"])] for name, table in ends.items()}
+    values = {name: part.set_index("query")["value"] for name, part in rows.items()}
+    between = {name: tables.values(run, test, measure) for name, run in runs.items()}
+    return pd.DataFrame({"bm25": values["bm25"], **between, "best": values["best"]})
+
+
+def references(test: TestSet, measure: str) -> pd.Series:
+    """The means of `reference_values`, by name."""
+    return reference_values(test, measure).mean()
 
 
 def parameter(name: str, value: object, kind: type, *, among: tuple | None = None) -> object:

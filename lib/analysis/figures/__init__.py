@@ -2,17 +2,8 @@
 
 # ruff: noqa: F401
 from lib.analysis.figures.cost import ladder, quality_and_cost, quality_over_time, where_time_goes
-from lib.analysis.figures.quality import (
-    ablations,
-    by_feature,
-    by_supervision,
-    differences,
-    over_data,
-    quality,
-    reliability,
-    retrieval,
-    verdicts,
-)
+from lib.analysis.figures.paired import ablations, ahead, over_data, retrieval
+from lib.analysis.figures.quality import by_feature, by_supervision, differences, quality, reliability, verdicts
 from lib.analysis.figures.scores import (
     before_and_after,
     first_stage,

@@ -24,18 +24,26 @@ def quality_and_cost(table: pd.DataFrame, measure: str, others: pd.Series) -> Fi
     return finish(figure, title, x=x, y=y)
 
 
-def quality_over_time(table: pd.DataFrame, measure: str, others: pd.Series) -> Figure:
-    """What does a training cost in total? Columns training, mean, low, high, "all in, seconds"; `references`."""
+def quality_over_time(table: pd.DataFrame, measure: str, baseline: str, others: pd.Series) -> Figure:
+    """What does a training cost in total? Columns training, difference, low, high, "all in, seconds"; `references`.
+
+    Differences are to the baseline, which has none; those of `others` too.
+    """
     figure, (axes,) = panels(width=8.5, height=4.6)
     references(axes, others)
     paradigms = {"labels": "in_batch", "own margins": "adaptive_margin", "teacher": "margin_mse"}
     for number, (_, row) in enumerate(table.iterrows()):
         colour, place = style(paradigms[row["training"].split(",")[0]]).colour, row["all in, seconds"]
+        marker, look = "osD^vPX<"[number % 8], {"color": colour, "markersize": 8, "label": row["training"]}
+        if row["training"] == baseline:
+            axes.plot(place, 0, marker, **look, markerfacecolor="white")
+            continue
         axes.vlines(place, row["low"], row["high"], color=colour, linewidth=1)
-        axes.plot(place, row["mean"], "osD^vPX<"[number % 8], color=colour, markersize=8, label=row["training"])
+        axes.plot(place, row["difference"], marker, **look)
+    axes.axhline(0, color="black", linewidth=1, zorder=0)
     log_ticks(axes)
-    title, y = "What does each training method cost in total?", f"{measure} (95 % interval over queries)"
-    return finish(figure, title, x="training time with all that it needs, seconds (log)", y=y)
+    title, x = "What does each training method cost in total?", "training time with all that it needs, seconds (log)"
+    return finish(figure, title, x=x, y=f"{measure} minus that of {baseline} (hollow)\n(paired, 95 % intervals)")
 
 
 def where_time_goes(parts: pd.DataFrame) -> Figure:

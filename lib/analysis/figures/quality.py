@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.analysis import significance
-from lib.analysis.style import finish, log_ticks, panels, points, references, style
+from lib.analysis.style import finish, panels, points, references, style
 
 
 def differences(table: pd.DataFrame, measure: str, baseline: str, *, title: str) -> Figure:
@@ -48,38 +48,6 @@ def by_supervision(table: pd.DataFrame, columns: Sequence[str], measure: str, ot
     axes.set_xticks(range(len(columns)), [column.replace(", ", ",\n") for column in columns], fontsize=8)
     title = "How good is each architecture with each kind of supervision?"
     return finish(figure, title, x="supervision", y=f"{measure} (95 % interval over queries)")
-
-
-def over_data(table: pd.DataFrame, measure: str, others: pd.Series) -> Figure:
-    """How much data does each strategy need? Columns strategy, groups, mean, low, high; `references`."""
-    figure, (axes,) = panels(width=8, height=4.6)
-    references(axes, others)
-    for number, (name, part) in enumerate(table.groupby("strategy", sort=False)):
-        (colour, marker, dash), part = style(name), part.sort_values("groups")
-        place = part["groups"] * 1.03**number  # so that intervals are side by side
-        axes.plot(place, part["mean"], color=colour, marker=marker, linestyle=dash, label=name)
-        axes.vlines(place, part["low"], part["high"], color=colour, linewidth=1)
-    log_ticks(axes)
-    axes.set_xticks(table["groups"].unique())
-    labels = {"x": "training groups (log)", "y": f"{measure} (95 % interval over queries)"}
-    return finish(figure, "How much data does each strategy need?", **labels)
-
-
-def retrieval(by_query: pd.DataFrame, measure: str) -> Figure:
-    """How well does each way of searching rank? One column per way, one row per query."""
-    values = by_query.rename_axis("query").reset_index().melt("query", var_name="ranker")
-    return quality(values, list(by_query), measure, title="How well does each way of searching the collection rank?")
-
-
-def ablations(table: pd.DataFrame, measure: str, others: pd.Series) -> Figure:
-    """What does each choice change? Columns question, answer, mean, low, high; a panel per question; `references`."""
-    questions = table["question"].unique()
-    figure, places = panels(questions, width=3.6, height=2.6, columns=4, sharex=True)
-    for axes, question in zip(places, questions, strict=True):
-        points(axes, table[table["question"] == question], "answer", x="value", y="answer")
-        references(axes, others, vertical=True)
-        axes.tick_params(labelsize=8, labelbottom=True)
-    return finish(figure, "What does each choice change? Mean and 95 % interval over dev queries", x=measure, y="")
 
 
 def by_feature(table: pd.DataFrame, measure: str, baseline: str) -> Figure:
