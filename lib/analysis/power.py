@@ -30,8 +30,8 @@ def resolvable(
     if queries < 2 or (seeds < 2 and sd_seeds > 0):
         raise ValueError(f"queries={queries}, seeds={seeds}: two are needed of whatever varies")
     rest = sd_both**2 / (queries * seeds)
-    parts = (sd_queries**2 / queries, sd_seeds**2 / seeds + rest)
-    error, degrees = crossed.combined(*parts if seeds > 1 else (sum(parts), 0.0), queries, seeds)
+    parts = (sd_queries**2 / queries, sd_seeds**2 / seeds + rest, rest)
+    error, degrees = crossed.combined(*parts if seeds > 1 else (sum(parts[:2]), 0.0, 0.0), queries, seeds)
     critical = scipy.stats.t.ppf(1 - level / 2, degrees)
     return float(error * scipy.special.nctdtrinc(degrees, 1 - power, critical))
 
