@@ -93,6 +93,7 @@ STUDENTS = ["info_nce", "bce", "ranknet", "kl", "margin_mse", "mse"]
 SUPERVISION = kept("07_differences", [0, 1])
 RETRIEVAL, COST = kept("09_retrieval"), kept("10_cost")["all in, seconds"]
 CHOICES, WORDS = kept("10_differences"), kept("09_words")
+AGREEMENT, WAYS = kept("02_agreement")["correlation of margins"], kept("16_verdicts")
 STEPS = kept("11_training")["ratio"].nlargest(3)
 # A sentence, or a part of one -> whether the tables have it so
 VERDICTS = {
@@ -121,6 +122,15 @@ VERDICTS = {
     "The queries that exact dense search alone finds have fewer words in common with their relevant passage than those that "
     "BM25 alone finds": WORDS["overlap"]["only dense"] < WORDS["overlap"]["only BM25"],
     "a teacher's own training dominates the cost": COST["teacher, Margin-MSE"] > 4 * COST.drop("teacher, Margin-MSE").max(),
+    "No property of a query goes with a difference between strategies": kept("14_correlations")["p"].min() >= 0.05,
+    "no ranker's scores are probabilities until they are scaled with an offset":
+        all(2 * kept("14_calibration")[f"{where}, Platt"].max() < kept("14_calibration")[f"{where}, as it is"].min()
+            for where in ("in-domain", "out-of-domain")),
+    "Distilled students copy the teacher's margins more closely than contrastive ones":
+        AGREEMENT.drop("info_nce").min() > AGREEMENT["info_nce"],
+    "No way is shown to help a ranker, and none to harm it": not WAYS["verdict"].isin(["better", "worse"]).any(),
+    "In-domain the interval of mutual learning of two students is above zero before it":
+        "[+" in WAYS[WAYS["where"] == "in-domain"]["difference"]["mutual vs info_nce"],
     "In training, bf16 and less dropout bring most":
         set(STEPS.index) == {"bfloat16", "dropout by 16 bits", "no dropout"},
 }  # fmt: skip
