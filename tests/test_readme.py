@@ -147,11 +147,14 @@ def numbers_of_benchmarks():
     nearest = pd.read_csv(readme.FIGURES / "bench_nearest.csv").query("depth == 10 and rescored == 0")
     exact, pq = nearest.query("kind == 'flat'").iloc[0], nearest.query("kind == 'ivf_pq'").iloc[0]
     graph = nearest.query("kind == 'hnsw' and recall > 0.99").iloc[0]
+    sizes = kept("bench_collection_sizes").query("passages == 8800000")["peak MiB"] / 1024
+    bm25, ids, groups = (sizes[step] for step in ("BM25: index and 100 queries", "tokens", "900 groups of 8, with BM25"))
     files = kept("bench_score_files").loc[["pairs, few rows", "pairs, many rows"]]
     return [
         f"HNSW takes {graph['build_seconds']:.0f} s to build and answers one query in {graph['single_ms']:.2f} ms with "
         f"recall@10 {graph['recall']:.3f}; exact search takes {exact['single_ms']:.0f} ms".replace(" 0.9", " .9"),
         f"IVF-PQ needs {pq['index_mib']:.0f} MiB where the vectors need {pq['passages'] * 384 * 2 / 2**20:.0f}",
+        f"{bm25:.0f} GiB at its peak, tokens take {ids:.0f} GiB and groups {groups:.0f} GiB",
         f"{files['rows_per_s'].iloc[1] / 1e6:.1f} million rows per second at ten million rows, with a peak of "
         f"{files['peak_mib'].iloc[1]} MiB, the same as at one million",
     ]  # fmt: skip
