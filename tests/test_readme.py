@@ -148,7 +148,9 @@ def numbers_of_benchmarks():
     exact, pq = nearest.query("kind == 'flat'").iloc[0], nearest.query("kind == 'ivf_pq'").iloc[0]
     graph = nearest.query("kind == 'hnsw' and recall > 0.99").iloc[0]
     sizes = kept("bench_collection_sizes").query("passages == 8800000")["peak MiB"] / 1024
-    bm25, ids, groups = (sizes[step] for step in ("BM25: index and 100 queries", "tokens", "900 groups of 8, with BM25"))
+    bm25, ids, groups = (
+        sizes[step] for step in ("BM25: index and 100 queries", "tokens", "900 groups of 8, with BM25")
+    )
     files = kept("bench_score_files").loc[["pairs, few rows", "pairs, many rows"]]
     return [
         f"HNSW takes {graph['build_seconds']:.0f} s to build and answers one query in {graph['single_ms']:.2f} ms with "
