@@ -163,11 +163,11 @@ def test_a_query_is_filled_up_with_masks(tiny_backbone, found):
 def test_a_marker_is_the_first_token_of_its_side(tiny_backbone, found):
     tokenizer = backbone.tokenizer(tiny_backbone)
     options = {"dim": 16, "masks": 1, "query_marker": "mu", "document_marker": "nu"}
-    layout = kit.inputs(build("colbert", options, tiny_backbone), found, tiny_backbone, 7, 5)
+    layout = kit.inputs(build("colbert", options, tiny_backbone), found, tiny_backbone, 8, 5)
     batch = layout.batch(np.array([0]), np.array([[0]]))
     for side, texts, marker, kept, after in (
         ("queries", found.queries, "mu", 2, [tokenizer.sep_token_id, tokenizer.mask_token_id]),
-        ("documents", found.documents, "nu", 4, [tokenizer.sep_token_id]),
+        ("documents", found.documents, "nu", 5, [tokenizer.sep_token_id]),
     ):
         text = tokenizer(next(iter(texts.values())), add_special_tokens=False)["input_ids"][:kept]
         read = batch[side]["input_ids"][0, : int(batch[side]["attention_mask"].sum())].tolist()

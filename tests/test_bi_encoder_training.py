@@ -168,5 +168,5 @@ def test_what_cannot_be_is_refused(experiment, changes, message):
 
 
 def test_negatives_come_from_a_bi_encoder(experiment):
-    with pytest.raises(ValueError, match="hard negatives come from a bi-encoder"):
+    with pytest.raises(ValueError, match="no bi-encoder .dot.; give Mined"):
         vary(experiment, negatives=vary(experiment, strategy="info_nce", architecture="tk", options=()))

@@ -66,7 +66,7 @@ def test_less_is_kept_for_the_backward_pass(kind, architecture, tiny_backbone, t
 def test_what_cannot_is_refused(tiny_backbone, tmp_path):
     with pytest.raises(ValueError, match="gradient_checkpointing=1: give True or False"):
         vary(Experiment("info_nce"), gradient_checkpointing=1)
-    with pytest.raises(ValueError, match="gradient_checkpointing=True: architecture='tk' has no layers"):
+    with pytest.raises(ValueError, match="gradient_checkpointing=True: architecture='tk' is no transformer"):
         vary(Experiment("info_nce"), architecture="tk", gradient_checkpointing=True)
     with pytest.raises(ValueError, match="backbone OpenAIGPTForSequenceClassification cannot compute its layers again"):
         models.build("cat", written("openai-gpt", tmp_path), None, 0).checkpoint_gradients()

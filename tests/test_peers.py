@@ -113,7 +113,7 @@ def test_students_read_the_same_tokens():
 def test_a_peer_without_a_strategy_of_peers_is_refused_and_the_other_way_round(several, experiment):
     with pytest.raises(ValueError, match=r"peer=.* with strategy='info_nce'.*else peer=None"):
         several("info_nce")
-    with pytest.raises(ValueError, match="peer=None with strategy='mutual': give peer=Experiment"):
+    with pytest.raises(ValueError, match="peer=None with strategy='mutual': give another start"):
         vary(experiment, strategy="mutual")
     with pytest.raises(ValueError, match="peer=.*it must have the same architecture"):
         vary(several("mutual"), peer=vary(experiment, architecture="dot"))
