@@ -19,7 +19,7 @@ def executed(tmp_path):
     table = "<div><style scoped>td {color: red}</style><table><tr><td>0.5</td></tr></table></div>"
     cell = new_code_cell("1 + 1", outputs=[
         image(b"tracked"), image(b"another"), show(**{"text/html": table}),
-        show(**{"text/html": '<iframe srcdoc="a &lt;p&gt;"></iframe>'}),
+        show(**{"text/html": '<iframe srcdoc="a &lt;p&gt;"></iframe><p hidden>Trust it.</p>'}),
     ])  # fmt: skip
     links = "# 05 Gain: how much?\n\n[glossary](00_start.ipynb#Glossary), [plans](README.md), $x^2$"
     path = tmp_path / "05_gain.ipynb"
@@ -34,7 +34,7 @@ def test_a_copy_links_to_tracked_figures_and_holds_text_alone(executed, tmp_path
     assert text.startswith("*Executed copy of [notebooks/05_gain.ipynb](../../notebooks/05_gain.ipynb).*")
     assert text.count("![") == 1 and "![05_gain](../05_gain.png)" in text
     assert "<td>0.5</td>" in text and "style" not in text
-    assert "iframe" not in text and copies.LIVE in text
+    assert "iframe" not in text and copies.LIVE in text and "Trust" not in text
     assert "[glossary](00_start.md#Glossary), [plans](../../notebooks/README.md), $x^2$" in text
 
 

@@ -23,6 +23,7 @@ def write(executed: Path, figures: Path, into: Path) -> None:
     text, resources = MarkdownExporter().from_notebook_node(nbformat.read(executed, 4))
     text = re.sub(r"<style[^>]*>.*?</style>\n*", "", text, flags=re.DOTALL)
     text = re.sub(r"<iframe.*?</iframe>", LIVE, text, flags=re.DOTALL)
+    text = re.sub(r"<p hidden>.*?</p>", "", text, flags=re.DOTALL)
     for file, content in resources["outputs"].items():
         name = known.get(content, "")
         text = re.sub(rf"!\[.*?\]\({re.escape(file)}\)", f"![{Path(name).stem}](../{name})" if name else "", text)
