@@ -47,7 +47,7 @@ def test_a_notebook_says_what_its_trainings_take_before_the_first(experiment, mo
     )  # 16 groups of 3 in two layers: 90 s
     monkeypatch.setattr("lib.machine.progress._in_notebook", lambda: True)
     monkeypatch.setattr("lib.machine.progress.say", lambda line: None)
-    said = "1 models are not trained yet: about 1 min 30 s on this machine, without scoring"
+    said = "Models to train first: 1, about 1 min 30 s on this machine, without scoring"
     monkeypatch.setattr("lib.training.loop.train", lambda *_, **__: pytest.fail(capsys.readouterr().out))
     assert experiment.work == 16 * 3 * 2
     with pytest.raises(pytest.fail.Exception, match=said):

@@ -46,7 +46,7 @@ def complete(
     checks.check([*missing, *(run for run in grid if run.stored is None)], tests)
     if missing and progress.alone():
         about = progress.duration(forecast.training(missing))
-        print(f"{len(missing)} models are not trained yet: about {about} on this machine, without scoring", flush=True)
+        print(f"Models to train first: {len(missing)}, about {about} on this machine, without scoring", flush=True)
     if engine != "here":
         return _on(engine, missing, resources)
     one_by_one(missing, "training", describe, lambda run: run.work, _keep)
