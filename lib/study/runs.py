@@ -44,8 +44,8 @@ def complete(
     needed = distinct(ancestor for run in grid for ancestor in lineage(run))
     missing = [run for run in needed if not store.is_whole(store.data_folder() / "runs" / run.key)]
     checks.check([*missing, *(run for run in grid if run.stored is None)], tests)
-    if missing and progress.alone():
-        about = progress.duration(forecast.training(missing))
+    if progress.alone() and missing and (seconds := forecast.training(missing)) >= 5:
+        about = progress.duration(seconds)
         print(f"Models to train first: {len(missing)}, about {about} on this machine, without scoring", flush=True)
     if engine != "here":
         return _on(engine, missing, resources)
