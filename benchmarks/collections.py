@@ -19,7 +19,7 @@ import pandas as pd
 
 from benchmarks import ROOT, add_out, out_folder
 from lib.analysis import measures, style
-from lib.data import collections, first_stage, groups
+from lib.data import beir, collections, first_stage, groups
 from lib.data.collection import Collection
 from lib.machine import hardware, provenance
 from lib.models import backbone, tokens
@@ -49,7 +49,7 @@ def make(folder: Path, passages: int) -> None:
     (folder / "queries.jsonl").write_text("".join(lines))
     judged = [f"q{number}\t{number}\t1\n" for number in queries]
     for split, rows in (("train", judged[:TRAIN]), ("test", judged[TRAIN:])):
-        (folder / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(rows))
+        beir.write_judgements(folder, split, rows)
 
 
 def search(collection: Collection) -> pd.DataFrame:

@@ -4,7 +4,7 @@ import json
 import re
 import warnings
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -63,6 +63,11 @@ def read(folder: Path) -> tuple[Texts, dict[str, str], dict[str, pd.DataFrame]]:
             why = "the measures count them as documents that no ranker finds, and they are never training positives"
             _warn(f"{path}: {what}; {why}")
     return documents, queries, judgements
+
+
+def write_judgements(folder: Path, split: str, lines: Iterable[str]) -> None:
+    """Write lines `query<tab>document<tab>grade`, each with its line end, under the header to `qrels/<split>.tsv`."""
+    (folder / "qrels" / f"{split}.tsv").write_text("".join([HEADER, "\n", *lines]))
 
 
 def _warn(message: str) -> None:

@@ -74,26 +74,31 @@ def build(
     found = find(collection, queries, DEPTH)
     known = set(found["document"]) & collection.documents.keys()
     candidates = found.groupby("query", sort=False)["document"].agg(list).to_dict()
-    documents, ids = [], None
+    given, documents = collection.documents, []
+    ids = given.ids if isinstance(given, Texts) else Ids.of([list(given)])
     for number, (query, positive) in enumerate(positives):
         draw = np.random.default_rng([number, docs])  # by position: the first groups do not depend on `count`
         unique = dict.fromkeys(candidates.get(query, []))
         pool = [one for one in unique if one not in related[query] and one in known]
         if (missing := docs - 1 - len(pool)) > 0:
-            if ids is None:
-                given = collection.documents
-                ids = given.ids if isinstance(given, Texts) else Ids.of([list(given)])
             taken = np.unique(ids.rows([*related[query], *pool]))
             taken = taken[taken >= 0]
             if (left := len(ids) - len(taken)) < missing:
                 what = f"{collection.name} has only {len(pool) + left} documents that can be negatives of query"
                 raise ValueError(f"docs={docs}: {what} {query!r}; give fewer docs or a larger collection")
-            others = draw.choice(left, missing, replace=False)  # counted without the taken ones
-            others += np.searchsorted(taken - np.arange(len(taken)), others, side="right")
-            pool += ids.names.take(pa.array(others)).to_pylist()
-        parts = np.array_split(pool, docs - 1) if strata else ()
-        chosen = [draw.choice(part) for part in parts] or draw.choice(pool, docs - 1, replace=False)
+            pool += _others(ids, taken, missing, draw)
+        if strata:
+            chosen = [draw.choice(part) for part in np.array_split(pool, docs - 1)]
+        else:
+            chosen = draw.choice(pool, docs - 1, replace=False)
         documents.append([positive, *chosen])
     labels = np.zeros((count, docs), np.float32)
     labels[:, 0] = 1.0
     return Groups(np.array([query for query, _ in positives]), np.array(documents), {LABELS: labels}, related)
+
+
+def _others(ids: Ids, taken: np.ndarray, count: int, draw: np.random.Generator) -> list[str]:
+    """Random documents, each once, that are not in the rows `taken` (rising); no document is walked over."""
+    places = draw.choice(len(ids) - len(taken), count, replace=False)  # counted without the taken rows
+    rows = places + np.searchsorted(taken - np.arange(len(taken)), places, side="right")
+    return ids.names.take(pa.array(rows)).to_pylist()

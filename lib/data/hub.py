@@ -39,8 +39,7 @@ def copy(dataset: str, folder: Path) -> None:
             for part, rows in (("corpus", corpus), ("queries", load(name, "queries"))):
                 rows.get(part, next(iter(rows.values()))).to_json(folder / f"{part}.jsonl")
             for split, rows in _splits(_judgements(load, name)).items():
-                lines = (_line(split, number, row) for number, row in enumerate(rows))
-                (folder / "qrels" / f"{split}.tsv").write_text("".join([beir.HEADER, "\n", *lines]))
+                beir.write_judgements(folder, split, (_line(split, *row) for row in enumerate(rows)))
     except Exception as error:  # scripts are RuntimeErrors, broken files are errors of datasets' own
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise

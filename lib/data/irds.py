@@ -40,7 +40,7 @@ def copy(name: str, folder: Path) -> None:
         (folder / "qrels").mkdir()
         for split, part in splits.items():
             rows = (f"{one.query_id}\t{one.doc_id}\t{one.relevance}\n" for one in part.qrels_iter())
-            (folder / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(rows))
+            beir.write_judgements(folder, split, rows)
     except (KeyError, AttributeError) as error:  # the id is unknown, or without documents
         advice = "give an id of https://ir-datasets.com that has documents, queries and judgements"
         raise CollectionError(f"ir_datasets has no collection {name!r} ({error}); {advice}") from error

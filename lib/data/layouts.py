@@ -76,7 +76,7 @@ def write(splits: Mapping[str, Iterable[dict[str, Any]]], folder: Path) -> None:
                 what = f"split {split}: {two} times a document has another grade for a query than before"
                 warnings.warn(f"{what}; the highest counts", beir.CollectionWarning, stacklevel=2)
             lines = (f"{query}\t{name}\t{grade}\n" for (query, name), grade in grades.items())
-            (folder / "qrels" / f"{split}.tsv").write_text("".join([beir.HEADER, "\n", *lines]))
+            beir.write_judgements(folder, split, lines)
 
 
 def _candidates(row: dict[str, Any]) -> Iterator[Candidate]:

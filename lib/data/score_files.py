@@ -286,7 +286,9 @@ def fingerprint(path: Path | str) -> str:
     return digest.of_file(path)
 
 
-def is_file_name(name: str) -> bool:
-    """Whether a teacher's name means a file of scores, present or not, and no model's folder or name on the hub."""
+def is_file_name(name: object) -> bool:
+    """Whether a teacher is named by a file of scores, present or not, and is no model's folder, hub name or run."""
+    if not isinstance(name, str):
+        return False
     path = Path(name)
     return path.is_file() or (not path.is_dir() and not ENDINGS.isdisjoint(path.suffixes[-2:]))

@@ -46,7 +46,8 @@ def _read(path: Path, _: str, collection: Collection, queries: tuple[str, ...], 
     steps = ordered.groupby("query")[["stored", "score"]].diff()
     gaps = run.sort_values(["query", "stored"]).groupby("query")["stored"].diff() > 1
     run = run.sort_values(["query", "score", "document"], ascending=[True, False, False])
-    lacking = [query for query in queries if query not in set(run["query"][known])]
+    found = set(run["query"][known])
+    lacking = [query for query in queries if query not in found]
     _warn(path, run["line"], {
         f"of {len(run)} documents are not in {collection.name} and are left out": ~known,
         "ranks contradict the scores, which decide": (steps["stored"] <= 0) & (steps["score"] < 0),

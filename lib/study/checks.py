@@ -57,19 +57,20 @@ def check(runs: Iterable[Run], tests: Iterable[TestSet]) -> None:
     for run in trained:
         if run.strategy.compares_states:
             _check_states(run)
-    for run in trained:  # a file that lacks a pair is refused, where its groups need no run that is not there yet
-        for teacher in run.teachers:
-            if (
-                isinstance(teacher, str)
-                and score_files.is_file_name(teacher)
-                and not isinstance(run.data.negatives, Run | Mined)
-            ):
-                collection = collections.load(run.data.collection)
-                targets.teacher_scores(teacher, targets.groups_of(run.data), collection, run.model.max_length)
+    for run in trained:
+        if not isinstance(run.data.negatives, Run | Mined):  # their groups may need what is not trained yet
+            _check_score_files(run)
     for test in tests:
         if not collections.load(test.collection).split(test.split, 1):
             raise ValueError(f"split={test.split!r}: {test.collection} has no query in it; give another split")
         test.candidates()  # a faulty run, or nothing to rank, is refused
+
+
+def _check_score_files(run: Experiment) -> None:
+    """Refuse a file of scores that is malformed or lacks a pair of the run's groups."""
+    for teacher in filter(score_files.is_file_name, run.teachers):
+        collection = collections.load(run.data.collection)
+        targets.teacher_scores(teacher, targets.groups_of(run.data), collection, run.model.max_length)
 
 
 def _check_states(run: Experiment) -> None:

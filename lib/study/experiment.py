@@ -110,7 +110,7 @@ class Experiment(Run):
 
     def _check_states(self) -> None:
         what = f"strategy={self.strategy.name!r} compares hidden states"
-        of_file = isinstance(self.teacher, str) and score_files.is_file_name(self.teacher)
+        of_file = score_files.is_file_name(self.teacher)
         if len(self.teachers) > 1 or isinstance(self.teacher, Source) or of_file:
             raise ValueError(
                 f"{what}: teacher={reprlib.repr(self.teacher)}: give one model, no score file and no source"

@@ -105,7 +105,7 @@ def teacher_scores(
     """
 
     def score(into: Path | None) -> None:
-        of_file = isinstance(teacher, str) and score_files.is_file_name(teacher)
+        of_file = score_files.is_file_name(teacher)
         if of_file or isinstance(teacher, Source):  # nothing is shared out
             if into is None:
                 return
