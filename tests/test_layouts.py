@@ -46,6 +46,11 @@ def judged(name, split="train"):
      {("one", BETA): 0, ("one", ALPHA): 2, ("one", GAMMA): 1}),
     ({"query": "one", "docs": [BETA, ALPHA, GAMMA], "labels": [-1.5, 7.25, 7.0]}, TRIPLES | {("one", GAMMA): 0}),
     ({"query": "one", "docs": [ALPHA, BETA], "labels": [1.0, 0.0]}, TRIPLES),
+    ({"query": "one", "answer": ALPHA}, {("one", ALPHA): 1}),
+    ({"question": "one", "answer": BETA, "label": 1}, {("one", BETA): 1}),
+    ({"query": "one", "document": ALPHA, "score": 2.0}, {("one", ALPHA): 2}),
+    ({"query": "one", "query_id": 7, "answers": ["no"], "query_type": "entity",
+      "passages": {"is_selected": [0, 1], "passage_text": [BETA, ALPHA], "url": ["a", "b"]}}, TRIPLES),
     ({"query_id": 7, "query": "one", "positive_passages": [{"docid": "x", "title": "alpha", "text": "beta"}],
       "negative_passages": [{"docid": "y", "title": None, "text": BETA}]}, TRIPLES),
 ])  # fmt: skip
@@ -80,7 +85,12 @@ def test_own_ids_are_kept_and_equal_texts_are_one_document(dataset):
 
 @pytest.mark.parametrize("rows, fault", [
     ([{"query": "one", "positive": None, "negative": BETA}], "row 0: null in place of a text"),
-    ([{"query": "one", "positive": ALPHA}], "row 0: lacks column 'negative'; expected query with positive"),
+    ([{"query": "one", "negative": ALPHA}], "row 0: lacks column 'positive'; expected query with positive"),
+    ([{"query": "one", "passage": ALPHA}], "row 0: lacks column 'scores'; expected query with positive"),
+    ([{"query": "one", "passage": ALPHA, "label": 0.7}], "row 0: label 0.7 of a pair is no grade"),
+    ([{"query": "one", "passage": ALPHA, "label": float("nan")}], "row 0: label NaN of a pair is no grade"),
+    ([{"query": "one", "answer": ALPHA, "label": None}], "row 0: label null of a pair is no grade"),
+    ([{"query": "one", "passages": {"passage_text": [ALPHA], "is_selected": []}}], "row 0: 1 passages, but 0 scores"),
     ([{"positive": ALPHA, "negative": BETA}], "row 0: lacks column 'query'"),
     ([{"query": "one", "positive": 3, "negative": 4}], "row 0: 3 in place of a text"),
     ([{"query": "one", "passages": [ALPHA], "scores": [1.0, 2.0]}], "row 0: 1 passages, but 2 scores"),
@@ -94,6 +104,11 @@ def test_a_faulty_row_is_named_and_nothing_is_kept(dataset, rows, fault, data_fo
     with pytest.raises(CollectionError, match=f"split train, {fault}"):
         collections.load(name)
     assert not list((data_folder / "collections").glob("hub-*"))
+
+
+def test_pairs_of_a_query_are_judged_together(dataset):
+    rows = [{"query": "one", "passage": text, "label": label} for text, label in ((ALPHA, 1), (BETA, 0), (GAMMA, 2))]
+    assert judged(dataset(rows)) == TRIPLES | {("one", GAMMA): 2}
 
 
 def test_labels_that_are_all_zero_name_no_positive(dataset):

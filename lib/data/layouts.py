@@ -4,13 +4,17 @@ The layouts, by the columns of a row; further columns are ignored:
 
 - triples: query, positive, negative, all texts, or negative_1, negative_2, ...; sentence-transformers' triplets:
   https://huggingface.co/datasets/sentence-transformers/msmarco-bm25 (configuration triplet).
+- pairs: query, positive: sentence-transformers' pairs, such as
+  https://huggingface.co/datasets/sentence-transformers/natural-questions; or query, passage, label: a grade per pair.
 - scored lists: query, passages: [text], scores: [number]; passages may be called docs, and scores labels, as in
   sentence-transformers' cross-encoders (https://sbert.net/docs/cross_encoder/training_overview.html).
 - Tevatron's: query, positive_passages: [{docid, title, text}, ...], negative_passages: [...], perhaps query_id;
   RLHN's too: https://huggingface.co/datasets/rlhn/default-680K-bge-reranker-v2-gemma
+- MS MARCO's: query, query_id, passages: {passage_text: [text], is_selected: [0 or 1]}:
+  https://huggingface.co/datasets/microsoft/ms_marco
 - FlagEmbedding's: query, pos: [text], neg: [text]: https://huggingface.co/datasets/Shitao/bge-m3-data
 
-A query may be called anchor or question, and a positive answer. A text without an id of its own is named by its hash,
+A query may be called anchor or question, a positive answer, and a passage document. A text without an id of its own is named by its hash,
 so that equal texts are one document. A positive has grade 1, a negative 0. Scores that are integers, or nothing but 0.0
 and 1.0, are grades. Of others the highest of a row is grade 1 and the rest 0, and `SCORES` holds them in the layout
 `lists` of `lib.data.score_files`, as a teacher's.
@@ -29,9 +33,11 @@ from lib.data import beir
 from lib.data.score_files import ALIASES
 
 SCORES = "scores.jsonl"
-NAMES = ALIASES | {"docs": "passages", "documents": "passages", "labels": "scores"}
+NAMES = ALIASES | {"docs": "passages", "documents": "passages", "document": "passage", "labels": "scores",
+                   "label": "scores"}  # fmt: skip
 COLUMNS = (
-    "query with positive and negative, passages and scores, positive_passages and negative_passages, or pos and neg"
+    "query with positive and perhaps negatives, passage and label, passages and scores, positive_passages and "
+    "negative_passages, or pos and neg"
 )
 
 
@@ -86,6 +92,8 @@ def _candidates(row: dict[str, Any]) -> Iterator[Candidate]:
             for one in _list(row, side):
                 yield Candidate(one["docid"], " ".join(filter(None, (one.get("title"), one["text"]))), grade)
     elif "passages" in row:
+        if isinstance(row["passages"], dict):  # MS MARCO's
+            row = {"passages": row["passages"]["passage_text"], "scores": row["passages"]["is_selected"]}
         passages, scores = _list(row, "passages"), _list(row, "scores")
         if len(passages) != len(scores):
             raise ValueError(f"{len(passages)} passages, but {len(scores)} scores")
@@ -97,10 +105,20 @@ def _candidates(row: dict[str, Any]) -> Iterator[Candidate]:
     elif "pos" in row:
         sides = (("pos", 1), ("neg", 0))
         yield from (Candidate(None, text, grade) for side, grade in sides for text in _list(row, side))
-    else:
+    elif negatives := [name for name in row if re.fullmatch(r"negative_\d+", name)]:
         yield Candidate(None, row["positive"], 1)
-        negatives = [name for name in row if re.fullmatch(r"negative_\d+", name)]
-        yield from (Candidate(None, row[name], 0) for name in negatives or ["negative"])
+        yield from (Candidate(None, row[name], 0) for name in negatives)
+    else:
+        yield Candidate(None, row["passage"] if "passage" in row else row["positive"], _label(row))
+
+
+def _label(row: dict[str, Any]) -> int:
+    """The grade of a pair."""
+    label = row["scores"] if "passage" in row else row.get("scores", 1)
+    if not isinstance(label, int | float) or label % 1 != 0:  # NaN too
+        what = f"label {json.dumps(label):.40} of a pair is no grade, a whole number"
+        raise ValueError(f"{what}; scores of pairs are for a score file (lib.data.score_files)")
+    return int(label)
 
 
 def _check_scores(names: list[str], found: list[Candidate]) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from lib.machine import digest, processes, progress
+from lib.machine import processes, progress
 
 MANIFEST = "manifest.json"
 CHECKED_BYTES = 2**26  # `keep` compares larger files by size alone; `python -m lib.study.space --check` reads all
@@ -55,6 +55,12 @@ def key(*parts: object) -> str:
     """
     text = json.dumps(_plain(parts), sort_keys=True, ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, read now; `lib.machine.digest` reads what has not changed once."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _plain(value: object) -> object:
@@ -119,7 +125,7 @@ def damage(place: Path, *, up_to: float = float("inf")) -> list[str]:
             lines.append(f"{path} is missing")
         elif path.stat().st_size != size:
             lines.append(f"{path} has {path.stat().st_size} bytes and should have {size}")
-        elif size <= up_to and digest.read(path) != expected:
+        elif size <= up_to and sha256(path) != expected:
             lines.append(f"{path} is altered: its SHA-256 is not the one in {MANIFEST}")
     return lines
 
@@ -213,7 +219,7 @@ def _finish(folder: Path, place: Path, of: list[str]) -> None:
     files = {}
     for path in sorted(filter(Path.is_file, folder.rglob("*"))):
         path.chmod(0o644)  # safetensors writes private files; a shared data folder should stay readable
-        files[path.relative_to(folder).as_posix()] = [path.stat().st_size, digest.read(path)]
+        files[path.relative_to(folder).as_posix()] = [path.stat().st_size, sha256(path)]
     (folder / MANIFEST).write_text(json.dumps({"of": of, "files": files}, indent=1))
     for path in (*folder.rglob("*"), folder):
         _sync(path)

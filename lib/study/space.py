@@ -2,8 +2,8 @@
 
 Unreferenced are: what killed processes left; runs that today's code would name differently (another recipe, other
 constants, texts or weights); and whatever was made from a run or a store that is gone. Texts in Arrow, token stores,
-BM25 indexes and first stages are caches of a collection's files, which `--caches` counts as unreferenced too; they are
-made again when needed.
+BM25 indexes, first stages and the hashes of large files are caches of a collection's files, which `--caches` counts as
+unreferenced too; they are made again when needed.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from lib.machine import store
 from lib.models import backbone
 from lib.study import identity, runs
 
-CACHES = ("texts", "tokens", "bm25", "first_stage")
+CACHES = ("texts", "tokens", "bm25", "first_stage", "digests")
 
 
 def folders() -> list[Path]:
