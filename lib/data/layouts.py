@@ -14,10 +14,10 @@ The layouts, by the columns of a row; further columns are ignored:
   https://huggingface.co/datasets/microsoft/ms_marco
 - FlagEmbedding's: query, pos: [text], neg: [text]: https://huggingface.co/datasets/Shitao/bge-m3-data
 
-A query may be called anchor or question, a positive answer, and a passage document. A text without an id of its own is named by its hash,
-so that equal texts are one document. A positive has grade 1, a negative 0. Scores that are integers, or nothing but 0.0
-and 1.0, are grades. Of others the highest of a row is grade 1 and the rest 0, and `SCORES` holds them in the layout
-`lists` of `lib.data.score_files`, as a teacher's.
+A query may be called anchor or question, a positive answer, and a passage document. A text without an id of its own is
+named by its hash, so that equal texts are one document. A positive has grade 1, a negative 0. Scores of a list that are
+integers, or nothing but 0.0 and 1.0, are grades. Of others the highest of a row is grade 1 and the rest 0, and `SCORES`
+holds them in the layout `lists` of `lib.data.score_files`, as a teacher's.
 """
 
 import hashlib
