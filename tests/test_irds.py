@@ -6,7 +6,7 @@ from collections import namedtuple
 
 import pytest
 
-from lib.data import collections
+from lib.data import collections, irds
 from lib.data.collections import CollectionError
 
 Text = namedtuple("Text", "doc_id query_id title text")
@@ -26,6 +26,9 @@ class Dataset:
 
     def has_qrels(self):
         return self.judged is not None
+
+    def docs_metadata(self):
+        return {"count": len(DOCUMENTS)}
 
     def docs_iter(self):
         return iter(DOCUMENTS)
@@ -97,3 +100,13 @@ def test_a_copy_is_read_again_without_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "ir_datasets", None)
     collections._loaded.cache_clear()
     assert collections.load("ir:set/test").fingerprint == first.fingerprint
+
+
+def test_the_number_of_documents_is_known_without_a_network():
+    assert irds.documents("set/test") == len(DOCUMENTS) and irds.documents("no/such") == 0
+
+
+def test_the_package_knows_its_collections_sizes(monkeypatch):
+    monkeypatch.delitem(sys.modules, "ir_datasets")
+    pytest.importorskip("ir_datasets", reason="an optional package: pip install -e '.[collections]'")
+    assert irds.documents("msmarco-passage/train") == 8841823

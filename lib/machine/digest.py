@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lib.machine import processes, store
 
-LARGE = 2**26  # bytes from which a hash is kept for other processes too: so many take about a tenth of a second
+LARGE = 2**28  # bytes from which a hash is kept for other processes too: so many take about half a second
 _known = lru_cache(maxsize=4096)(lambda path, *status: _recorded(path, status))
 
 

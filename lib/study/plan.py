@@ -20,7 +20,7 @@ import torch
 import transformers
 from huggingface_hub.errors import HFValidationError
 
-from lib.data import collections, score_files, views
+from lib.data import collections, irds, score_files, views
 from lib.machine import hardware, store
 from lib.models import backbone, packaged
 from lib.models.weights import config
@@ -41,6 +41,13 @@ CONFIGS = {
                                     "num_key_value_heads": 2, "intermediate_size": 4864}),
     "Qwen/Qwen2.5-7B": ("qwen2", {"hidden_size": 3584, "num_hidden_layers": 28, "num_attention_heads": 28,
                                   "num_key_value_heads": 4, "intermediate_size": 18944, "vocab_size": 152064}),
+}  # fmt: skip
+# (test queries, thousands of documents) of BEIR's collections: https://github.com/beir-cellar/beir, README.md (ef83d29)
+BEIR = {
+    "msmarco": (6980, 8840), "trec-covid": (50, 171), "nfcorpus": (323, 3.6), "nq": (3452, 2680), "fiqa": (648, 57),
+    "hotpotqa": (7405, 5230), "arguana": (1406, 8.67), "webis-touche2020": (49, 382), "quora": (10000, 523),
+    "dbpedia-entity": (400, 4630), "scidocs": (1000, 25), "fever": (6666, 5420), "climate-fever": (1535, 5420),
+    "scifact": (300, 5),
 }  # fmt: skip
 UNKNOWN_QUERIES = UNKNOWN_DEPTH = 1000  # what a test set of all queries, or with all of a stored run, is counted as
 # Bytes per token, width and layer in training (Korthikanti et al. 2022, https://arxiv.org/abs/2205.05198, fused); with
@@ -125,7 +132,7 @@ def teaching(runs: list[Experiment]) -> float:
 
 def scoring(run: Run, test: TestSet) -> float:
     """Operations of scoring a test set."""
-    queries = test.queries or UNKNOWN_QUERIES
+    queries = test.queries or BEIR.get(test.collection.removeprefix("hub:BeIR/"), (UNKNOWN_QUERIES,))[0]
     return operations(run.model, queries * (test.depth or UNKNOWN_DEPTH), queries, 2)
 
 
@@ -192,9 +199,16 @@ def _to_get(name: str) -> str:
         return "built from installed packages, in a minute"
     if score_files.is_file_name(name):
         return "a file that is missing"
-    of = None if ":" in name else size(name)
-    weights = f"about {of.parameters * 4 / 1e9:.1f} GB in float32" if of else "of a size that is not known here"
-    return f"to fetch from {'ir_datasets' if name.startswith('ir:') else 'the hub'}, {weights}"
+    what = "of a size that is not known here"
+    if name.startswith("ir:"):
+        count = irds.documents(name.removeprefix("ir:"))
+    else:
+        count = int(1000 * BEIR.get(name.removeprefix("hub:BeIR/"), (None, 0))[1])
+    if count:
+        what = f"about {count:,} documents"
+    elif ":" not in name and (of := size(name)):
+        what = f"about {of.parameters * 4 / 1e9:.1f} GB in float32"
+    return f"to fetch from {'ir_datasets' if name.startswith('ir:') else 'the hub'}, {what}"
 
 
 def _costs(missing: list[Experiment], to_score: list[tuple[Run, TestSet]]) -> None:
@@ -216,7 +230,7 @@ def _costs(missing: list[Experiment], to_score: list[tuple[Run, TestSet]]) -> No
     for name, work in parts.items():
         print(f"    {name:<16} {work / rate / 3600:>14,.1f} {work / 1e14 / 3600:>10,.1f}")
     print(f"  not counted: attention's products, BM25, encoding of whole collections, notebooks' own computing; a test "
-          f"set of all queries counts as {UNKNOWN_QUERIES}")  # fmt: skip
+          f"set of all queries counts as {UNKNOWN_QUERIES}, where their number is not known")  # fmt: skip
 
 
 def _heading(text: str) -> None:
