@@ -131,7 +131,7 @@ WORDS = ["better", "worse"]
 def test_verdicts():
     assert said(gain=0.06).startswith("new is better than old: +0.0") and ", p < 0.001 (Holm), " in said(gain=0.06)
     assert said(gain=-0.06).startswith("new is worse than old: -0.0")
-    assert "] over 200 queries and 3 seeds, p" in said() and "] over 200 queries alone, p" in said(seeds=1)
+    assert "] over 200 queries and 3 seeds (old: one), p" in said() and "] over 200 queries alone, p" in said(seeds=1)
     resolvable = significance.compare(by_query_and_seed(), "old").iloc[0]["resolvable"]
     unclear = (
         f"new and old: not resolvable with these queries and seeds (smallest resolvable difference {resolvable:.3f})"
@@ -222,9 +222,14 @@ def test_seeds_are_averaged_before_queries():
     assert row["sd over seeds"] == pytest.approx(np.std([0.5, 1.0], ddof=1))
 
 
-def test_a_set_weighs_the_same_whatever_its_size():
-    difference, low, high = significance.stratified([np.ones(10), np.zeros(1000)])
-    assert (difference, low, high) == (0.5, 0.5, 0.5)
+def test_a_comparison_says_what_was_trained_once():
+    index = pd.MultiIndex.from_product([["q1", "q2", "q3"], [0, 1]], names=["query", "seed"])
+    values = pd.DataFrame({"bm25": np.repeat([0.1, 0.5, 0.3], 2), "kl": np.linspace(0, 1, 6), "mse": 0.5}, index)
+    assert significance.compare(values, "kl")["one_seed"].tolist() == ["bm25", "mse"]
+    assert significance.compare(values, "bm25")["one_seed"].tolist() == ["bm25", "mse and bm25"]
+    assert "(bm25: one)" in significance.verdict(significance.compare(values, "kl").iloc[0], "kl")
+    of_one = values.xs(0, level="seed")
+    assert set(significance.compare(of_one, "kl")["one_seed"]) == {""}
 
 
 def two_runs(**second):

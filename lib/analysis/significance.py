@@ -63,6 +63,8 @@ def compare(values: pd.DataFrame, baseline: str, *, within: float = 0.01) -> pd.
       with one seed the paired t test; p_equivalent: test that the difference lies within +-`within` (TOST). Each of the
       three has Holm's correction over the rankers
     - effect: mean difference over its standard deviation over queries; wins, ties, losses: queries; queries, seeds
+    - one_seed: which of the two has the same values with every seed, if there are several: it was trained once, and
+      what another seed would change in it is not seen
     - sd_queries, sd_seeds, sd_both: what queries, seeds and the two together add, as in `lib.analysis.crossed.Mean`
     - resolvable: the smallest difference that such a comparison finds with 80 % power at 5 % (`lib.analysis.power`),
       before correction; within
@@ -74,7 +76,12 @@ def compare(values: pd.DataFrame, baseline: str, *, within: float = 0.01) -> pd.
     if values.isna().any(axis=None):
         lacking = values.columns[values.isna().any()].tolist()
         raise ValueError(f"rankers {lacking} lack some queries; only rankers of the same queries can be compared")
-    return contrasts(values.drop(columns=baseline).sub(values[baseline], axis="index"), within=within)
+    table = contrasts(values.drop(columns=baseline).sub(values[baseline], axis="index"), within=within)
+    by_query = values.groupby(level=0)
+    spread = (by_query.max() - by_query.min()).max()  # over the seeds of a query
+    once = spread.index[spread == 0] if _size(values.index)[1] > 1 else []
+    pairs = ([name for name in (ranker, baseline) if name in once] for ranker in values.columns if ranker != baseline)
+    return table.assign(one_seed=list(map(" and ".join, pairs)))
 
 
 def contrasts(differences: pd.DataFrame, *, within: float = 0.01) -> pd.DataFrame:
@@ -212,14 +219,6 @@ def verdict(row: pd.Series, baseline: str) -> str:
     shown = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
     over = f"{row['queries']} queries and {row['seeds']} seeds"
     over = over if row["seeds"] > 1 else f"{row['queries']} queries alone"
+    over += f" ({row['one_seed']}: one)" if row["seeds"] > 1 and row.get("one_seed") else ""
     queries = f"{row['wins']} queries won, {row['losses']} lost, {row['ties']} tied"
     return f"{said}: {size(row)} over {over}, {shown} (Holm), {queries}"
-
-
-def stratified(parts: list[np.ndarray]) -> tuple[float, float, float]:
-    """Mean over sets of their mean differences, and its 95 % bootstrap interval; queries are drawn within each set."""
-    draw = np.random.default_rng(SEED)
-    arrays = [np.asarray(part, dtype=float) for part in parts]
-    drawn = np.mean([part[draw.integers(0, len(part), (RESAMPLES, len(part)))].mean(1) for part in arrays], axis=0)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return float(np.mean([part.mean() for part in arrays])), float(low), float(high)
