@@ -107,13 +107,21 @@ def test_relative_paths_are_the_callers(at, monkeypatch):
     """Kernels work in their notebook's folder, but data folder, notebooks, --out and folders are the caller's."""
     write(
         at / "elsewhere" / "a.ipynb", "import os\nfrom lib.machine import store\nprint(store.data_folder())",
-        "print(folders)", "print(os.getcwd())", parameters="folders = ''",
+        "print(folders)", "print(os.getcwd())", "print(sets)", "print(target)",
+        parameters="folders = ''\nsets = ''\ntarget = ''",
     )  # fmt: skip
     (at / "beir").mkdir()
+    (at / "my.run").touch()
     monkeypatch.setenv("STUDY_DATA", "my data")
-    assert batch.main(["elsewhere/a.ipynb", "--out", "out", "-p", "folders", "beir, hub:beir/scifact"]) == 0
+    given = {
+        "folders": "beir, hub:beir/scifact", "target": "./beir",
+        "sets": "./beir?relevant_grade=2 | test | ./my.run; scifact; hub:beir/scifact",
+    }  # fmt: skip
+    parameters = [word for name, text in given.items() for word in ("-p", name, text)]
+    assert batch.main(["elsewhere/a.ipynb", "--out", "out", *parameters]) == 0
     said = printed(at / "out" / "a.ipynb").splitlines()
-    assert said == [f"{at}/my data", f"{at}/beir,hub:beir/scifact", f"{at}/elsewhere"]
+    assert said[:3] == [f"{at}/my data", f"{at}/beir,hub:beir/scifact", f"{at}/elsewhere"]
+    assert said[3:] == [f"{at}/beir?relevant_grade=2 | test | {at}/my.run; scifact; hub:beir/scifact", f"{at}/beir"]
 
 
 def test_kernels_use_the_package_of_the_command(at):

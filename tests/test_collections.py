@@ -340,7 +340,7 @@ def test_an_edited_local_hub_dataset_is_copied_anew(tmp_path, tiny_collection):
 
 def test_a_hub_dataset_of_another_layout_is_refused_and_not_kept(tmp_path, data_folder):
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "data.jsonl").write_text('{"question": "a", "answer": "b"}\n')
+    (tmp_path / "other" / "data.jsonl").write_text('{"question": "a", "reply": "b"}\n')
     with pytest.raises(collections.CollectionError, match="BEIR's layout"):
         collections.load(f"hub:{tmp_path / 'other'}")
     assert not [path for path in (data_folder / "collections").iterdir() if store.is_whole(path)]

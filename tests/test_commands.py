@@ -56,6 +56,12 @@ def test_every_command_that_is_offered_is_run():
     assert {"study", "test", "lab"} <= offered()
 
 
+def test_every_benchmark_that_is_offered_is_run():
+    offers = set(re.findall(r"python -m benchmarks\.(\w+)", _code((ROOT / "README.md").read_text())))
+    (run,) = re.findall(r"for benchmark in (.*); do", (ROOT / ".ci" / "run").read_text())
+    assert offers <= set(run.split()), "run each in .ci/run at a tiny size"
+
+
 def test_help_lists_every_target(copy):
     code, text = said(copy, "help")
     assert code == 0 and {line.split()[0] for line in text.splitlines()} == offered()

@@ -57,6 +57,14 @@ def test_a_merge_is_a_row_of_the_table_a_teacher_and_a_start(how, pair, test_set
     assert space.unreferenced() == []
 
 
+def test_a_merge_whose_weights_are_not_finite_is_not_kept(pair):
+    merged = Merged(pair[:2], "task_arithmetic", scale=1e39)
+    with pytest.raises(FloatingPointError, match="is not finite, so the run is not kept"):
+        runs.complete([merged])
+    with pytest.raises(rankers.NotTrained):
+        rankers.ranker(merged)
+
+
 def test_the_base_is_the_common_start_or_the_untrained_model(pair, experiment):
     one, two, start = pair
     assert Merged((one, two), "ties").before == start

@@ -78,7 +78,8 @@ def test_nothing_is_written_of_a_run_that_is_not_trained_or_where_the_card_fails
 
 def test_a_card_has_the_measures_of_the_store_and_all_that_a_run_learned_from(experiment, test_set, tmp_path):
     teacher, start = vary(experiment, seed=7), vary(experiment, strategy="bce")
-    run = vary(experiment, strategy="margin_mse", teacher=(teacher, Untrained(experiment.model)), start=start)
+    untrained = vary(experiment, architecture="dot").before
+    run = vary(experiment, strategy="margin_mse", teacher=(teacher, untrained), start=start)
     kit.complete([run, start], [test_set])
     written = huggingface_hub.ModelCard.load(export.write(run, tmp_path / "model", [test_set]) / "README.md")
     front, values = written.data, tables.values(run, test_set, "RR@10")
@@ -90,7 +91,7 @@ def test_a_card_has_the_measures_of_the_store_and_all_that_a_run_learned_from(ex
     rows = [line for line in written.text.splitlines() if line.startswith("| tiny, test, 8 queries, top 10 of bm25 |")]
     assert [row.split(" | ")[1] for row in rows] == ["bm25", "start", "this model"]
     assert f"{values.mean():.3f} [{low:.3f}, {high:.3f}]" in rows[2]
-    for ancestor in (run, teacher, start, Untrained(experiment.model)):
+    for ancestor in (run, teacher, start, untrained):
         assert f"{describe(ancestor)} (`{ancestor.key}`)" in written.text
     assert collections.fingerprint(test_set.collection) in written.text and "16 groups of 3 documents" in written.text
     for line in ("| learning_rate | 0.001 |", f"| torch | {torch.__version__} |", "| train_seconds |", "| commit |"):

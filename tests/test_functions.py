@@ -103,6 +103,19 @@ def test_a_readers_module_counts_by_its_content_and_a_loss_by_what_was_imported(
     assert key(in_a_notebook("loss = lambda s, t: module.two(s)", module=module)) != before[1]
 
 
+def test_a_readers_module_that_is_imported_inside_a_loss_counts_by_its_content(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "readers_inner_losses.py"
+    source = "def loss(scores, targets):\n    from readers_inner_losses import two\n    return two(scores).mean(1)"
+    keys = []
+    for factor in (1, 2):
+        file.write_text(f"def two(x): return x * {factor}\n")
+        keys.append(key(in_a_notebook(source)))
+    assert keys[0] != keys[1]
+    plain = "def loss(scores, targets):\n    import math\n    return math.pi * scores.mean(1)"
+    assert key(in_a_notebook(plain)) == key(in_a_notebook(plain))
+
+
 def test_a_key_is_the_same_in_another_process_whatever_the_order_of_its_sets():
     script = """
 import torch

@@ -95,6 +95,8 @@ def test_own_ids_are_kept_and_equal_texts_are_one_document(dataset):
     ([{"query": "one", "positive": 3, "negative": 4}], "row 0: 3 in place of a text"),
     ([{"query": "one", "passages": [ALPHA], "scores": [1.0, 2.0]}], "row 0: 1 passages, but 2 scores"),
     ([{"query": "one", "passages": [ALPHA], "scores": [float("nan")]}], "row 0: score nan is not a finite number"),
+    ([{"query": "one", "positive_passages": [{"docid": "x", "title": "alpha", "text": None}],
+       "negative_passages": []}], "row 0: null in place of a text"),
     ([{"query": "one", "passages": None, "scores": [1.0]}], "row 0: passages is null; expected a list"),
     ([{"query_id": "a", "query": "one", "positive": ALPHA, "negative": BETA},
       {"query_id": "a", "query": "two", "positive": ALPHA, "negative": BETA}], "row 1: id 'a' has another text"),

@@ -145,3 +145,13 @@ def test_what_a_trec_run_cannot_hold_is_refused(change, says, tmp_path):
     with pytest.raises(ValueError, match=says):
         measures.write_trec(run, run, tmp_path / "x.trec", "tag")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_measure_is_selected_by_the_name_that_each_collection_has():
+    rows = [("a", "RR@10"), ("a", "nDCG@10"), ("graded", "RR(rel=2)@10"), ("graded", "nDCG@10")]
+    table = pd.DataFrame(rows, columns=["collection", "measure"]).assign(query="q1", value=0.5)
+    costs = pd.DataFrame([{"collection": "", "measure": "train_seconds", "query": "", "value": 3.0}])
+    found = measures.select(pd.concat([table, costs]), "RR@10")
+    assert found[["collection", "measure"]].to_numpy().tolist() == [["a", "RR@10"], ["graded", "RR(rel=2)@10"]]
+    with pytest.raises(ValueError, match="measure 'RR': unknown"):
+        measures.select(table, "RR")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
 import transformers
 
@@ -55,6 +56,21 @@ def test_without_a_split_every_family_is_its_cross_encoder(kind, found, tmp_path
     name = folder_of(kind, tmp_path)
     cat, late = both(name, found, offset=4)  # [CLS], two words, [SEP]
     assert cat.std() > 1e-2
+    np.testing.assert_allclose(cat, late, atol=1e-5)
+
+
+def test_a_tokenizer_that_gives_a_pair_one_type_is_followed(found, tmp_path, float32):
+    name = folder_of("bert", tmp_path)
+    tokenizer = transformers.BertTokenizerFast.from_pretrained(name)
+    ends = [(token, tokenizer.convert_tokens_to_ids(token)) for token in ("[CLS]", "[SEP]")]
+    tokenizer.backend_tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=ends
+    )
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer.backend_tokenizer, model_input_names=tokenizer.model_input_names,
+        **tokenizer.special_tokens_map,
+    ).save_pretrained(name)  # fmt: skip
+    cat, late = both(name, found, offset=4)
     np.testing.assert_allclose(cat, late, atol=1e-5)
 
 

@@ -1,5 +1,7 @@
 """Intervals and tests: against scipy and by hand, the same each time, and not significant where nothing is."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -269,3 +271,17 @@ def test_the_grade_that_counts_is_part_of_a_measures_name():
     assert significance.per_query(graded, "RR(rel=2)@10", "c")["kl"].tolist() == [0.5, 1.0]
     with pytest.raises(ValueError, match=r"RR\(rel=3\)@10.*RR\(rel=2\)@10"):
         significance.per_query(graded, "RR(rel=3)@10", "c")
+
+
+def test_joined_tables_of_other_conditions_say_so():
+    about = {"ranker": "kl", "configuration": "one", "measure": "RR@10", "collection": "c"}
+    parts = []
+    for run, seed, features in (("a", 0, "AVX512"), ("b", 1, "AVX2")):
+        quality = pd.DataFrame({"query": ["q1", "q2"], "value": [0.0, 1.0], "text": ""}).assign(**about)
+        condition = pd.DataFrame([{"query": "", "measure": "features", "text": features}])
+        parts.append(pd.concat([quality, condition]).assign(run=run, seed=seed))
+    with pytest.warns(UserWarning, match=r"conditions \(features: AVX2 \| AVX512\)"):
+        significance.paired(pd.concat(parts), "RR@10", "c")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        significance.paired(parts[0], "RR@10", "c")

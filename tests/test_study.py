@@ -19,8 +19,9 @@ from lib import losses, models
 from lib.analysis import significance
 from lib.data import collections
 from lib.machine import store
-from lib.study import rankers, runs, space, tables
+from lib.study import rankers, runs, space, tables, tuning
 from lib.study.experiment import TestSet, Untrained, vary
+from lib.study.mining import Mined
 from lib.training import scoring
 from lib.training.settings import Adapter, GradCache
 from lib.training.strategies import Strategy, Term, bind
@@ -145,6 +146,14 @@ REFUSED = {
     "collection": ({"collection": "nowhere"}, "nowhere"),
     "file": ({"strategy": "kl", "teacher": "scores.tsv"}, "there is no file .*scores.tsv"),
     "file in a tuple": ({"strategy": "kl", "teacher": ("a/b.jsonl",)}, "there is no file .*b.jsonl"),
+    "docs": ({"docs": 41}, "docs=41: .* has 40 documents"),
+    "query": ({"architecture": "dot", "max_query": 2}, "max_query=2"),
+    "PreTTR": (
+        {"architecture": "prettr", "options": (("offset", 32),), "max_length": 40},
+        "offset=32 and max_length=40",
+    ),
+    "ColBERT": ({"architecture": "colbert", "options": (("masks", 61),)}, "61 tokens after each query"),
+    "checkpointing": ({"architecture": "tk", "gradient_checkpointing": True}, "gradient_checkpointing=True: tk"),
 }
 
 
@@ -161,6 +170,31 @@ def test_a_teacher_without_a_scoring_head_is_refused_before_anything_trains(expe
     taught = vary(experiment, strategy="kl", teacher=experiment.model.backbone)
     with pytest.raises(models.backbone.WeightsError, match="classifier"):
         tables.results([experiment, taught], [test_set])
+
+
+@pytest.mark.parametrize("change", [
+    lambda run, other: {"strategy": "kl", "teacher": other},
+    lambda run, other: {"strategy": "kl", "teacher": (run, other)},
+    lambda run, other: {"negatives": Mined(other)},
+])  # fmt: skip
+def test_scores_of_a_head_that_was_drawn_at_random_are_refused(change, experiment, test_set, monkeypatch):
+    monkeypatch.setattr("lib.training.loop.train", lambda *_, **__: pytest.fail("it trained"))
+    taught = vary(experiment, **change(experiment, Untrained(experiment.model, 7)))
+    with pytest.raises(ValueError, match="untrained.*classifier.weight is drawn at random"):
+        tables.results([experiment, taught], [test_set])
+
+
+def test_a_reference_is_what_the_run_starts_from_drawn_or_not(experiment):
+    runs.checks.check([vary(experiment, strategy="dpo", teacher=experiment.before)], [])
+
+
+def test_a_misspelt_measure_is_refused_before_anything_trains(experiment, test_set, monkeypatch):
+    monkeypatch.setattr("lib.training.loop.train", lambda *_, **__: pytest.fail("it trained"))
+    dev = replace(test_set, split="dev")
+    with pytest.raises(ValueError, match="measure 'RR10': unknown"):
+        tables.best([experiment], [dev], "RR10")
+    with pytest.raises(ValueError, match="measure 'RR10': unknown"):
+        tuning.tuned({"a": experiment}, "learning_rate", (1e-5, 1e-4, 1e-3), dev, "RR10")
 
 
 def test_a_test_set_with_nothing_to_rank_is_refused_before_anything_trains(experiment, test_set, monkeypatch):
@@ -331,7 +365,7 @@ def test_a_strategy_whose_loss_is_no_loss_is_refused():
         bind(half_hinge, temperature=2.0)
 
 
-def test_an_untrained_bi_encoder_teaches_and_finds_negatives(experiment, test_set):
+def test_an_untrained_bi_encoder_teaches_and_finds_negatives(experiment, test_set, float32):
     zero_shot = vary(experiment, architecture="dot").before
     taught = vary(experiment, strategy="margin_mse", teacher=zero_shot)
     mined = vary(experiment, negatives=zero_shot)
@@ -341,7 +375,7 @@ def test_an_untrained_bi_encoder_teaches_and_finds_negatives(experiment, test_se
     groups = kit.training_groups(taught)
     inputs = kit.inputs(kit.model(zero_shot), collections.load(test_set.collection), zero_shot.model.backbone, 48)
     expected = scoring.score(kit.model(zero_shot), inputs, groups.queries[:, None], groups.documents)
-    np.testing.assert_array_equal(groups.targets["teacher"], expected)
+    np.testing.assert_allclose(groups.targets["teacher"], expected, rtol=1e-4, atol=1e-5)
     assert space.unreferenced() == []
     wrong = Untrained(replace(zero_shot.model, layers=(0, 7)))
     with pytest.raises(ValueError, match="layers"):

@@ -22,11 +22,12 @@ NAMES = ("ardir", "afd", "wcord", "consistent")
 
 
 def drawn(like, folder, **changes):
-    """A random backbone like another one, with other weights."""
+    """A random cross-encoder like another backbone, with other weights, and a head."""
     shutil.copytree(like, folder)
+    config = transformers.AutoConfig.from_pretrained(like, num_labels=1, **changes)
     with torch.random.fork_rng():
         torch.manual_seed(2)
-        transformers.BertModel(transformers.AutoConfig.from_pretrained(like, **changes)).save_pretrained(folder)
+        transformers.BertForSequenceClassification(config).save_pretrained(folder)
     return folder
 
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import shutil
 
+import peft
 import pytest
 import safetensors.torch
 import torch
@@ -53,6 +54,17 @@ def test_a_backbone_is_no_teacher():
         WeightsError, match=r"model: 2 weights are missing \(classifier.bias, classifier.weight\).*num_labels=1"
     ):
         models.load(backbone.folder("minilm"))
+
+
+def test_an_adapter_of_peft_beside_the_weights_is_refused(tiny_backbone, tmp_path):
+    """transformers would load it, and report nothing of a scoring head that is missing."""
+    folder = tmp_path / "adapted"
+    shutil.copytree(tiny_backbone, folder)
+    model = transformers.BertModel.from_pretrained(folder)
+    peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["query"])).save_pretrained(folder)
+    for read in (lambda: models.load(folder), lambda: models.build("cat", str(folder), None, 0)):
+        with pytest.raises(WeightsError, match=r"an adapter of the package peft.*merge it into the weights"):
+            read()
 
 
 def test_a_model_of_several_labels_is_no_teacher_but_a_backbone(tmp_path):

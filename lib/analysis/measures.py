@@ -28,6 +28,22 @@ def named(measure: str, names: Iterable[str]) -> str:
     return matches[0]
 
 
+def select(results: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """The rows of one measure in a results table, on each collection by the name that it has there (`named`)."""
+    quality = results[results["query"] != ""]
+    names = {name: named(measure, part) for name, part in quality.groupby("collection")["measure"]}
+    return quality[quality["measure"] == quality["collection"].map(names)]
+
+
+def of(collection: Collection) -> list[str]:
+    """The names of `MEASURES` on a collection: those that know only relevant and not have its grade, if it is above 1.
+
+    RR(rel=2)@10 counts documents of grade 2 and more.
+    """
+    parsed, grade = map(ir_measures.parse_measure, MEASURES), collection.relevant_grade
+    return [str(one(rel=grade) if grade > 1 and "rel" in one.SUPPORTED_PARAMS else one) for one in parsed]
+
+
 def rank(run: pd.DataFrame) -> pd.DataFrame:
     """Add the column rank (from 1) to a run with the columns query, document, score.
 
@@ -53,18 +69,19 @@ def measure(run: pd.DataFrame, collection: Collection, split: str, queries: list
     """Columns query, measure, value: every measure of every query in `queries`, in that order.
 
     `run` has the columns query, document, score; a query that it lacks counts as zero. nDCG has trec_eval's linear
-    gain; RR and R are named after the grade from which on a document is relevant, if it is above 1: RR(rel=2)@10.
+    gain; names are those of `of`.
     """
     fields = {"query": "query_id", "document": "doc_id", "grade": "relevance"}  # what ir_measures calls them
     ranked = rank(run).rename(columns=fields)
     judged = collection.judgements[split].rename(columns=fields)
     judged = judged[judged["query_id"].isin(set(queries))]
     judged = judged.assign(relevance=judged["relevance"].clip(lower=0))  # below -1 pytrec_eval leaves its arrays
-    grade, parsed = collection.relevant_grade, map(ir_measures.parse_measure, MEASURES)
-    wanted = [one(rel=grade) if grade > 1 and "rel" in one.SUPPORTED_PARAMS else one for one in parsed]
-    calculated = ir_measures.iter_calc(wanted, judged, ranked.assign(score=-ranked["rank"].astype(float)))
+    names = of(collection)
+    calculated = ir_measures.iter_calc(
+        map(ir_measures.parse_measure, names), judged, ranked.assign(score=-ranked["rank"].astype(float))
+    )
     values = {(value.query_id, str(value.measure)): value.value for value in calculated}
-    rows = [(query, str(name), values.get((query, str(name)), 0.0)) for query in queries for name in wanted]
+    rows = [(query, name, values.get((query, name), 0.0)) for query in queries for name in names]
     return pd.DataFrame(rows, columns=["query", "measure", "value"])
 
 

@@ -14,6 +14,7 @@ from statsmodels.stats.multitest import multipletests
 
 from lib.analysis import measures, power
 from lib.analysis.crossed import Mean
+from lib.machine.provenance import warn_if_mixed
 
 RESAMPLES, SEED = 5000, 0
 
@@ -175,12 +176,13 @@ def _rows(results: pd.DataFrame, measure: str, collection: str) -> pd.DataFrame:
     rows = quality[quality["collection"] == collection]
     if rows.empty:
         raise ValueError(f"collection={collection!r}: these results have {', '.join(quality['collection'].unique())}")
-    rows = rows[rows["measure"] == measures.named(measure, rows["measure"])]
+    rows = measures.select(rows, measure)
     for ranker, count in rows.groupby("ranker")["configuration"].nunique().items():
         if count > 1:
             what = f"its runs differ in more than the seed ({count} configurations) and have no common mean"
             advice = "take them from one call of tables.results, or give each a name in the column ranker"
             raise ValueError(f"ranker {ranker!r}: {what}; {advice}")
+    warn_if_mixed(results[results["run"].isin(rows["run"])])
     return rows.drop_duplicates(["ranker", "run", "query"])
 
 

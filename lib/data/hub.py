@@ -60,12 +60,9 @@ def copy(dataset: str, folder: Path) -> None:
 
 def _configuration(load: Callable, name: str, configuration: str) -> Mapping | None:
     """A configuration of a dataset; None if there is none of this name."""
-    try:
-        return load(name, configuration)
-    except ValueError as error:
-        if "BuilderConfig" not in str(error):
-            raise
-        return None
+    import datasets
+
+    return load(name, configuration) if configuration in datasets.get_dataset_config_names(name) else None
 
 
 def _judgements(load: Callable, name: str) -> Mapping:

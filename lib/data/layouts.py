@@ -90,7 +90,10 @@ def _candidates(row: dict[str, Any]) -> Iterator[Candidate]:
     if "positive_passages" in row:
         for side, grade in (("positive_passages", 1), ("negative_passages", 0)):
             for one in _list(row, side):
-                yield Candidate(one["docid"], " ".join(filter(None, (one.get("title"), one["text"]))), grade)
+                text = one["text"]
+                if isinstance(text, str):  # else it is refused as it is
+                    text = " ".join(filter(None, (one.get("title"), text)))
+                yield Candidate(one["docid"], text, grade)
     elif "passages" in row:
         if isinstance(row["passages"], dict):  # MS MARCO's
             row = {"passages": row["passages"]["passage_text"], "scores": row["passages"]["is_selected"]}

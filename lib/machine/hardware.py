@@ -18,6 +18,9 @@ import torch
 if TYPE_CHECKING:
     import accelerate
 
+# Packages whose version can change what is computed: the kit's choices of passages and batches, models, measures.
+PACKAGES = ("torch", "transformers", "accelerate", "bm25s", "numpy", "tokenizers", "peft", "ir_measures")
+
 
 def device() -> torch.device:
     """The accelerator if there is one, else the processor."""
@@ -104,7 +107,7 @@ def _glibc() -> ctypes.CDLL | None:
 
 def description() -> dict[str, str]:
     """The device and the versions that results were computed with, by name."""
-    versions = {name: metadata.version(name) for name in ("torch", "transformers", "accelerate", "bm25s")}
+    versions = {name: metadata.version(name) for name in PACKAGES}
     information = Path("/proc/cpuinfo")
     name = re.search(r"^model name\s*: (.+)$", information.read_text(), re.M) if information.exists() else None
     processor = f"{platform.machine()} processor" + (f", {name[1].strip()}" if name else "")

@@ -9,7 +9,7 @@ import pandas as pd
 from lib.machine import hardware
 
 # Runs that differ in one of these are comparable up to rounding at best, so a table of them says so.
-COMPARED = ("device", "features", "precision", "threads", "python", "torch", "transformers", "accelerate", "bm25s")
+COMPARED = ("device", "features", "precision", "threads", "python", *hardware.PACKAGES)
 
 
 def conditions() -> dict[str, str]:
@@ -34,7 +34,9 @@ def commit() -> str:
 
 
 def warn_if_mixed(table: pd.DataFrame) -> None:
-    """Warn which conditions are not the same for all rows of a results table."""
+    """Warn which conditions are not the same for all rows of a results table; one without conditions says nothing."""
+    if "text" not in table:
+        return
     values = {name: sorted(set(table.loc[table["measure"] == name, "text"])) for name in COMPARED}
     if mixed := [f"{name}: {' | '.join(found)}" for name, found in values.items() if len(found) > 1]:
         under = f"these results were computed under different conditions ({'; '.join(mixed)})"

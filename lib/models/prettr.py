@@ -55,8 +55,8 @@ class PreTTR(LateRanker):
             raise ValueError(f"offset={offset}: the model has {most} positions, and a document needs some")
         if compression is not None and compression < 1:
             raise ValueError(f"compression={compression}: give 1 or more dimensions, or None")
-        types = "token_type_ids" in tokenizer.model_input_names and getattr(config, "type_vocab_size", 0) > 1
-        self._second_type = 1 if types else 0  # of a document's tokens, as the cross-encoder's tokenizer has it
+        types = Pattern.of(tokenizer).has_types and getattr(config, "type_vocab_size", 0) > 1
+        self._second_type = 1 if types else 0  # of a document's tokens, as in the cross-encoder's pairs
         width = config.hidden_size
         self.compression = None if compression is None else nn.Sequential(
             nn.Linear(width, compression), nn.GELU(), nn.Linear(compression, width), nn.LayerNorm(width)

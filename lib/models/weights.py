@@ -16,6 +16,7 @@ import transformers
 from torch import Tensor, nn
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"  # the index where the weights are in several files
+PEFT = "adapter_config.json"
 LOCAL = {"local_files_only": True, "trust_remote_code": False}  # a folder's own code is never executed
 AGAIN = "Download or save the model again."
 SCORING = (
@@ -45,6 +46,9 @@ def pretrained(auto: type, folder: Path, *, whole: bool, **settings: object) -> 
     pooler) that the folder lacks or has in another shape is drawn anew, and what pre-training had beyond is ignored.
     """
     config(folder)
+    if (folder / PEFT).exists():  # transformers reports of such a folder only what the adapter lacks
+        fix = "merge it into the weights (merge_and_unload of the package peft), and save the model again"
+        raise WeightsError(f"{folder} has an adapter of the package peft ({PEFT}): {fix}")
     for path in _weight_files(folder):
         _check_whole(path)
     try:

@@ -72,9 +72,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _value(name: str, text: str) -> object:
-    """'3' -> 3, '[1, 2]' -> [1, 2], 'smoke' -> 'smoke'; `folders`, a list with commas, gets absolute paths."""
+    """'3' -> 3, '[1, 2]' -> [1, 2], 'smoke' -> 'smoke'; paths of collections and runs become absolute."""
     if name == "folders":
         return ",".join(_folder(part.strip()) for part in text.split(",") if part.strip())
+    if name in ("sets", "target"):
+        return re.sub(r"[^,;|]+", lambda part: _of_caller(part[0]), text)
     with suppress(ValueError, SyntaxError, TypeError):
         return ast.literal_eval(text)
     return text
@@ -86,6 +88,12 @@ def _folder(text: str) -> str:
     if not _absolute(text).is_dir():
         raise ValueError(f"parameter 'folders': there is no folder {_absolute(text)}")
     return str(_absolute(text))
+
+
+def _of_caller(part: str) -> str:
+    """A path of the caller's folder as an absolute one; a name, such as that of a collection, stays."""
+    path = part.strip().partition("?")[0]
+    return part.replace(path, str(_absolute(path)), 1) if "/" in path and _absolute(path).exists() else part
 
 
 def _absolute(text: str) -> Path:

@@ -64,7 +64,7 @@ def quality(run: Run, tests: Iterable[TestSet]) -> pd.DataFrame:
         both = {"start": run.before, "this model": run}
         scored = {name: one for name, one in both.items() if tables.is_scored(one, test)}
         for measure in measures.MEASURES:
-            own = stage.loc[stage["measure"] == measures.named(measure, stage["measure"]), "value"]
+            own = measures.select(stage, measure)["value"]
             by_query = {first: own} | {name: tables.values(one, test, measure) for name, one in scored.items()}
             name = f"{public(test.collection)}, {test.split}, {size} queries, top {test.depth or 'all'} of {first}"
             rows += [(name, ranker, measure, values.mean(), *significance.interval(values))

@@ -7,6 +7,7 @@ the code uses; under another minor version of Python, which compiles to other co
 
 import dis
 import functools
+import importlib
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -42,13 +43,17 @@ def _used(function: FunctionType) -> Iterator[tuple[str, object]]:
     yield "a default", function.__defaults__
     given = parameters(function)  # a decorator's function may have more of its own
     yield from ((name, value) for name, value in (function.__kwdefaults__ or {}).items() if name not in given)
-    names = sorted(_global_names(code) & function.__globals__.keys())
+    for name in sorted(_names(code, "IMPORT_NAME")):
+        if not _is_installed(module := importlib.import_module(name)):
+            yield name, module
+    names = sorted(_names(code, "LOAD_GLOBAL") & function.__globals__.keys())
     yield from ((name, function.__globals__[name]) for name in names)
 
 
-def _global_names(code: CodeType) -> set[str]:
-    names = {one.argval for one in dis.get_instructions(code) if one.opname == "LOAD_GLOBAL"}
-    return names.union(*(_global_names(one) for one in code.co_consts if isinstance(one, CodeType)))
+def _names(code: CodeType, operation: str) -> set[str]:
+    """What code, and code inside it, reads by an operation: LOAD_GLOBAL, or IMPORT_NAME for modules."""
+    names = {one.argval for one in dis.get_instructions(code) if one.opname == operation}
+    return names.union(*(_names(one, operation) for one in code.co_consts if isinstance(one, CodeType)))
 
 
 def _of_code(code: CodeType) -> list[object]:

@@ -244,7 +244,7 @@ def reference_values(test: TestSet, measure: str) -> pd.DataFrame:
     runs = zero_shot()
     tables.complete(runs.values(), [test])
     ends = {"bm25": tables.first_stage([test]), "best": tables.best_order([test])}
-    rows = {name: table[table["measure"] == measures.named(measure, table["measure"])] for name, table in ends.items()}
+    rows = {name: measures.select(table, measure) for name, table in ends.items()}
     values = {name: part.set_index("query")["value"] for name, part in rows.items()}
     between = {name: tables.values(run, test, measure) for name, run in runs.items()}
     return pd.DataFrame({"bm25": values["bm25"], **between, "best": values["best"]})

@@ -134,7 +134,14 @@ def _keep(run: Run) -> None:
 
 
 def _write(run: Run, ranker: Ranker, measured: dict[str, float], folder: Path, **about: object) -> None:
-    """Write what every run keeps: costs with their conditions, weights, and a description."""
+    """Write what every run keeps: costs with their conditions, weights, and a description.
+
+    Raises FloatingPointError for a weight that is not finite.
+    """
+    for name, weight in ranker.state_dict().items():
+        if not weight.isfinite().all():
+            fix = "lower the learning rate, or the scale of a merge"
+            raise FloatingPointError(f"{describe(run)}: {name} is not finite, so the run is not kept; {fix}")
     with_conditions(measured).to_parquet(folder / "costs.parquet")
     _save(run, ranker, folder / run.file)
     known = {"name": describe(run), "backbone": run.model.backbone, **about}

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib.analysis import measures
+from lib.data import collections
 from lib.machine import hardware, store
 from lib.machine.provenance import warn_if_mixed
 from lib.study import identity, rankers, runs
@@ -95,9 +96,9 @@ def values(grid: Run | Iterable[Run], test: TestSet, measure: str) -> pd.Series:
         names = "; ".join(sorted(set(ranker_names(grid))))
         raise ValueError("a mean is taken over runs that differ in nothing but the seed, and these differ in more: "
                          + names)  # fmt: skip
-    table = pd.concat([_values(run, test) for run in grid])
-    name = measures.named(measure, table.loc[table["query"] != "", "measure"])
-    return table[table["measure"] == name].groupby("query", sort=False)["value"].mean()
+    table = pd.concat([part for run in grid for part in _parts(run, [test])])
+    warn_if_mixed(table)
+    return measures.select(table, measure).groupby("query", sort=False)["value"].mean()
 
 
 def best(grid: Iterable[Run], devs: Iterable[TestSet], measure: str) -> Run:
@@ -110,6 +111,7 @@ def best(grid: Iterable[Run], devs: Iterable[TestSet], measure: str) -> Run:
     for dev in devs:
         if dev.split == "test":
             raise ValueError(f"split={dev.split!r}: what is chosen on test queries cannot be measured there; give dev")
+        measures.named(measure, measures.of(collections.load(dev.collection)))
     complete(grid, devs)
     return max(grid, key=lambda run: sum(values(run, dev, measure).mean() for dev in devs))
 
