@@ -15,7 +15,7 @@ from lib.analysis import measures, significance
 from lib.data import collections
 from lib.models import backbone, graphs
 from lib.study import card, export, profiles, rankers, tables
-from lib.study.experiment import TestSet, Untrained, describe, vary
+from lib.study.experiment import TestSet, describe, vary
 from lib.study.rankers import NotTrained
 from lib.study.sources import Draws
 from lib.training import scoring
