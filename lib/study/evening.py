@@ -131,10 +131,9 @@ def _sizes(profile: Profile, seed: int) -> Iterator[Entry]:
 def _bi_encoders(profile: Profile, seed: int) -> Iterator[Entry]:
     """The strategies of 2407.21515's claims, with as many groups as the students have."""
     base = vary(profile.margins, group_count=profile.student.data.group_count)
-    scaled = vary(base, options=FREE_TEACHER.model.options)
+    distilled = vary(profile.distilled_margins, group_count=profile.student.data.group_count)
     for name in MARGINS:
-        distilled = strategies.named(name).needs_teacher
-        run = vary(scaled, strategy=name, teacher=profile.teacher) if distilled else vary(base, strategy=name)
+        run = distilled if name == "margin_mse" else vary(base, strategy=name)
         yield Entry("bi-encoders", f"{name} (dot)", run.with_seed(seed))
     if seed == 0:
         yield Entry("bi-encoders", "start (dot)", base.before)

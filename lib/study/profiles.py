@@ -69,6 +69,9 @@ class Profile:
     margins: Experiment  # the bi-encoder of the self-distillation notebook, trained from labels
     margin_groups: tuple[int, ...]  # numbers of groups, for the curve over data
     retrieval: TestSet  # whose whole collection is searched
+    distilled_rate: float | None = (
+        None  # of `distilled_margins`, the best on dev queries (notebook 10); None: as theirs
+    )
 
     def students(self) -> list[Experiment]:
         """The grid of students: same start, same groups, another strategy."""
@@ -79,6 +82,13 @@ class Profile:
         """The student of one strategy and seed; the students of one seed share their start."""
         teacher = self.teacher if strategies.named(strategy).needs_teacher else None
         return vary(self.student, strategy=strategy, teacher=teacher, start=self.start).with_seed(seed)
+
+    @property
+    def distilled_margins(self) -> Experiment:
+        """The bi-encoder of `margins`, taught by the teacher, with cosines as `FREE_TEACHER` has them."""
+        rate = self.distilled_rate or self.margins.training.learning_rate
+        taught = vary(self.margins, strategy="margin_mse", teacher=self.teacher, learning_rate=rate)
+        return vary(taught, options=FREE_TEACHER.model.options)
 
     def with_seeds(self, run: Experiment) -> list[Experiment]:
         """A run with every seed."""
@@ -159,7 +169,7 @@ def _laptop() -> Profile:
         repeated=("info_nce", "kl", "margin_mse"), plateau_groups=1000, tests=test_sets(400, 100, 20),
         dev=TestSet(split="dev", queries=100, depth=20), architectures=_architectures(320, cropped),
         assistants=_assistants(320), architecture_test=TestSet(queries=100, depth=20), margins=_margins(384),
-        margin_groups=(48, 96, 192, 384), retrieval=TestSet(queries=150, depth=20),
+        margin_groups=(48, 96, 192, 384), retrieval=TestSet(queries=150, depth=20), distilled_rate=1e-4 / 3,
     )  # fmt: skip
 
 

@@ -15,11 +15,13 @@ from torch import Tensor, nn
 
 from lib.machine import hardware, processes, progress
 from lib.models import LateRanker, packed, vectors
+from lib.models.ragged import Ragged
 from lib.models.tokens import PairTokens, SeparateTokens, Side
 from lib.models.vectors import Identity, Vectors, VectorStore
 from lib.training.resume import Checkpoint
 
 AT_ONCE = 2048  # pairs whose encoded texts are in memory
+LOOKED_UP = 2**16  # ids at once
 
 
 @contextlib.contextmanager
@@ -50,9 +52,10 @@ def score(
     from torch's random state. Raises FloatingPointError if a score is not finite, as do all functions here that score
     or encode.
     """
-    asked = np.broadcast_to(queries, documents.shape)
-    rows = tokens.queries.rows(asked.ravel()), tokens.documents.rows(documents.ravel())
-    pairs, inverse = np.unique(np.stack(rows, 1), axis=0, return_inverse=True)  # (pairs, 2)
+    asked, given = _rows(tokens.queries, queries), _rows(tokens.documents, documents)
+    count = len(tokens.documents)  # a pair as one number takes a third of the memory of two columns to sort
+    numbers, inverse = np.unique(np.broadcast_to(asked, given.shape) * count + given, return_inverse=True)
+    pairs = np.stack(np.divmod(numbers, count), 1)  # (pairs, 2)
     if isinstance(model, LateRanker):
         parts = np.split(np.arange(len(pairs)), range(AT_ONCE, len(pairs), AT_ONCE))
         compute = _score_separately
@@ -76,7 +79,13 @@ def score(
             processes.join()
             state.scores = accelerate.utils.gather(state.scores[None]).nanmean(0)
     found = state.scores.cpu().numpy()[inverse.ravel()].reshape(*documents.shape, *shape)
-    return _finite(found, asked, documents)
+    return _finite(found, np.broadcast_to(queries, documents.shape), documents)
+
+
+def _rows(texts: Ragged, names: np.ndarray) -> np.ndarray:
+    """The rows of ids, of their shape; not all at once, since each id becomes a Python object for that."""
+    blocks = [names.ravel()[start : start + LOOKED_UP] for start in range(0, names.size, LOOKED_UP)]
+    return np.concatenate([np.zeros(0, np.int64), *map(texts.rows, blocks)]).reshape(names.shape)
 
 
 @dataclass
