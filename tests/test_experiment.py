@@ -55,7 +55,7 @@ WRONG = [
     ({"architecture": "dot", "options": (("pooling", ["cls"]),)}, "give pairs of different names and literals"),
     ({"architecture": "dot", "options": (("scale", np.float64(2)),)}, "give pairs of different names and literals"),
     ({"teacher": ("scores.tsv", None)}, "teacher=('scores.tsv', None): give an Experiment"),
-    ({"negatives": "run"}, "negatives='run': give a bi-encoder's run, Mined(run), 'judgements' or None"),
+    ({"negatives": "run"}, "negatives='run': give a bi-encoder's run, Mined(run), 'judgements', 'random' or None"),
     ({"negatives": Untrained()}, "no bi-encoder (dot); give Mined(run)"),
     ({"batching": GradCache(2)}, "architecture='cat'; only bi-encoders (dot) have it"),
 ]

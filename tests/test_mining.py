@@ -64,6 +64,18 @@ def test_the_hardest_alone_or_one_from_each_part_of_the_order(by):
         assert all(first < second for first, second in itertools.pairwise(ranks))
 
 
+def test_random_negatives_are_from_the_whole_collection_and_not_relevant(experiment):
+    run = vary(experiment, docs=8, negatives="random")
+    built, found = targets.groups_of(run.data), collections.load(run.data.collection)
+    shares = []
+    candidates = first_stage.bm25(found, list(built.queries), groups.DEPTH).groupby("query")["document"].agg(set)
+    for query, documents in zip(built.queries, built.documents[:, 1:], strict=True):
+        assert not set(documents) & built.related[query] and len(set(documents)) == 7
+        shares.append(len(set(documents) & candidates[query]) / len(candidates[query]))
+    assert np.mean(shares) < 0.35  # 7 of 39 documents, if drawn by chance
+    assert run.key != vary(experiment, docs=8).key and np.isfinite(kit.history(run)["loss"]).all()
+
+
 def test_a_run_learns_from_mined_negatives_and_its_key_follows_them(experiment, by):
     one, two = (vary(experiment, negatives=Mined(by, margin=margin)) for margin in (0.0, 1.0))
     assert len({experiment.key, one.key, two.key, vary(one, negatives=Mined(by, margin=0.0, strata=True)).key}) == 4

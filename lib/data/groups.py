@@ -49,6 +49,11 @@ def judged_negatives(collection: Collection, queries: list[str], depth: int) -> 
     return rows[(rows["grade"] <= 0) & rows["query"].isin(set(queries))].groupby("query").head(depth)
 
 
+def no_candidates(_collection: Collection, _queries: list[str], _depth: int) -> pd.DataFrame:
+    """Where `build` should draw from the whole collection."""
+    return pd.DataFrame({"query": [], "document": []}, dtype=str)
+
+
 def build(
     collection: Collection, *, count: int, docs: int,
     find: Callable[[Collection, list[str], int], pd.DataFrame] = first_stage.bm25, strata: bool = False,

@@ -17,6 +17,7 @@ from lib.analysis import significance
 from lib.machine import hardware, progress, store
 from lib.study import identity, profiles, tables, ways
 from lib.study.experiment import Run, TestSet, vary
+from lib.study.mining import RANDOM, Mined
 from lib.study.profiles import FREE_TEACHER, Profile
 from lib.training import strategies
 
@@ -75,6 +76,9 @@ def plan(profile: Profile) -> Iterator[Entry]:
     for seed in seeds[:SOME]:
         yield from (Entry("ways", name, run) for name, run in ways.ways(profile, seed).items())
     for seed in seeds[:SOME]:
+        yield from _negatives(profile, seed)
+        yield from _amounts(profile, seed)
+    for seed in seeds[:SOME]:
         yield from _teachers(profile, seed)
     for seed in seeds[:SOME]:
         yield from _mixtures(profile, seed)
@@ -90,6 +94,23 @@ def plan(profile: Profile) -> Iterator[Entry]:
 
 def _students(profile: Profile, names: tuple[str, ...], seed: int) -> Iterator[Entry]:
     yield from (Entry("students", name, profile.variant(name, seed)) for name in names)
+
+
+def _negatives(profile: Profile, seed: int) -> Iterator[Entry]:
+    """Negatives by chance; BM25's without those that a free encoder prefers to the positive; one from every stratum."""
+    free = profiles.ZERO_SHOT["minilm"]
+    kinds = {"random negatives": RANDOM, "false negatives left out": Mined(free),
+             "stratified negatives": Mined(free, strata=True)}  # fmt: skip
+    for name in ("info_nce", "margin_mse"):
+        for what, negatives in kinds.items():
+            yield Entry("negatives", f"{name}, {what}", vary(profile.variant(name, seed), negatives=negatives))
+
+
+def _amounts(profile: Profile, seed: int) -> Iterator[Entry]:
+    """Pointwise and margin losses on a quarter of the groups."""
+    for name in ("mse", "margin_mse"):
+        run = profile.variant(name, seed)
+        yield Entry("amounts", f"{name}, a quarter", vary(run, group_count=run.data.group_count // 4))
 
 
 def _teachers(profile: Profile, seed: int) -> Iterator[Entry]:

@@ -20,7 +20,7 @@ from lib.machine import store
 from lib.machine.literals import check_name, check_whole
 from lib.models import adapters
 from lib.study import identity
-from lib.study.mining import JUDGEMENTS, Mined
+from lib.study.mining import JUDGEMENTS, RANDOM, Mined
 from lib.study.run import Model, Run, Source, Untrained
 from lib.training import strategies
 from lib.training.settings import Queue, Training
@@ -38,7 +38,7 @@ class Data:
     collection: str = "pydocs"
     group_count: int = 4000
     docs: int = 4  # documents per group: one positive, the rest hard negatives
-    # What finds the hard negatives: a bi-encoder, "judgements" (those of grade 0), `lib.study.mining`; None: BM25.
+    # What finds the negatives: a bi-encoder, "judgements" (grade 0), "random", `lib.study.mining.Mined`; None: BM25.
     negatives: Run | Mined | str | None = None
     reads: str = ""  # how the student's queries are corrupted (lib.data.corruptions); its teachers read the clean ones
 
@@ -49,11 +49,11 @@ class Data:
             raise ValueError(f"docs={self.docs}: a group holds 2 to {groups.DEPTH} documents")
         if self.reads and self.reads not in corruptions.KINDS:
             raise ValueError(f"reads={self.reads!r}: give '', or one of {', '.join(corruptions.KINDS)}")
-        if self.negatives in (None, JUDGEMENTS) or isinstance(self.negatives, Mined):
+        if self.negatives in (None, JUDGEMENTS, RANDOM) or isinstance(self.negatives, Mined):
             return
         if not isinstance(self.negatives, Run):
             raise ValueError(
-                f"negatives={self.negatives!r}: give a bi-encoder's run, Mined(run), {JUDGEMENTS!r} or None"
+                f"negatives={self.negatives!r}: give a bi-encoder's run, Mined(run), {JUDGEMENTS!r}, {RANDOM!r} or None"
             )
         if self.negatives.model.architecture != "dot":
             raise ValueError(f"negatives={describe(self.negatives)!r}: no bi-encoder (dot); give Mined(run)")

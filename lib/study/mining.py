@@ -1,4 +1,4 @@
-"""Where hard negatives come from beside a search: judgements, or BM25's candidates by a ranker's scores."""
+"""Where negatives come from beside a search: judgements, chance, or BM25's candidates by a ranker's scores."""
 
 from dataclasses import dataclass
 
@@ -7,6 +7,7 @@ from lib.machine.literals import check_number, check_whole
 from lib.study.run import Run
 
 JUDGEMENTS = "judgements"  # the documents of grade 0, such as a triple's negatives
+RANDOM = "random"  # any documents that are not judged relevant
 
 
 @dataclass(frozen=True)

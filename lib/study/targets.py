@@ -18,7 +18,7 @@ from lib.models.vectors import Identity
 from lib.search import nearest
 from lib.study import identity, rankers
 from lib.study.experiment import Data, Experiment, Model, Run, Teacher
-from lib.study.mining import JUDGEMENTS, Mined
+from lib.study.mining import JUDGEMENTS, RANDOM, Mined
 from lib.study.run import Source
 from lib.training import resume, scoring
 from lib.training.strategy import STATES, TEACHER
@@ -41,7 +41,7 @@ def training_groups(run: Experiment) -> Groups:
 def groups_of(data: Data) -> Groups:
     """The groups, with labels alone; raises NotTrained if what finds the negatives is not in the store."""
     collection, finder = collections.load(data.collection), data.negatives
-    known = {None: first_stage.bm25, JUDGEMENTS: groups.judged_negatives}
+    known = {None: first_stage.bm25, JUDGEMENTS: groups.judged_negatives, RANDOM: groups.no_candidates}
     other = mined if isinstance(finder, Mined) else nearest_documents
     find = known[finder] if finder in known else partial(other, finder)
     strata = isinstance(finder, Mined) and finder.strata
