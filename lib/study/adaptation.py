@@ -14,7 +14,7 @@ from lib.training.settings import Training
 
 SIZES = {"smoke": (8, 8, 16), "laptop": (200, 1000, 4000), "workstation": (800, 8000, 10000)}
 RELATION = {"better": "better than", "worse": "worse than", "equivalent": "equivalent to",
-            "not resolvable": "not resolvable from"}  # fmt: skip
+            "not resolvable": "not told apart from"}  # fmt: skip
 SCALES = (0.4, 0.7, 1.0)  # of the merged task vector in task arithmetic, one of which dev queries choose
 
 

@@ -81,7 +81,7 @@ def sentences(verdicts: pd.DataFrame) -> list[str]:
     lines = []
     for claim, rows in verdicts.groupby("claim", sort=False):
         said = [
-            f"{SAID.get(row.verdict, row.verdict)} {row.where} ({significance.size(row)})" for row in rows.itertuples()
+            f"{row.where} {SAID.get(row.verdict, row.verdict)} ({significance.size(row)})" for row in rows.itertuples()
         ]
         helps = "helps a ranker" if "better" in set(rows["verdict"]) else "is not shown to help a ranker"
         lines.append(f"{claim}: {helps}; {', '.join(said)}")
