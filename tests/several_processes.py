@@ -29,6 +29,7 @@ CASES = {
     "colbert": ("colbert", COLBERT, "info_nce", {}),
     "prettr": ("prettr", {"offset": 16}, "info_nce", {}),
     "tk": ("tk", {"heads": 4}, "hinge", {}),
+    "queries of a batch": ("cat", {}, "tst", {}),
     "margins": ("dot", COSINE, "adaptive_margin", {}),
     "distributed margins": ("dot", COSINE, "distributed_margin", {}),
     "in-batch": ("dot", COSINE, "in_batch", {}),

@@ -16,8 +16,10 @@ from lib.models import adapters, backbone, tokens
 from lib.models.tokens import Pattern
 from lib.study import export, rankers, runs
 from lib.study.experiment import Data, Experiment, Model, Untrained, vary
+from lib.study.sources import Draws
 from lib.training import scoring
 from lib.training.settings import Adapter
+from tests import kit
 from tests.conftest import WORDS
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "initializer_range": 0.2}
@@ -399,3 +401,17 @@ def test_a_prefix_is_refused(qwen):
 
 def test_groups_are_the_same_for_every_backbone(qwen, tiny_collection):
     assert len(groups.build(collections.load(tiny_collection), count=8, docs=3)) == 8
+
+
+@pytest.mark.parametrize(("kind", "drops"), [("qwen2", True), ("llama", True), ("mamba", False)])
+def test_dropout_reaches_what_has_no_module_for_it_and_draws_need_some(kind, drops, tmp_path, tiny_collection, float32):
+    run = kit.experiment("info_nce", backbone=written(kind, tmp_path), collection=tiny_collection, group_count=8, docs=3,
+                         batch_size=4, max_length=32, learning_rate=1e-4)  # fmt: skip
+    made = kit.training_groups(run)
+    kit.complete([run])
+    draws = Draws(run, 3, 0.3)
+    if drops:
+        assert np.ptp(draws.scores(made, collections.load(tiny_collection)), -1).min() > 0
+    else:
+        with pytest.raises(ValueError, match="all draws are equal, since its backbone has no dropout"):
+            draws.scores(made, collections.load(tiny_collection))

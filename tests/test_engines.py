@@ -93,6 +93,21 @@ def test_trainings_that_failed_on_an_engine_are_told(experiment, monkeypatch):
         runs.complete([vary(experiment, strategy="kl", teacher=experiment)], engine="ray")
 
 
+def test_a_worker_that_trains_under_another_name_has_failed(experiment, monkeypatch):
+    """Of another precision, for one: the caller would train the run again."""
+    monkeypatch.setattr(engines, "each", lambda _, __, tasks, ___: [(task, engines.Outcome(1.0)) for task in tasks])
+    with pytest.raises(RuntimeError, match="1 of 1 trainings failed: .* another precision"):
+        runs.complete([experiment], engine="ray")
+
+
+@pytest.mark.slow
+def test_resources_that_a_machine_lacks_are_refused_at_once(data_folder, monkeypatch):
+    pytest.importorskip("ray", reason="an optional package: pip install -e '.[cluster]'")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(ValueError, match="a task asks for 10000 CPUs, and this machine has"):
+        list(engines.each("ray", print, [("a",)], engines.Resources(cpus=10_000)))
+
+
 def test_an_engine_that_is_unknown_or_not_installed_is_refused(monkeypatch, tmp_path, capsys):
     with pytest.raises(ValueError, match="engine='slurm': give one of here, ray, submitit"):
         engines.each("slurm", print, [])

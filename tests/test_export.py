@@ -20,6 +20,7 @@ from lib.study.rankers import NotTrained
 from lib.study.sources import Draws
 from lib.training import scoring
 from tests import kit
+from tests.test_causal import written
 
 ARCHITECTURES = {"cat": (), "dot": (("similarity", "cosine"), ("pooling", "cls"))}
 
@@ -161,6 +162,12 @@ def test_only_cross_encoders_and_bi_encoders_have_graphs(architecture, options, 
     ranker = models.build(architecture, tiny_backbone, None, 0, **options)
     with pytest.raises(ValueError, match=f"{architecture}: only cat and dot"):
         graphs.write(ranker, backbone.tokenizer(tiny_backbone), tmp_path)
+
+
+def test_a_decoder_has_no_graphs(tmp_path, onnx):
+    folder = written("qwen2", tmp_path)
+    with pytest.raises(ValueError, match="cat of a decoder: only cat and dot of an encoder"):
+        graphs.write(models.build("cat", folder, None, 0), backbone.tokenizer(folder), tmp_path / "out")
 
 
 def test_a_missing_package_is_named_with_the_way_to_install_it(command, tmp_path, monkeypatch, capsys):

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.data import groups
+from lib.data import collections, groups
+from lib.data.collections import CollectionWarning
 
 
 def judged(collection, *rows):
@@ -82,3 +83,22 @@ def test_a_group_may_hold_the_whole_corpus(found):
     built = groups.build(found, count=2, docs=40)
     assert all(set(documents) == set(found.documents) for documents in built.documents)
     assert np.array_equal(built.documents, groups.build(found, count=2, docs=40).documents)
+
+
+def test_few_queries_that_fill_most_groups_are_told_and_may_have_fewer(tiny_collection):
+    found = collections.load(tiny_collection)
+    names = list(found.documents)
+    rows = [("q0", name, 1) for name in names[:20]] + [(f"q{n}", names[20 + n], 1) for n in range(1, 5)]
+    many = replace(found, judgements={"train": pd.DataFrame(rows, columns=["query", "document", "grade"])})
+    with pytest.warns(CollectionWarning, match="8 groups are of 1 of 5 training queries; give positives=1"):
+        assert set(groups.build(many, count=8, docs=3).queries) == {"q0"}
+    assert groups.available(many) == 24 and groups.available(many, 1) == 5 and groups.available(many, 3) == 7
+    assert groups.build(many, count=5, docs=3, positives=1).queries.tolist() == [f"q{n}" for n in range(5)]
+    with pytest.raises(ValueError, match="has 5 groups"):
+        groups.build(many, count=6, docs=3, positives=1)
+
+
+def test_negatives_that_chance_gives_are_told(tiny_collection):
+    found = collections.load(tiny_collection)
+    with pytest.warns(CollectionWarning, match="32 of 32 negatives are random documents"):
+        groups.build(found, count=16, docs=3, find=groups.judged_negatives)

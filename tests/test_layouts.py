@@ -124,6 +124,22 @@ def test_labels_that_are_all_zero_name_no_positive(dataset):
     assert not (collections.folder(name) / "scores.jsonl").exists()
 
 
+def test_scores_that_are_0_and_1_in_one_row_by_chance_are_scores(dataset):
+    rows = [{"query": "one", "docs": [ALPHA, BETA, GAMMA], "scores": scores} for scores in ([1.0, 1.0, 0.0],)]
+    rows += [{"query": "two", "docs": [ALPHA, BETA, GAMMA], "scores": [0.9, 0.8, 0.1]}]
+    name = dataset(rows)
+    assert judged(name)["two", ALPHA] == 1 and judged(name)["two", BETA] == 0
+    lines = (collections.folder(name) / "scores.jsonl").read_text().splitlines()
+    assert [json.loads(line)["scores"] for line in lines] == [[1.0, 1.0, 0.0], [0.9, 0.8, 0.1]]
+
+
+def test_two_splits_that_are_both_dev_are_refused(dataset):
+    row = {"query": "one", "positive": ALPHA, "negative": BETA}
+    dataset([row], "dev")
+    with pytest.raises(CollectionError, match="a split dev and a split validation"):
+        collections.load(dataset([row], "validation"))
+
+
 def test_an_empty_text_is_counted(dataset):
     name = dataset([{"query": "one", "positive": ALPHA, "negative": ""}])
     with pytest.warns(collections.CollectionWarning, match="1 of 2 texts are empty"):

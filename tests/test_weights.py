@@ -56,6 +56,7 @@ def test_a_backbone_is_no_teacher():
         models.load(backbone.folder("minilm"))
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of peft's own
 def test_an_adapter_of_peft_beside_the_weights_is_refused(tiny_backbone, tmp_path):
     """transformers would load it, and report nothing of a scoring head that is missing."""
     folder = tmp_path / "adapted"

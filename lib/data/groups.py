@@ -4,6 +4,7 @@ Every strategy sees the same groups in the same columns: column 0 is the positiv
 alone, not on a run's seed, so that strategies and seeds are compared on the same data and a teacher scores it once.
 """
 
+import warnings
 from collections.abc import Callable, Set
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from lib.data import first_stage
+from lib.data.beir import CollectionWarning
 from lib.data.collections import Collection
 from lib.data.texts import Ids, Texts
 from lib.machine import store
@@ -38,9 +40,12 @@ class Groups:
         return store.key(self.queries.tolist(), self.documents.tolist())
 
 
-def available(collection: Collection) -> int:
-    """How many groups the training split has: one for each relevant document of a query that the corpus holds."""
-    return sum(map(len, collection.relevant("train").values()))
+def available(collection: Collection, positives: int | None = None) -> int:
+    """How many groups the training split has: one for each relevant document of a query that the corpus holds.
+
+    `positives`: so many of a query at most.
+    """
+    return sum(len(list(relevant)[:positives]) for relevant in collection.relevant("train").values())
 
 
 def judged_negatives(collection: Collection, queries: list[str], depth: int) -> pd.DataFrame:
@@ -55,33 +60,37 @@ def no_candidates(_collection: Collection, _queries: list[str], _depth: int) -> 
 
 
 def build(
-    collection: Collection, *, count: int, docs: int,
+    collection: Collection, *, count: int, docs: int, positives: int | None = None,
     find: Callable[[Collection, list[str], int], pd.DataFrame] = first_stage.bm25, strata: bool = False,
 ) -> Groups:  # fmt: skip
     """`count` groups of `docs` documents: one relevant, the others drawn from the top `DEPTH` that `find` gives.
 
     `find(collection, query ids, depth)` gives columns query and document. A query has a group for each of its
-    positives. Documents judged with a grade above 0 are never negatives, and judged documents that the corpus lacks are
-    left out. Where candidates are too few, random documents are added. With `strata` the candidates, in their order,
-    are parted into as many as a group has negatives, and one is drawn from each. Raises ValueError if there are fewer
-    groups than `count` or fewer documents than `docs`.
+    positives, or for its first `positives`. Documents judged with a grade above 0 are never negatives, and judged
+    documents that the corpus lacks are left out. Where candidates are too few, random documents are added. With
+    `strata` the candidates, in their order, are parted into as many as a group has negatives, and one is drawn from
+    each. Warns if few queries fill most groups, or chance most negatives that `find` should give. Raises ValueError if
+    there are fewer groups than `count` or fewer documents than `docs`.
     """
     if not 2 <= docs <= DEPTH:
         raise ValueError(f"docs={docs}: a group is a positive and negatives from {DEPTH} candidates; give 2 to {DEPTH}")
-    relevant, there = collection.relevant("train"), available(collection)
+    relevant, there = collection.relevant("train"), available(collection, positives)
     if not 1 <= count <= there:
         raise ValueError(f"count={count}: {collection.name} has {there} groups in its train split; give 1 to {there}")
-    positives = [(query, document) for query in relevant for document in sorted(relevant[query])][:count]
-    queries = list(dict.fromkeys(query for query, _ in positives))
+    pairs = [(query, document) for query in relevant for document in sorted(relevant[query])[:positives]][:count]
+    queries = list(dict.fromkeys(query for query, _ in pairs))
+    if 4 * len(queries) < min(count, len(relevant)):
+        fix = "give positives=1, or another small number, for groups of more queries"
+        _warn(f"{collection.name}: {count} groups are of {len(queries)} of {len(relevant)} training queries; {fix}")
     judged = collection.judgements["train"]
     judged = judged[(judged["grade"] > 0) & judged["query"].isin(queries)]
     related = judged.groupby("query", sort=False)["document"].agg(set).to_dict()
     found = find(collection, queries, DEPTH)
     known = set(found["document"]) & collection.documents.keys()
     candidates = found.groupby("query", sort=False)["document"].agg(list).to_dict()
-    given, documents = collection.documents, []
+    given, documents, by_chance = collection.documents, [], 0
     ids = given.ids if isinstance(given, Texts) else Ids.of([list(given)])
-    for number, (query, positive) in enumerate(positives):
+    for number, (query, positive) in enumerate(pairs):
         draw = np.random.default_rng([number, docs])  # by position: the first groups do not depend on `count`
         unique = dict.fromkeys(candidates.get(query, []))
         pool = [one for one in unique if one not in related[query] and one in known]
@@ -92,14 +101,22 @@ def build(
                 what = f"{collection.name} has only {len(pool) + left} documents that can be negatives of query"
                 raise ValueError(f"docs={docs}: {what} {query!r}; give fewer docs or a larger collection")
             pool += _others(ids, taken, missing, draw)
+            by_chance += missing
         if strata:
             chosen = [draw.choice(part) for part in np.array_split(pool, docs - 1)]
         else:
             chosen = draw.choice(pool, docs - 1, replace=False)
         documents.append([positive, *chosen])
+    if find is not no_candidates and 2 * by_chance > count * (docs - 1):
+        what = f"{by_chance} of {count * (docs - 1)} negatives are random documents"
+        _warn(f"{collection.name}: {what}, since what should find them gives too few")
     labels = np.zeros((count, docs), np.float32)
     labels[:, 0] = 1.0
-    return Groups(np.array([query for query, _ in positives]), np.array(documents), {LABELS: labels}, related)
+    return Groups(np.array([query for query, _ in pairs]), np.array(documents), {LABELS: labels}, related)
+
+
+def _warn(what: str) -> None:
+    warnings.warn(what, CollectionWarning, stacklevel=3)
 
 
 def _others(ids: Ids, taken: np.ndarray, count: int, draw: np.random.Generator) -> list[str]:

@@ -7,8 +7,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+from huggingface_hub.errors import HfHubHTTPError
+
 from lib.data import beir, layouts
 from lib.machine import digest, store
+
+NETWORK = HfHubHTTPError.__bases__  # what is raised where the hub cannot be reached or refuses: OSError, its client's
 
 
 def identity(dataset: str) -> str:
@@ -43,7 +47,7 @@ def copy(dataset: str, folder: Path) -> None:
     except Exception as error:  # scripts are RuntimeErrors, broken files are errors of datasets' own
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise
-        if isinstance(error, OSError) and not Path(name).is_dir():  # requests' errors are OSErrors
+        if isinstance(error, NETWORK) and not Path(name).is_dir():
             advice = f"Check the name and the network, or give a local folder: {Path(name).absolute()} is none."
             raise ConnectionError(f"hub dataset {dataset!r} cannot be loaded: {error}. {advice}") from error
         layout = f"configurations corpus and queries, and {name}-qrels with query-id, corpus-id and score"
@@ -85,5 +89,7 @@ def _line(split: str, number: int, row: Mapping) -> str:
 
 
 def _splits(loaded: Mapping) -> dict:
-    """Split -> rows. What is named dev, as in BEIR, is validation to datasets."""
+    """Split -> rows. What is named dev, as in BEIR, is validation to datasets; ValueError if there are both."""
+    if {"dev", "validation"} <= loaded.keys():
+        raise ValueError("it has a split dev and a split validation, which would both be dev")
     return {"dev" if split == "validation" else split: rows for split, rows in loaded.items()}

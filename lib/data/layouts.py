@@ -15,9 +15,9 @@ The layouts, by the columns of a row; further columns are ignored:
 - FlagEmbedding's: query, pos: [text], neg: [text]: https://huggingface.co/datasets/Shitao/bge-m3-data
 
 A query may be called anchor or question, a positive answer, and a passage document. A text without an id of its own is
-named by its hash, so that equal texts are one document. A positive has grade 1, a negative 0. Scores of a list that are
-integers, or nothing but 0.0 and 1.0, are grades. Of others the highest of a row is grade 1 and the rest 0, and `SCORES`
-holds them in the layout `lists` of `lib.data.score_files`, as a teacher's.
+named by its hash, so that equal texts are one document. A positive has grade 1, a negative 0. Scores of lists that are
+integers, or nothing but 0.0 and 1.0 in a whole split, are grades. Of others the highest of a row is grade 1 and the
+rest 0, and `SCORES` holds them in the layout `lists` of `lib.data.score_files`, as a teacher's.
 """
 
 import hashlib
@@ -60,12 +60,11 @@ def write(splits: Mapping[str, Iterable[dict[str, Any]]], folder: Path) -> None:
     with (folder / "corpus.jsonl").open("w") as corpus, (folder / "queries.jsonl").open("w") as queries:
         for split, rows in splits.items():
             grades: dict[tuple[str, str], int] = {}
-            two = 0
-            for number, given in enumerate(rows):
-                row = {NAMES.get(name, name): value for name, value in given.items()} | given
+            two, graded = 0, _are_grades(rows)
+            for number, row in enumerate(map(_named, rows)):
                 try:
                     query = _name(row.get("query_id"), row["query"], queries, seen["queries"])
-                    found = list(_candidates(row))
+                    found = list(_candidates(row, graded))
                     names = [_name(one.name, one.text, corpus, seen["corpus"]) for one in found]
                     _check_scores(names, found)
                 except (ValueError, TypeError, KeyError) as error:
@@ -85,8 +84,19 @@ def write(splits: Mapping[str, Iterable[dict[str, Any]]], folder: Path) -> None:
             beir.write_judgements(folder, split, lines)
 
 
-def _candidates(row: dict[str, Any]) -> Iterator[Candidate]:
-    """The documents of a row."""
+def _named(row: dict[str, Any]) -> dict[str, Any]:
+    """A row by the names that the layouts have here."""
+    return {NAMES.get(name, name): value for name, value in row.items()} | row
+
+
+def _are_grades(rows: Iterable[dict[str, Any]]) -> bool:
+    """Whether the scores of all lists are 0 or 1: a teacher's may be so in one row by chance."""
+    scores = (row.get("scores") for row in map(_named, rows))
+    return all(set(one) <= {0, 1} for one in scores if isinstance(one, list))
+
+
+def _candidates(row: dict[str, Any], graded: bool) -> Iterator[Candidate]:
+    """The documents of a row; `graded`: its scores are grades also where they are floats."""
     if "positive_passages" in row:
         for side, grade in (("positive_passages", 1), ("negative_passages", 0)):
             for one in _list(row, side):
@@ -103,7 +113,7 @@ def _candidates(row: dict[str, Any]) -> Iterator[Candidate]:
         for score in scores:
             if not isinstance(score, int | float) or not math.isfinite(score):
                 raise ValueError(f"score {score!r:.40} is not a finite number")
-        values = map(int, scores) if set(scores) <= {0, 1} else scores
+        values = map(int, scores) if graded else scores
         yield from (Candidate(None, text, value) for text, value in zip(passages, values, strict=True))
     elif "pos" in row:
         sides = (("pos", 1), ("neg", 0))

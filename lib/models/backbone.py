@@ -30,6 +30,8 @@ AFTER_PADDING = {
 }  # fmt: skip
 # Models whose layers mix padding with a text, mask or not: FNet by Fourier transform, the others by convolution.
 READING_PADDING = ("fnet", "nystromformer", "convbert")
+# Where decoders such as Qwen and OPT keep the dropout for which they have no module.
+FUNCTIONAL = ("dropout", "attention_dropout", "activation_dropout")
 # Before the first layer: tables, and ELECTRA's and ALBERT's way from the tables' width to the layers'.
 EMBEDDINGS = ("embeddings", "embeddings_project", "encoder.embedding_hidden_mapping_in")
 
@@ -205,6 +207,9 @@ def prepare(
             module.__class__ = packed.Dropout
         if isinstance(module, nn.Dropout) and dropout is not None:
             module.p = dropout
+        for name in FUNCTIONAL if dropout is not None else ():
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, dropout)
     packed.pack(transformer)
     for name, module in base.named_modules():
         if name in EMBEDDINGS:

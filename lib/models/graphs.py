@@ -57,9 +57,10 @@ def write(ranker: Ranker, tokenizer: Tokenizer, folder: Path) -> dict[str, Path]
 
     Raises ValueError if such rankers have no graph, and ModuleNotFoundError if a package is missing.
     """
-    if ranker.architecture not in OUTPUTS or ranker.adapter is not None:
-        kind = ranker.architecture + (" with a prefix" if ranker.adapter is not None else "")
-        raise ValueError(f"{kind}: only {' and '.join(OUTPUTS)} without a prefix have graphs")
+    causal = getattr(ranker, "causal", False)
+    if ranker.architecture not in OUTPUTS or ranker.adapter is not None or causal:
+        kind = f"{ranker.architecture}{' with a prefix' * (ranker.adapter is not None)}{' of a decoder' * causal}"
+        raise ValueError(f"{kind}: only {' and '.join(OUTPUTS)} of an encoder, without a prefix, have graphs")
     if lacking := [package for package in PACKAGES if importlib.util.find_spec(package) is None]:
         fix = "pip install -c constraints.txt -e '.[onnx]'"
         raise ModuleNotFoundError(f"graphs need {' and '.join(lacking)}: {fix}")

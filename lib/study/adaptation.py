@@ -60,9 +60,12 @@ class Adaptation:
 
     def on_target(self, run: Experiment, strategy: str = "info_nce", start: Run | None = None) -> Experiment:
         """The same training on the target, from `start`; a reference, where the strategy has one, is the start too."""
-        count = min(self.sizes[1], groups.available(collections.load(self.text)))
-        teacher = start if strategy == "dpo" else None
-        return vary(run, strategy=strategy, teacher=teacher, collection=self.text, group_count=count, start=start)
+        collection, teacher = collections.load(self.text), start if strategy == "dpo" else None
+        # Where queries have many relevant documents, groups of all of them would be of few queries.
+        positives = 1 if groups.available(collection) > 2 * len(collection.relevant("train")) else None
+        count = min(self.sizes[1], groups.available(collection, positives))
+        data = {"collection": self.text, "group_count": count, "positives": positives}
+        return vary(run, strategy=strategy, teacher=teacher, start=start, **data)
 
     def trained(self) -> dict[str, Run]:
         """The source's student, and those that are trained further or otherwise, by name.

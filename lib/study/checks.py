@@ -47,7 +47,7 @@ def check(runs: Iterable[Run], tests: Iterable[TestSet]) -> None:
 
 def _check_groups(run: Experiment) -> None:
     collection, data = collections.load(run.data.collection), run.data
-    if data.group_count > (available := groups.available(collection)):
+    if data.group_count > (available := groups.available(collection, data.positives)):
         reason = f"{data.collection} has {available} training groups ({describe(run)})"
         raise ValueError(f"group_count={data.group_count}: {reason}")
     if data.docs > (available := len(collection.documents)):

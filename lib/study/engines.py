@@ -77,8 +77,9 @@ def _timed(work: Callable, task: tuple, retries: int, environment: dict[str, str
 def _environment(resources: Resources) -> dict[str, str]:
     """The caller's data folder and this `lib`, whatever the worker's folder; a thread per processor."""
     paths = [str(Path(__file__).parents[2]), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return {"STUDY_DATA": str(store.data_folder()), "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
-            "OMP_NUM_THREADS": str(resources.cpus)}  # fmt: skip
+    own = {name: value for name, value in os.environ.items() if name.startswith("STUDY_")}
+    return own | {"STUDY_DATA": str(store.data_folder()), "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
+                  "OMP_NUM_THREADS": str(resources.cpus)}  # fmt: skip
 
 
 def _here(work: Callable, tasks: list[tuple], resources: Resources) -> Iterator[tuple[tuple, Outcome]]:
@@ -91,6 +92,13 @@ def _on_ray(work: Callable, tasks: list[tuple], resources: Resources) -> Iterato
     ray, environment = package("ray"), _environment(resources)
     ray.init(include_dashboard=False, logging_level="ERROR", runtime_env={"env_vars": environment})
     try:
+        there = ray.cluster_resources()
+        for name, wanted in (("CPU", resources.cpus), ("GPU", resources.gpus)):
+            if "RAY_ADDRESS" not in os.environ and there.get(name, 0) < wanted:  # a real cluster may grow
+                fix = "give fewer, or RAY_ADDRESS for a cluster"
+                raise ValueError(
+                    f"a task asks for {wanted} {name}s, and this machine has {there.get(name, 0):g}; {fix}"
+                )
         # A worker serves one task: the environment of the next one is its own, and memory is given back.
         asked = {"num_cpus": resources.cpus, "num_gpus": resources.gpus, "max_retries": resources.retries}
         remote = ray.remote(max_calls=1, **asked)(_timed)

@@ -38,6 +38,7 @@ class Data:
     collection: str = "pydocs"
     group_count: int = 4000
     docs: int = 4  # documents per group: one positive, the rest hard negatives
+    positives: int | None = None  # groups of a query at most; None: one for each of its relevant documents
     # What finds the negatives: a bi-encoder, "judgements" (grade 0), "random", `lib.study.mining.Mined`; None: BM25.
     negatives: Run | Mined | str | None = None
     reads: str = ""  # how the student's queries are corrupted (lib.data.corruptions); its teachers read the clean ones
@@ -45,6 +46,7 @@ class Data:
     def __post_init__(self) -> None:
         check_name(self, "collection")
         check_whole(self, "group_count", "docs")
+        check_whole(self, "positives", none=True)
         if not 2 <= self.docs <= groups.DEPTH:
             raise ValueError(f"docs={self.docs}: a group holds 2 to {groups.DEPTH} documents")
         if self.reads and self.reads not in corruptions.KINDS:
@@ -52,9 +54,8 @@ class Data:
         if self.negatives in (None, JUDGEMENTS, RANDOM) or isinstance(self.negatives, Mined):
             return
         if not isinstance(self.negatives, Run):
-            raise ValueError(
-                f"negatives={self.negatives!r}: give a bi-encoder's run, Mined(run), {JUDGEMENTS!r}, {RANDOM!r} or None"
-            )
+            known = f"a bi-encoder's run, Mined(run), {JUDGEMENTS!r}, {RANDOM!r} or None"
+            raise ValueError(f"negatives={self.negatives!r}: give {known}")
         if self.negatives.model.architecture != "dot":
             raise ValueError(f"negatives={describe(self.negatives)!r}: no bi-encoder (dot); give Mined(run)")
 
@@ -156,9 +157,7 @@ class Experiment(Run):
     @property
     def teachers(self) -> tuple[Teacher, ...]:
         """Whose scores are averaged; empty without a teacher."""
-        if self.teacher is None:
-            return ()
-        return self.teacher if isinstance(self.teacher, tuple) else (self.teacher,)
+        return self.teacher if isinstance(self.teacher, tuple) else (self.teacher,) * (self.teacher is not None)
 
     @property
     def before(self) -> Run:

@@ -17,6 +17,7 @@ import pandas as pd
 import scipy.stats
 
 from lib.analysis import measures, significance, style
+from lib.data import hub
 from lib.machine import hardware
 from lib.models import backbone, graphs
 from lib.study import card, evening, profiles, rankers, tables
@@ -128,7 +129,7 @@ def push(folder: Path | str, repository: str) -> str:
     try:
         address = api.create_repo(repository, exist_ok=True)
         api.upload_folder(repo_id=repository, folder_path=folder)
-    except OSError as error:  # the hub's errors are OSErrors
+    except hub.NETWORK as error:
         raise ConnectionError(f"the hub does not take {repository}: {error}") from error
     return str(address)
 

@@ -36,6 +36,7 @@ def of_run(run: object) -> dict[str, object]:
             "collection": collections.fingerprint(run.data.collection), "group_count": run.data.group_count,
             "docs": run.data.docs, "negatives": getattr(run.data.negatives, "key", run.data.negatives),
             "first_stage": first_stage.identity(),
+            **({"positives": run.data.positives} if run.data.positives else {}),
             **({"reads": collections.fingerprint(run.data.read)} if run.data.reads else {}),
         },
         **({"peer": run.peer.key} if run.peer else {}),

@@ -58,8 +58,11 @@ def _on(engine: str, missing: list[Run], resources: engines.Resources | None) ->
     left, failed = {run.key: run for run in missing}, {}
     while ready := [run for key, run in left.items() if before[key].isdisjoint([*left, *failed])]:
         for (run,), outcome in engines.each(engine, _keep, [(run,) for run in ready], resources):
-            if outcome.error:
-                failed[run.key] = f"{describe(run)}: {outcome.error}"
+            error = outcome.error
+            if not error and not store.is_whole(store.data_folder() / "runs" / run.key):
+                error = "its worker gave it another name: it computes in another precision, or has another lib"
+            if error:
+                failed[run.key] = f"{describe(run)}: {error}"
             progress.say(f"{failed.get(run.key, describe(run) + ' is trained')}; {len(left) - 1} left")
             del left[run.key]
     if failed:

@@ -66,7 +66,12 @@ class Draws(Source):
                 what = f"draw {number + 1} of {self.count} of {describe(self.run)}"
                 asked = pairs.queries[:, None], pairs.documents
                 draws.append(scoring.score(ranker, inputs, *asked, what=what, dropout=True))
-        return np.stack(draws, -1)
+        found = np.stack(draws, -1)
+        if self.count > 1 and np.ptp(found, -1).max() == 0:
+            raise ValueError(
+                f"{self.about}: all draws are equal, since its backbone has no dropout; give another teacher"
+            )
+        return found
 
 
 @dataclass(frozen=True)

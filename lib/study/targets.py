@@ -45,7 +45,9 @@ def groups_of(data: Data) -> Groups:
     other = mined if isinstance(finder, Mined) else nearest_documents
     find = known[finder] if finder in known else partial(other, finder)
     strata = isinstance(finder, Mined) and finder.strata
-    return groups.build(collection, count=data.group_count, docs=data.docs, find=find, strata=strata)
+    return groups.build(
+        collection, count=data.group_count, docs=data.docs, positives=data.positives, find=find, strata=strata
+    )
 
 
 def mined(by: Mined, collection: Collection, queries: list[str], depth: int) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from torch import nn
 from lib.data.groups import LABELS, Groups
 from lib.machine import hardware, progress
 from lib.models.bi_encoder import BiEncoder
+from lib.models.gathered import gathered
 from lib.models.momentum import Momentum
 from lib.models.parts import WithStates
 from lib.models.ranker import InBatch
@@ -38,12 +39,12 @@ def train(
     gradient_norm, learning_rate, documents. Equal arguments on one machine in one process give an equal history.
 
     Under several processes (`accelerate launch`, on processors `python -m torch.distributed.run`) each takes its share
-    of every batch, and the history is that of all; where a whole batch is compared, or a queue, it is that of all too
-    (but of hidden states each compares its own share). Where students teach each other (`lib.training.peers`), `model`
-    is all of them, and means are over all. With a `checkpoint` it goes on from what is there; `log` is told what each
-    step computed, for trackers; `after` is called with the number of each step, when the model has changed. Raises
-    FloatingPointError if a loss, a gradient or a weight is not finite, ValueError if groups or settings cannot be
-    trained with.
+    of every batch, and the history is that of all; where queries or documents of a batch are compared, or a queue, they
+    are those of all too (but of hidden states each compares its own share). Where students teach each other
+    (`lib.training.peers`), `model` is all of them, and means are over all. With a `checkpoint` it goes on from what is
+    there; `log` is told what each step computed, for trackers; `after` is called with the number of each step, when the
+    model has changed. Raises FloatingPointError if a loss, a gradient or a weight is not finite, ValueError if groups
+    or settings cannot be trained with.
     """
     _check_targets(groups, strategy)
     steps = len(groups) // settings.batch_size * settings.epochs
@@ -73,6 +74,8 @@ def train(
             batch = accelerate.utils.send_to_device(vars(batch), accelerator.device, non_blocking=True)
             if settings.chunk is None:
                 matrix = strategy.matrix(wrapped, **batch)
+                if strategy.columns is None and not strategy.compares_states:
+                    matrix = _of_all(matrix)
                 loss = strategy.loss(*matrix[:2]).mean()
                 accelerator.backward(loss)
             else:
@@ -108,6 +111,12 @@ def adamw(
     return optimizer, torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / rising, (steps - step) / max(1, steps - rising))
     )
+
+
+def _of_all(matrix: Matrix) -> Matrix:
+    """The rows of all processes, since a loss may compare the queries of a batch."""
+    targets = {source: gathered(values) for source, values in matrix.targets.items()}
+    return matrix._replace(scores=gathered(matrix.scores), targets=targets)
 
 
 def _check_targets(groups: Groups, strategy: Strategy) -> None:
