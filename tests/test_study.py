@@ -152,8 +152,7 @@ REFUSED = {
         {"architecture": "prettr", "options": (("offset", 32),), "max_length": 40},
         "offset=32 and max_length=40",
     ),
-    "ColBERT": ({"architecture": "colbert", "options": (("masks", 61),)}, "61 tokens after each query"),
-    "checkpointing": ({"architecture": "tk", "gradient_checkpointing": True}, "gradient_checkpointing=True: tk"),
+    "ColBERT": ({"architecture": "colbert", "options": (("dim", 16), ("masks", 61))}, "61 tokens after each query"),
 }
 
 
@@ -447,3 +446,17 @@ def test_a_loss_that_changes_what_decides_it_is_not_kept(experiment):
 def test_only_what_encodes_documents_alone_has_their_vectors(experiment, test_set):
     with pytest.raises(ValueError, match="cat, untrained.*no vectors of documents alone"):
         rankers.document_vectors(experiment.before, collections.load(test_set.collection))
+
+
+def test_a_run_and_its_first_stage_together_tune_nothing(experiment, test_set):
+    kit.complete([experiment], [test_set])
+    table = tables.with_first_stage(experiment, [test_set])
+    assert set(table["ranker"]) == {"info_nce, with the first stage"} and len(table) == 8 * 3
+    found = tables.scores(experiment, test_set)
+    for query, part in found.groupby("query"):
+        parts = [(part[name] - part[name].mean()) / part[name].std() for name in ("score", "first_stage")]
+        order = part.assign(both=sum(parts)).sort_values(["both", "document"], ascending=[False, True])
+        ranks = np.flatnonzero(order["grade"] > 0)
+        value = table[(table["query"] == query) & (table["measure"] == "RR@10")]["value"].item()
+        assert value == pytest.approx(1 / (1 + ranks[0]) if len(ranks) else 0)
+    assert tables.first_stage([test_set])["value"].mean() > 0

@@ -110,7 +110,8 @@ def _amounts(profile: Profile, seed: int) -> Iterator[Entry]:
     """Pointwise and margin losses on a quarter of the groups."""
     for name in ("mse", "margin_mse"):
         run = profile.variant(name, seed)
-        yield Entry("amounts", f"{name}, a quarter", vary(run, group_count=run.data.group_count // 4))
+        count = max(run.data.group_count // 4, run.training.batch_size)
+        yield Entry("amounts", f"{name}, a quarter", vary(run, group_count=count))
 
 
 def _teachers(profile: Profile, seed: int) -> Iterator[Entry]:

@@ -5,7 +5,7 @@ Scores on a test set are a folder, named by a hash of the run and of the test se
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -70,12 +70,31 @@ def first_stage(tests: Iterable[TestSet]) -> pd.DataFrame:
     names = {test.ranked_by for test in tests}
     if len(names) > 1:
         raise ValueError(f"test sets with several first stages ({', '.join(sorted(names))}): call once for each")
-    return _ranked_by("first_stage", tests, strategy=names.pop() if names else "bm25", paradigm="first stage")
+    name = names.pop() if names else "bm25"
+    return _ranked_by(lambda test: test.candidates()[2]["first_stage"], tests, strategy=name, paradigm="first stage")
 
 
 def best_order(tests: Iterable[TestSet]) -> pd.DataFrame:
     """The same table for the best order of the candidates (strategy "best"): what re-ranking could reach."""
-    return _ranked_by("grade", tests, strategy="best", paradigm="ceiling")
+    return _ranked_by(lambda test: test.candidates()[2]["grade"], tests, strategy="best", paradigm="ceiling")
+
+
+def with_first_stage(run: Run, tests: Iterable[TestSet]) -> pd.DataFrame:
+    """The same table for the sum of a run's scores and the first stage's, each standardised by query: nothing is tuned.
+
+    Wang, Zhuang and Zuccon 2021, https://doi.org/10.1145/3471158.3472233, add BM25's to a dense retriever's, with a
+    tuned weight. Where all scores of a query are equal, they add nothing. Raises NotTrained as `scores`.
+    """
+
+    def both(test: TestSet) -> pd.Series:
+        found = scores(run, test)
+        by_query = found.groupby("query")[["score", "first_stage"]]
+        spread = by_query.transform("std").fillna(0)
+        return ((found[["score", "first_stage"]] - by_query.transform("mean")) / spread.where(spread > 0, 1)).sum(
+            axis=1
+        )
+
+    return _ranked_by(both, tests, strategy=f"{run.taught['strategy']}, with the first stage", paradigm="fusion")
 
 
 def scores(run: Run, test: TestSet) -> pd.DataFrame:
@@ -178,8 +197,10 @@ def _of_different_collections(tests: Iterable[TestSet]) -> list[TestSet]:
     return tests
 
 
-def _ranked_by(column: str, tests: Iterable[TestSet], *, strategy: str, paradigm: str) -> pd.DataFrame:
-    """The table of ranking the candidates by one of their columns, without a model."""
+def _ranked_by(
+    given: Callable[[TestSet], pd.Series], tests: Iterable[TestSet], *, strategy: str, paradigm: str
+) -> pd.DataFrame:
+    """The table of ranking the candidates by scores that are given for them, in their order."""
     about = {
         "run": strategy, "ranker": strategy, "configuration": strategy, "architecture": "", "strategy": strategy,
         "paradigm": paradigm, "teachers": 0, "layers": 0, "seed": 0, "text": "",
@@ -187,7 +208,8 @@ def _ranked_by(column: str, tests: Iterable[TestSet], *, strategy: str, paradigm
     tables = []
     for test in _of_different_collections(tests):
         collection, queries, ranking = test.candidates()
-        table = measures.measure(ranking.rename(columns={column: "score"}), collection, test.split, queries)
+        ranking = ranking.assign(score=given(test).to_numpy(dtype=float))
+        table = measures.measure(ranking, collection, test.split, queries)
         tables.append(table.assign(collection=test.collection, **about))
     return _joined(tables)
 
