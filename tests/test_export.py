@@ -100,6 +100,7 @@ def test_a_card_has_the_measures_of_the_store_and_all_that_a_run_learned_from(ex
     assert test_set.collection not in str(written) and experiment.model.backbone not in str(written)  # no path of ours
 
 
+@pytest.mark.filterwarnings("ignore:.*negatives are random documents")
 def test_a_card_tells_of_draws_of_a_peer_and_of_judged_negatives(experiment):
     draws = Draws(experiment, 2)
     taught = vary(experiment, strategy="ssd", teacher=draws, negatives="judgements")

@@ -46,6 +46,7 @@ def test_a_document_found_twice_is_once_in_a_group(found):
     assert all(len(set(documents)) == 6 for documents in built.documents)
 
 
+@pytest.mark.filterwarnings("ignore:.*negatives are random documents")
 def test_documents_added_at_random_are_drawn_as_from_the_list_of_all_others(found):
     few = lambda collection, queries, depth: everything(collection, queries, 3)  # noqa: E731
     built = groups.build(found, count=16, docs=8, find=few)

@@ -38,7 +38,7 @@ def test_every_field_of_an_experiment_tells_runs_apart(experiment, tiny_backbone
         "warm_up": (experiment, 0.2), "dropout": (experiment, 0.1), "embeddings": (experiment, True),
         "weight_decay": (experiment, 0.1), "clip": (experiment, 2.0), "adapter": (experiment, Adapter("lora")),
         "batching": (bi_encoder, GradCache(2)), "gradient_checkpointing": (experiment, True),
-        "reads": (experiment, "typos"), "peer": (mutual, vary(experiment, seed=1)),
+        "positives": (experiment, 1), "reads": (experiment, "typos"), "peer": (mutual, vary(experiment, seed=1)),
         "snapshots": (experiment, 2),
     }  # fmt: skip
     assert set(changes) == set(dict(fields(experiment)))

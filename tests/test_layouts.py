@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pyarrow import Table, parquet
 
-from lib.data import collections, groups
+from lib.data import collections, groups, hub
 from lib.data.collections import CollectionError, CollectionWarning
 from lib.study import targets
 from tests import kit
@@ -133,11 +133,10 @@ def test_scores_that_are_0_and_1_in_one_row_by_chance_are_scores(dataset):
     assert [json.loads(line)["scores"] for line in lines] == [[1.0, 1.0, 0.0], [0.9, 0.8, 0.1]]
 
 
-def test_two_splits_that_are_both_dev_are_refused(dataset):
-    row = {"query": "one", "positive": ALPHA, "negative": BETA}
-    dataset([row], "dev")
-    with pytest.raises(CollectionError, match="a split dev and a split validation"):
-        collections.load(dataset([row], "validation"))
+def test_two_splits_that_are_both_dev_are_refused():
+    assert hub._splits({"train": [1], "validation": [2]}) == {"train": [1], "dev": [2]}
+    with pytest.raises(ValueError, match="a split dev and a split validation"):
+        hub._splits({"dev": [], "validation": []})
 
 
 def test_an_empty_text_is_counted(dataset):
