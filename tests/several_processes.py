@@ -39,6 +39,7 @@ CASES = {
     "in parts": ("dot", COSINE, "info_nce", {"batching": GradCache(1)}),
     "attention over layers": ("cat", {}, "afd", {}),
     "consistent channels": ("cat", {}, "consistent", {}),
+    "transport and a critic": ("cat", {}, "wcord", {}),
     "queue": ("dot", COSINE | {"scale": 20.0}, "info_nce", {"batching": Queue(6)}),
 }
 

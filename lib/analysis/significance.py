@@ -17,6 +17,8 @@ from lib.analysis.crossed import Mean
 from lib.machine.provenance import warn_if_mixed
 
 RESAMPLES, SEED = 5000, 0
+SHOWN = ["difference", "low", "high", "p", "p_t", "p_equivalent", "effect", "wins", "ties", "losses", "resolvable",
+         "one_seed"]  # what a notebook shows of `compare`  # fmt: skip
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:

@@ -64,10 +64,10 @@ def wasserstein(states: States, targets: Targets, *, epsilon: float = 0.1, itera
     """How far a batch's states must be carried to lie where the teacher's lie; the cost of a step is 1 - cosine.
 
     The local part of WCoRD (Chen et al. 2021, https://arxiv.org/abs/2012.08674: the primal form of the Wasserstein
-    distance within a mini-batch). It compares two clouds of pairs, whichever pair is where, and of several processes
-    each its own share of the batch. Instead of the plain entropic distance, which is not zero at equality, this is the
-    Sinkhorn divergence OT(s, t) - OT(s, s) / 2 - OT(t, t) / 2 (Feydy et al. 2019, https://arxiv.org/abs/1810.08278),
-    whose terms of each pair are the query's. `epsilon`: smoothing, in units of the mean cost. Layers are averaged.
+    distance within a mini-batch). It compares two clouds of pairs, whichever pair is where. Instead of the plain
+    entropic distance, which is not zero at equality, this is the Sinkhorn divergence OT(s, t) - OT(s, s) / 2 - OT(t, t)
+    / 2 (Feydy et al. 2019, https://arxiv.org/abs/1810.08278), whose terms of each pair are the query's. `epsilon`:
+    smoothing, in units of the mean cost. Layers are averaged.
     """
     own, teacher = (_unit(part).flatten(0, 1).transpose(0, 1) for part in (_last(states, targets), targets))
     scale = (epsilon * _cost(own, teacher).detach().mean((1, 2), keepdim=True)).clamp_min(1e-9)
@@ -85,7 +85,7 @@ def contrast(states: States, targets: Targets, *, temperature: float = 0.07) -> 
     The global part of WCoRD, in the InfoNCE form (van den Oord et al. 2018, https://arxiv.org/abs/1807.03748): the dual
     form's critic gives the dot products, here of vectors whose lengths its part bounds (`lib.models.parts.critic`).
     log(pairs) minus the loss is a lower bound on the mutual information of both. The paper takes negatives from a
-    memory of the training set (cited from memory); here they are the batch's, of several processes the own share's.
+    memory of the training set (cited from memory); here they are the batch's.
     """
     own, teacher = (part.flatten(0, 1).transpose(0, 1) for part in (_last(states, targets), targets))
     found = F.log_softmax(own @ teacher.transpose(1, 2) / temperature, -1)  # (layers, pairs, pairs)

@@ -40,11 +40,10 @@ def train(
 
     Under several processes (`accelerate launch`, on processors `python -m torch.distributed.run`) each takes its share
     of every batch, and the history is that of all; where queries or documents of a batch are compared, or a queue, they
-    are those of all too (but of hidden states each compares its own share). Where students teach each other
-    (`lib.training.peers`), `model` is all of them, and means are over all. With a `checkpoint` it goes on from what is
-    there; `log` is told what each step computed, for trackers; `after` is called with the number of each step, when the
-    model has changed. Raises FloatingPointError if a loss, a gradient or a weight is not finite, ValueError if groups
-    or settings cannot be trained with.
+    are those of all too. Where students teach each other (`lib.training.peers`), `model` is all of them, and means are
+    over all. With a `checkpoint` it goes on from what is there; `log` is told what each step computed, for trackers;
+    `after` is called with the number of each step, when the model has changed. Raises FloatingPointError if a loss, a
+    gradient or a weight is not finite, ValueError if groups or settings cannot be trained with.
     """
     _check_targets(groups, strategy)
     steps = len(groups) // settings.batch_size * settings.epochs
@@ -74,7 +73,7 @@ def train(
             batch = accelerate.utils.send_to_device(vars(batch), accelerator.device, non_blocking=True)
             if settings.chunk is None:
                 matrix = strategy.matrix(wrapped, **batch)
-                if strategy.columns is None and not strategy.compares_states:
+                if strategy.columns is None:
                     matrix = _of_all(matrix)
                 loss = strategy.loss(*matrix[:2]).mean()
                 accelerator.backward(loss)
@@ -115,7 +114,9 @@ def adamw(
 
 def _of_all(matrix: Matrix) -> Matrix:
     """The rows of all processes, since a loss may compare the queries of a batch."""
-    targets = {source: gathered(values) for source, values in matrix.targets.items()}
+    targets = {source: gathered(values) for source, values in matrix.targets.items() if source != STATES}
+    if STATES in matrix.targets:
+        targets[STATES] = tuple(tuple(map(gathered, compared)) for compared in matrix.targets[STATES])
     return matrix._replace(scores=gathered(matrix.scores), targets=targets)
 
 
