@@ -14,6 +14,11 @@ def note(folder, name):
         raise ValueError(f"{name} is\nbad")
 
 
+def threads(folder, name):
+    """Leave a file with the number of threads that the task may use."""
+    Path(folder, name).write_text(os.environ["OMP_NUM_THREADS"])
+
+
 def train(run, folder):
     """Train a run where it is missing, and leave a file if this process trained it."""
     trained = runs.MAKE[type(run)]

@@ -35,6 +35,19 @@ def test_every_task_ends_and_a_failure_stops_no_other(engine, tmp_path, data_fol
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # Ray's, about later versions
+@pytest.mark.parametrize("engine", ["ray", "submitit"])
+def test_each_task_may_have_resources_of_its_own(engine, tmp_path, data_folder):
+    pytest.importorskip(engine, reason=f"needs {engine}: {OPTIONAL}")
+    tasks = [(tmp_path, name) for name in ("one", "two", "three")]
+    given = lambda _, name: engines.Resources(cpus=2 if name == "two" else 1)  # noqa: E731
+    outcomes = dict(engines.each(engine, engine_tasks.threads, tasks, given))
+    assert [outcomes[task].error for task in tasks] == ["", "", ""]
+    found = {task[1]: (tmp_path / task[1]).read_text() for task in tasks}
+    assert found == {"one": "1", "two": "2", "three": "1"}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # Ray's, about later versions
 @pytest.mark.parametrize("name", ["ray", "submitit"])
 def test_a_batch_on_workers_finishes_what_does_not_fail(name, tmp_path, monkeypatch, capsys):
     pytest.importorskip(name, reason=f"needs {name}: {OPTIONAL}")

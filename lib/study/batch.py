@@ -68,7 +68,11 @@ def main(arguments: list[str] | None = None) -> int:
     if options.missing:
         chosen = [notebook for notebook in chosen if not notebooks.is_done(notebook, folder, parameters)]
         print(f"{len(options.notebooks) - len(chosen)} of {len(options.notebooks)} notebooks are executed already")
-    return _run_all(chosen, folder, parameters, options.engine, resources)
+    try:
+        return _run_all(chosen, folder, parameters, options.engine, resources)
+    except ValueError as error:  # the engine cannot give what a task asks for
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
 def _value(name: str, text: str) -> object:

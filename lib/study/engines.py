@@ -37,18 +37,22 @@ class Outcome:
     error: str = ""  # one line; "": it did its work
 
 
+Asked = tuple[tuple, Resources]  # a task, and what it may use
+
+
 def each(
-    engine: str, work: Callable, tasks: list[tuple], resources: Resources | None = None
+    engine: str, work: Callable, tasks: list[tuple], resources: Resources | Callable[..., Resources] | None = None
 ) -> Iterator[tuple[tuple, Outcome]]:
     """Do `work(*task)` for every task; yield (task, outcome) as they end. A task that fails stops no other.
 
-    `work` is a function of an importable module. Leaving the loop early stops what still runs. Raises ValueError for an
-    unknown engine and ModuleNotFoundError, with the command that installs it, where its package is missing.
+    `work` is a function of an importable module. `resources` are those of every task, or a function that has a task's
+    arguments and gives its own. Leaving the loop early stops what still runs. Raises ValueError for an unknown engine,
+    or what one machine lacks, and ModuleNotFoundError, with the command that installs it, where a package is missing.
     """
     if engine not in NAMES:
         raise ValueError(f"engine={engine!r}: give one of {', '.join(NAMES)}")
     run = {"here": _here, "ray": _on_ray, "submitit": _on_submitit}[engine]
-    return run(work, tasks, resources or Resources())
+    return run(work, [(task, resources(*task) if callable(resources) else resources or Resources()) for task in tasks])
 
 
 def package(engine: str) -> ModuleType | None:
@@ -82,27 +86,25 @@ def _environment(resources: Resources) -> dict[str, str]:
                   "OMP_NUM_THREADS": str(resources.cpus)}  # fmt: skip
 
 
-def _here(work: Callable, tasks: list[tuple], resources: Resources) -> Iterator[tuple[tuple, Outcome]]:
-    for task in tasks:
+def _here(work: Callable, tasks: list[Asked]) -> Iterator[tuple[tuple, Outcome]]:
+    for task, resources in tasks:
         yield task, _timed(work, task, resources.retries, {})
 
 
-def _on_ray(work: Callable, tasks: list[tuple], resources: Resources) -> Iterator[tuple[tuple, Outcome]]:
+def _on_ray(work: Callable, tasks: list[Asked]) -> Iterator[tuple[tuple, Outcome]]:
     """On the cluster that RAY_ADDRESS names, else on one that is started on this machine and stopped at the end."""
-    ray, environment = package("ray"), _environment(resources)
-    ray.init(include_dashboard=False, logging_level="ERROR", runtime_env={"env_vars": environment})
+    ray = package("ray")
+    ray.init(include_dashboard=False, logging_level="ERROR")
     try:
-        there = ray.cluster_resources()
-        for name, wanted in (("CPU", resources.cpus), ("GPU", resources.gpus)):
-            if "RAY_ADDRESS" not in os.environ and there.get(name, 0) < wanted:  # a real cluster may grow
-                fix = "give fewer, or RAY_ADDRESS for a cluster"
-                raise ValueError(
-                    f"a task asks for {wanted} {name}s, and this machine has {there.get(name, 0):g}; {fix}"
-                )
-        # A worker serves one task: the environment of the next one is its own, and memory is given back.
-        asked = {"num_cpus": resources.cpus, "num_gpus": resources.gpus, "max_retries": resources.retries}
-        remote = ray.remote(max_calls=1, **asked)(_timed)
-        waiting = {remote.remote(work, task, resources.retries, environment): task for task in tasks}
+        if "RAY_ADDRESS" not in os.environ:  # a real cluster may grow
+            _check(ray.cluster_resources(), [resources for _, resources in tasks])
+        remote = ray.remote(max_calls=1)(_timed)  # a worker serves one task: the memory is given back
+        waiting = {}
+        for task, asked in tasks:
+            environment = _environment(asked)
+            needs = {"num_cpus": asked.cpus, "num_gpus": asked.gpus, "max_retries": asked.retries}
+            chosen = remote.options(**needs, runtime_env={"env_vars": environment})
+            waiting[chosen.remote(work, task, asked.retries, environment)] = task
         while waiting:
             (done,), _ = ray.wait(list(waiting))
             try:
@@ -114,22 +116,34 @@ def _on_ray(work: Callable, tasks: list[tuple], resources: Resources) -> Iterato
         ray.shutdown()
 
 
-def _on_submitit(work: Callable, tasks: list[tuple], resources: Resources) -> Iterator[tuple[tuple, Outcome]]:
-    """A job array of Slurm where it is installed, else processes of this machine, all of them at once."""
-    submitit, environment = package("submitit"), _environment(resources)
-    executor = submitit.AutoExecutor(folder=store.data_folder() / "jobs" / "%j")
-    executor.update_parameters(name="study", cpus_per_task=resources.cpus, gpus_per_node=resources.gpus,
-                               **{"timeout_min": 24 * 60, **resources.submitit})  # fmt: skip
-    # Jobs inherit the environment of the submission: another copy of `lib` may be the installed one.
-    with mock.patch.dict(os.environ, environment), executor.batch():
-        jobs = [executor.submit(_timed, work, task, resources.retries, environment) for task in tasks]
+def _check(there: dict[str, float], asked: list[Resources]) -> None:
+    """Refuse what Ray would wait for without an end."""
+    for name, wanted in (("CPU", max(one.cpus for one in asked)), ("GPU", max(one.gpus for one in asked))):
+        if (has := there.get(name, 0)) < wanted:
+            fix = "give fewer, or RAY_ADDRESS for a cluster"
+            raise ValueError(f"a task asks for {wanted} {name}s, and this machine has {has:g}; {fix}")
+
+
+def _on_submitit(work: Callable, tasks: list[Asked]) -> Iterator[tuple[tuple, Outcome]]:
+    """Job arrays of Slurm, one for the tasks of equal resources, or processes of this machine, all of them at once."""
+    submitit, jobs, given = package("submitit"), [], []
+    for resources in [one for place, (_, one) in enumerate(tasks) if one not in [other for _, other in tasks[:place]]]:
+        environment = _environment(resources)
+        executor = submitit.AutoExecutor(folder=store.data_folder() / "jobs" / "%j")
+        executor.update_parameters(name="study", cpus_per_task=resources.cpus, gpus_per_node=resources.gpus,
+                                   **{"timeout_min": 24 * 60, **resources.submitit})  # fmt: skip
+        own = [task for task, asked in tasks if asked == resources]
+        # Jobs inherit the environment of the submission: another copy of `lib` may be the installed one.
+        with mock.patch.dict(os.environ, environment), executor.batch():
+            jobs += [executor.submit(_timed, work, task, resources.retries, environment) for task in own]
+        given += own
     try:
         for job in submitit.helpers.as_completed(jobs, poll_frequency=1):
             try:
                 outcome = job.result()
             except submitit.core.utils.UncompletedJobError as error:  # killed: memory, time, or the user
                 outcome = Outcome(float("nan"), f"{' '.join(str(error).split())[:300]}; its log: {job.paths.stderr}")
-            yield tasks[jobs.index(job)], outcome
+            yield given[jobs.index(job)], outcome
     finally:
         for job in jobs:
             if not job.done():
