@@ -93,4 +93,4 @@ def test_the_best_of_many_merges_has_to_be_better_than_chance_gives():
         for collection in ("a", "b"):
             table.loc[(table["ranker"] == name) & (table["collection"] == collection), "value"] = 0.5 + values
     alone, among = (adaptation.beats_both(table, "RR@10", tests, names)[best]["a"] for names in ([best], noise))
-    assert alone == "yes" and among == "not resolvable from source, not resolvable from target"
+    assert alone == "yes" and among == "not told apart from source, not told apart from target"

@@ -101,7 +101,12 @@ def ahead(first, second):
 
 def of_means():
     """Distilled against contrastive students, as notebook 05 has it: in-domain and out-of-domain."""
-    signs = {"is above": "held", "is below": "did not hold", "is not distinguishable from": "not resolvable"}
+    signs = {
+        "is better": "held",
+        "is worse": "did not hold",
+        "is equivalent": "did not hold",
+        "not resolvable": "not resolvable",
+    }
     lines = (TABLES / "05_answer.md").read_text().splitlines()
     return [next(word for sign, word in signs.items() if sign in line) for line in lines]
 

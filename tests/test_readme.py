@@ -172,7 +172,7 @@ ELSEWHERE = {
     **dict.fromkeys(("2507.08336", "2010.02666", "2407.21515"), "names of papers"),
     **dict.fromkeys(("+.008", "+.028", "+.035", "+.039"), "earlier versions of the study, as the text says"),
     **dict.fromkeys(("0.1", ".601", ".548", ".546"), "trials on dev queries, as the text says"),
-    "3.11": "requires-python", "2.0": "the licence",
+    "256": "lib.machine.digest.LARGE", "3.11": "requires-python", "2.0": "the licence",
 }  # fmt: skip
 
 

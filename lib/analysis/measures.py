@@ -28,6 +28,11 @@ def named(measure: str, names: Iterable[str]) -> str:
     return matches[0]
 
 
+def check(measure: str) -> None:
+    """Raise ValueError if no collection has a measure of this name."""
+    named(re.sub(r"\(rel=\d+\)", "", measure), MEASURES)
+
+
 def select(results: pd.DataFrame, measure: str) -> pd.DataFrame:
     """The rows of one measure in a results table, on each collection by the name that it has there (`named`)."""
     quality = results[results["query"] != ""]

@@ -11,7 +11,6 @@ from pathlib import Path
 import pandas as pd
 
 from lib.analysis import measures
-from lib.data import collections
 from lib.machine import hardware, store
 from lib.machine.provenance import warn_if_mixed
 from lib.study import identity, rankers, runs
@@ -130,7 +129,7 @@ def best(grid: Iterable[Run], devs: Iterable[TestSet], measure: str) -> Run:
     for dev in devs:
         if dev.split == "test":
             raise ValueError(f"split={dev.split!r}: what is chosen on test queries cannot be measured there; give dev")
-        measures.named(measure, measures.of(collections.load(dev.collection)))
+    measures.check(measure)
     complete(grid, devs)
     return max(grid, key=lambda run: sum(values(run, dev, measure).mean() for dev in devs))
 

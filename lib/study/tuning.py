@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from lib.analysis import measures, significance
-from lib.data import collections
 from lib.study import tables
 from lib.study.experiment import Experiment, TestSet, vary
 
@@ -31,7 +30,7 @@ def tuned(
     if len(values) < 3 or list(values) != sorted(set(values)):
         raise ValueError(f"values={list(values)}: give three or more, rising, so that the best can be inside")
     grid = {(arm, value): vary(run, **{field: value}) for arm, run in arms.items() for value in values}
-    measures.named(measure, measures.of(collections.load(dev.collection)))
+    measures.check(measure)
     tables.complete(grid.values(), [dev])
     rows = []
     for (arm, value), run in grid.items():
