@@ -50,3 +50,14 @@ def test_every_notebook_of_a_profile_is_copied(executed, tmp_path, monkeypatch):
         (place / name).write_text(executed.read_text())
     copies.main()
     assert [path.name for path in (tmp_path / "figures" / "notebooks").iterdir()] == ["05_gain.md"]
+
+
+def test_a_warning_is_copied_once_and_without_its_place(tmp_path):
+    said = "/a/machine/lib/x.py:158: UserWarning: mixed conditions.\n  rows = _rows(results)\n"
+    outputs = [new_output("stream", name="stderr", text=2 * said), new_output("stream", name="stderr", text=said),
+               new_output("stream", name="stderr", text="plain\n")]  # fmt: skip
+    path = tmp_path / "05_gain.ipynb"
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# 05"), new_code_cell("1", outputs=outputs)]), path)
+    copies.write(path, tmp_path, tmp_path / "copy.md")
+    text = (tmp_path / "copy.md").read_text()
+    assert text.count("UserWarning: mixed conditions.") == 1 and "plain" in text and "/a/machine" not in text

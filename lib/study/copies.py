@@ -20,7 +20,11 @@ LIVE = "*(Live in JupyterLab and in the report.)*"
 def write(executed: Path, figures: Path, into: Path) -> None:
     """Write a notebook's copy; a figure that `figures` does not hold is left out."""
     known = {path.read_bytes(): path.name for path in figures.glob("*.png")}
-    text, resources = MarkdownExporter().from_notebook_node(nbformat.read(executed, 4))
+    notebook = nbformat.read(executed, 4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = _plain_warnings(cell.outputs)
+    text, resources = MarkdownExporter().from_notebook_node(notebook)
     text = re.sub(r"<style[^>]*>.*?</style>\n*", "", text, flags=re.DOTALL)
     text = re.sub(r"<iframe.*?</iframe>", LIVE, text, flags=re.DOTALL)
     text = re.sub(r"<p hidden>.*?</p>", "", text, flags=re.DOTALL)
@@ -32,6 +36,20 @@ def write(executed: Path, figures: Path, into: Path) -> None:
     text = re.sub(r"[ \t]+\n", "\n", text)
     said = f"*Executed copy of [notebooks/{executed.name}](../../notebooks/{executed.name}).*\n\n"
     store.replace_file(into, lambda path: path.write_text(said + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"))
+
+
+def _plain_warnings(outputs: list) -> list:
+    """A cell's outputs, each warning once and without its place in a file of the machine."""
+    kept, seen = [], set()
+    for output in outputs:
+        if output.output_type == "stream" and output.name == "stderr":
+            found = re.findall(r"^\S+:\d+: (\w*Warning: .*)$", output.text, re.MULTILINE)
+            if found and not (found := [one for one in dict.fromkeys(found) if one not in seen]):
+                continue
+            seen |= set(found)
+            output.text = "\n".join(found) + "\n" if found else output.text
+        kept.append(output)
+    return kept
 
 
 def main() -> None:
