@@ -91,6 +91,8 @@ def _named(row: dict[str, Any]) -> dict[str, Any]:
 
 def _are_grades(rows: Iterable[dict[str, Any]]) -> bool:
     """Whether the scores of all lists are 0 or 1: a teacher's may be so in one row by chance."""
+    if not isinstance(_named(next(iter(rows), {})).get("scores"), list):
+        return True  # there are none, and the rows need not be read twice
     scores = (row.get("scores") for row in map(_named, rows))
     return all(set(one) <= {0, 1} for one in scores if isinstance(one, list))
 

@@ -1,5 +1,6 @@
 """Hashes of files' content; a file is read again only after it has changed."""
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Iterable
@@ -26,18 +27,18 @@ def of_file(path: Path) -> str:
 
 def _recorded(path: Path, status: tuple[int, ...]) -> str:
     """From the data folder, where a large file of this path and status was read before."""
-    if path.stat().st_size < LARGE:
+    _, _, size, *_ = status
+    if size < LARGE:
         return store.sha256(path)
     name = store.key(str(path), status)
-    try:
+    with contextlib.suppress(store.StoreError):  # damaged
         if place := store.find("digests", name):
             return (place / "sha256").read_text()
-        found = store.sha256(path)
-        if processes.is_main():  # the others of a launch may not all come here, so nobody waits
+    found = store.sha256(path)
+    if processes.is_main():  # the others of a launch may not all come here, so nobody waits
+        with contextlib.suppress(store.StoreError):  # the data folder cannot be written
             store.keep("digests", name, lambda into: (into / "sha256").write_text(found))
-        return found
-    except store.StoreError:  # damaged, or the data folder cannot be written
-        return store.sha256(path)
+    return found
 
 
 def of_files(folder: Path, paths: Iterable[Path]) -> str:

@@ -37,8 +37,9 @@ def warn_if_mixed(table: pd.DataFrame) -> None:
     """Warn which conditions are not the same for all rows of a results table; one without conditions says nothing."""
     if "text" not in table:
         return
-    values = {name: sorted(set(table.loc[table["measure"] == name, "text"])) for name in COMPARED}
-    if mixed := [f"{name}: {' | '.join(found)}" for name, found in values.items() if len(found) > 1]:
+    values = table[table["measure"].isin(COMPARED)].groupby("measure")["text"].unique()
+    found = {name: sorted(values[name]) for name in COMPARED if name in values}
+    if mixed := [f"{name}: {' | '.join(texts)}" for name, texts in found.items() if len(texts) > 1]:
         under = f"these results were computed under different conditions ({'; '.join(mixed)})"
         advice = "Compare them with care, or compute all in one data folder on one machine."
         warnings.warn(f"{under}. {advice}", stacklevel=3)

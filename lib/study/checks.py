@@ -1,7 +1,8 @@
 """What can be refused before anything is trained or scored: a look at the files that a grid and its tests need."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from lib.study.derived import Pretrained
 from lib.study.experiment import Experiment, Model, Run, TestSet, Untrained, describe
 from lib.study.mining import Mined
 from lib.training import resume, trackers
-from lib.training.settings import Training
+from lib.training.settings import Adapter
 
 
 def check(runs: Iterable[Run], tests: Iterable[TestSet]) -> None:
@@ -35,10 +36,14 @@ def check(runs: Iterable[Run], tests: Iterable[TestSet]) -> None:
     for test in tests:
         if not collections.load(test.collection).split(test.split, 1):
             raise ValueError(f"split={test.split!r}: {test.collection} has no query in it; give another split")
-    for (model, training), names in _readers(runs, tests).items():
-        _check_model(model, training, names)
+    for (model, adapter, checkpointing), names in _readers(runs, tests).items():
+        _check_model(model, adapter, checkpointing, names)
+    for one in {one.key: one for run in trained for one in _untaught(run)}.values():
+        _check_head(one)
+    _check_named(trained)
     for run in trained:
-        _check_teachers(run)
+        if run.strategy.compares_states:
+            _check_states(run)
         if not isinstance(run.data.negatives, Run | Mined):  # their groups may need what is not trained yet
             _check_score_files(run)
     for test in tests:
@@ -61,48 +66,53 @@ def _check_pretraining(run: Pretrained) -> None:
         raise ValueError(f"document_count={count}: {run.collection} has {available} documents; give so many or less")
 
 
-def _readers(runs: list[Run], tests: list[TestSet]) -> dict[tuple[Model, Training | None], set[str]]:
-    """(model, how it is trained) -> the collections that it will read."""
+def _readers(runs: list[Run], tests: list[TestSet]) -> dict[tuple[Model, Adapter | None, bool], set[str]]:
+    """(model, its adapter, whether it is trained with gradient checkpointing) -> the collections that it will read."""
     found = defaultdict(set)
     for run in runs:
-        names = {test.collection for test in tests}
+        names, how = {test.collection for test in tests}, (None, False)
         if isinstance(run, Experiment):
             for parent in run.parents:
-                found[parent.model, None].add(run.data.collection)
-            names |= {run.data.read}
-        found[run.model, run.training if isinstance(run, Experiment) else None] |= names
+                found[parent.model, None, False].add(run.data.collection)
+            names, how = names | {run.data.read}, (run.training.adapter, run.training.gradient_checkpointing)
+        found[run.model, *how] |= names
     return found
 
 
-def _check_model(model: Model, training: Training | None, names: Iterable[str]) -> None:
+def _check_model(model: Model, adapter: Adapter | None, checkpointing: bool, names: Iterable[str]) -> None:
     """Refuse a model that cannot be built, trained so, or read the texts of these collections at its lengths."""
     ranker = rankers.built(model, 0)
-    if training is not None and training.gradient_checkpointing:
+    if checkpointing:
         ranker.checkpoint_gradients()
-    if training is not None and training.adapter is not None:
-        adapters.attach(ranker, training.adapter.kind, training.adapter.size, 0)
+    if adapter is not None:
+        adapters.attach(ranker, adapter.kind, adapter.size, 0)
     for name in names:
         rankers.inputs(ranker, collections.load(name), model)
 
 
-def _check_teachers(run: Experiment) -> None:
-    """Refuse teachers that cannot score, or whose hidden states do not fit."""
-    for teacher in run.teachers:
-        for one in (teacher,) if isinstance(teacher, Run) else getattr(teacher, "parents", ()):
-            if isinstance(one, Untrained | Pretrained) and one.key != run.before.key:
-                _check_head(one)
-        if isinstance(teacher, str) and not score_files.is_file_name(teacher):
-            ranker = models.load(backbone.folder(teacher))  # refuses weights without a scoring head, among others
-            if not ranker.has_states and run.strategy.compares_states:
-                raise ValueError(f"{teacher=}: {ranker.architecture} gives no hidden states of a pair; give a "
-                                 "cross-encoder")  # fmt: skip
-            model = Model(backbone=teacher, max_length=run.model.max_length)
-            rankers.inputs(ranker, collections.load(run.data.collection), model)
-    mined = run.data.negatives.ranker if isinstance(run.data.negatives, Mined) else run.data.negatives
-    if isinstance(mined, Untrained | Pretrained):
-        _check_head(mined)
-    if run.strategy.compares_states:
-        _check_states(run)
+def _untaught(run: Experiment) -> Iterator[Run]:
+    """The models without a training of their own that teach a run or find its negatives, but for its own start."""
+    sources = ((teacher,) if isinstance(teacher, Run) else getattr(teacher, "parents", ()) for teacher in run.teachers)
+    negatives = run.data.negatives.ranker if isinstance(run.data.negatives, Mined) else run.data.negatives
+    for one in (*chain.from_iterable(sources), negatives):
+        if isinstance(one, Untrained | Pretrained) and (one is negatives or one.key != run.before.key):
+            yield one
+
+
+def _check_named(trained: list[Experiment]) -> None:
+    """Refuse teachers by name, no file of scores, that cannot score the pairs of their runs or give no states."""
+    asked = defaultdict(set)
+    for run in trained:
+        for teacher in run.teachers:
+            if isinstance(teacher, str) and not score_files.is_file_name(teacher):
+                asked[teacher].add((run.data.collection, run.model.max_length, run.strategy.compares_states))
+    for teacher, uses in asked.items():
+        ranker = models.load(backbone.folder(teacher))  # refuses weights without a scoring head, among others
+        for collection, max_length, states in uses:
+            if states and not ranker.has_states:
+                fix = "give a cross-encoder"
+                raise ValueError(f"{teacher=}: {ranker.architecture} gives no hidden states of a pair; {fix}")
+            rankers.inputs(ranker, collections.load(collection), Model(backbone=teacher, max_length=max_length))
 
 
 def _check_head(run: Run) -> None:

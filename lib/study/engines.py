@@ -37,12 +37,11 @@ class Outcome:
     error: str = ""  # one line; "": it did its work
 
 
+Needs = Resources | Callable[..., Resources] | None  # of every task, or by a task's arguments; None: the usual ones
 Asked = tuple[tuple, Resources]  # a task, and what it may use
 
 
-def each(
-    engine: str, work: Callable, tasks: list[tuple], resources: Resources | Callable[..., Resources] | None = None
-) -> Iterator[tuple[tuple, Outcome]]:
+def each(engine: str, work: Callable, tasks: list[tuple], resources: Needs = None) -> Iterator[tuple[tuple, Outcome]]:
     """Do `work(*task)` for every task; yield (task, outcome) as they end. A task that fails stops no other.
 
     `work` is a function of an importable module. `resources` are those of every task, or a function that has a task's
@@ -126,8 +125,11 @@ def _check(there: dict[str, float], asked: list[Resources]) -> None:
 
 def _on_submitit(work: Callable, tasks: list[Asked]) -> Iterator[tuple[tuple, Outcome]]:
     """Job arrays of Slurm, one for the tasks of equal resources, or processes of this machine, all of them at once."""
-    submitit, jobs, given = package("submitit"), [], []
-    for resources in [one for place, (_, one) in enumerate(tasks) if one not in [other for _, other in tasks[:place]]]:
+    submitit, jobs, given, different = package("submitit"), [], [], []
+    for _, resources in tasks:
+        if resources not in different:
+            different.append(resources)
+    for resources in different:
         environment = _environment(resources)
         executor = submitit.AutoExecutor(folder=store.data_folder() / "jobs" / "%j")
         executor.update_parameters(name="study", cpus_per_task=resources.cpus, gpus_per_node=resources.gpus,

@@ -113,9 +113,8 @@ class Experiment(Run):
         what = f"strategy={self.strategy.name!r} compares hidden states"
         of_file = score_files.is_file_name(self.teacher)
         if len(self.teachers) > 1 or isinstance(self.teacher, Source) or of_file:
-            raise ValueError(
-                f"{what}: teacher={reprlib.repr(self.teacher)}: give one model, no score file and no source"
-            )
+            fix = "give one model, no score file and no source"
+            raise ValueError(f"{what}: teacher={reprlib.repr(self.teacher)}: {fix}")
         for name, one in (("model", self), ("teacher", *self.teachers)):
             if isinstance(one, Run) and not models.ARCHITECTURES[one.model.architecture].has_states:
                 fault = f"{name} with architecture={one.model.architecture!r} gives none of a pair"
@@ -157,7 +156,9 @@ class Experiment(Run):
     @property
     def teachers(self) -> tuple[Teacher, ...]:
         """Whose scores are averaged; empty without a teacher."""
-        return self.teacher if isinstance(self.teacher, tuple) else (self.teacher,) * (self.teacher is not None)
+        if self.teacher is None:
+            return ()
+        return self.teacher if isinstance(self.teacher, tuple) else (self.teacher,)
 
     @property
     def before(self) -> Run:

@@ -69,9 +69,7 @@ class Profile:
     margins: Experiment  # the bi-encoder of the self-distillation notebook, trained from labels
     margin_groups: tuple[int, ...]  # numbers of groups, for the curve over data
     retrieval: TestSet  # whose whole collection is searched
-    distilled_rate: float | None = (
-        None  # of `distilled_margins`, the best on dev queries (notebook 10); None: as theirs
-    )
+    distilled_rate: float | None = None  # of `distilled_margins`, by dev queries (notebook 10); None: that of `margins`
 
     def students(self) -> list[Experiment]:
         """The grid of students: same start, same groups, another strategy."""

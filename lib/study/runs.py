@@ -32,14 +32,13 @@ ABOUT = "experiment.json"  # the description that the run's name is a hash of, a
 
 def complete(
     grid: Iterable[Run], tests: Iterable[TestSet] = (), *, engine: str = "here",
-    resources: engines.Resources | Callable[[Run], engines.Resources] | None = None,
+    resources: engines.Needs = None,
 ) -> None:  # fmt: skip
     """Make every run of a grid, and every run that it needs, that is not in the store; first check all of them.
 
     With another `engine` each training is a task of its own with these `resources`, which a function may give by run
-    (`lib.study.engines`). Raises ValueError if a run or a test
-    set asks for what does not exist; nothing is trained then (`lib.study.checks`). Raises RuntimeError if trainings on
-    an engine failed, after those that need none of them.
+    (`lib.study.engines`). Raises ValueError if a run or a test set asks for what does not exist; nothing is trained
+    then (`lib.study.checks`). Raises RuntimeError if trainings on an engine failed, after those that need none of them.
     """
     grid = distinct(grid)
     needed = distinct(ancestor for run in grid for ancestor in lineage(run))
@@ -53,9 +52,7 @@ def complete(
     one_by_one(missing, "training", describe, lambda run: run.work, _keep)
 
 
-def _on(
-    engine: str, missing: list[Run], resources: engines.Resources | Callable[[Run], engines.Resources] | None
-) -> None:
+def _on(engine: str, missing: list[Run], resources: engines.Needs) -> None:
     """Train runs as tasks, in rounds: first those whose starts and teachers are there."""
     before = {run.key: {one.key for one in lineage(run)[:-1]} for run in missing}
     left, failed = {run.key: run for run in missing}, {}

@@ -70,12 +70,14 @@ def first_stage(tests: Iterable[TestSet]) -> pd.DataFrame:
     if len(names) > 1:
         raise ValueError(f"test sets with several first stages ({', '.join(sorted(names))}): call once for each")
     name = names.pop() if names else "bm25"
-    return _ranked_by(lambda test: test.candidates()[2]["first_stage"], tests, strategy=name, paradigm="first stage")
+    by = lambda _, ranking: ranking.rename(columns={"first_stage": "score"})  # noqa: E731
+    return _ranked_by(by, tests, strategy=name, paradigm="first stage")
 
 
 def best_order(tests: Iterable[TestSet]) -> pd.DataFrame:
     """The same table for the best order of the candidates (strategy "best"): what re-ranking could reach."""
-    return _ranked_by(lambda test: test.candidates()[2]["grade"], tests, strategy="best", paradigm="ceiling")
+    by = lambda _, ranking: ranking.rename(columns={"grade": "score"})  # noqa: E731
+    return _ranked_by(by, tests, strategy="best", paradigm="ceiling")
 
 
 def with_first_stage(run: Run, tests: Iterable[TestSet]) -> pd.DataFrame:
@@ -85,13 +87,12 @@ def with_first_stage(run: Run, tests: Iterable[TestSet]) -> pd.DataFrame:
     tuned weight. Where all scores of a query are equal, they add nothing. Raises NotTrained as `scores`.
     """
 
-    def both(test: TestSet) -> pd.Series:
-        found = scores(run, test)
-        by_query = found.groupby("query")[["score", "first_stage"]]
+    def both(test: TestSet, _ranking: pd.DataFrame) -> pd.DataFrame:
+        found, parts = scores(run, test), ["score", "first_stage"]
+        by_query = found.groupby("query")[parts]
         spread = by_query.transform("std").fillna(0)
-        return ((found[["score", "first_stage"]] - by_query.transform("mean")) / spread.where(spread > 0, 1)).sum(
-            axis=1
-        )
+        standard = (found[parts] - by_query.transform("mean")) / spread.where(spread > 0, 1)
+        return found.assign(score=standard.sum(axis=1))
 
     return _ranked_by(both, tests, strategy=f"{run.taught['strategy']}, with the first stage", paradigm="fusion")
 
@@ -197,9 +198,9 @@ def _of_different_collections(tests: Iterable[TestSet]) -> list[TestSet]:
 
 
 def _ranked_by(
-    given: Callable[[TestSet], pd.Series], tests: Iterable[TestSet], *, strategy: str, paradigm: str
+    scored: Callable[[TestSet, pd.DataFrame], pd.DataFrame], tests: Iterable[TestSet], *, strategy: str, paradigm: str
 ) -> pd.DataFrame:
-    """The table of ranking the candidates by scores that are given for them, in their order."""
+    """The table of ranking a test set's candidates by the column score that `scored` gives them."""
     about = {
         "run": strategy, "ranker": strategy, "configuration": strategy, "architecture": "", "strategy": strategy,
         "paradigm": paradigm, "teachers": 0, "layers": 0, "seed": 0, "text": "",
@@ -207,8 +208,7 @@ def _ranked_by(
     tables = []
     for test in _of_different_collections(tests):
         collection, queries, ranking = test.candidates()
-        ranking = ranking.assign(score=given(test).to_numpy(dtype=float))
-        table = measures.measure(ranking, collection, test.split, queries)
+        table = measures.measure(scored(test, ranking), collection, test.split, queries)
         tables.append(table.assign(collection=test.collection, **about))
     return _joined(tables)
 
