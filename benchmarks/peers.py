@@ -38,24 +38,26 @@ def trained(
         trainer.train()
 
 
-def scorer(folder: Path, texts: list[tuple[str, str]], max_length: int, *, autocast: bool, **kwargs: object) -> Scorer:
+def scorer(
+    folder: Path, texts: list[tuple[str, str]], max_length: int, batch_size: int, *, autocast: bool, **kwargs: object
+) -> Scorer:  # fmt: skip
     """sentence-transformers' `predict`, which sorts by length; bf16 by autocast or, with `dtype`, of the weights."""
     ranker = _cross_encoder(folder, max_length, **kwargs)
 
     def run() -> np.ndarray:
         with hardware.autocast() if autocast else contextlib.nullcontext():
-            return ranker.predict(texts, batch_size=64, show_progress_bar=False, activation_fn=nn.Identity())
+            return ranker.predict(texts, batch_size=batch_size, show_progress_bar=False, activation_fn=nn.Identity())
 
     return run
 
 
-def late_scorer(folder: Path, texts: list[tuple[str, str]], **kwargs: object) -> Scorer:
+def late_scorer(folder: Path, texts: list[tuple[str, str]], batch_size: int, **kwargs: object) -> Scorer:
     """sentence-transformers' ColBERT (128 dimensions, no expansion): each text encoded once, then MaxSim of the pairs."""
     model = MultiVectorEncoder(str(folder), device=str(hardware.device()), model_kwargs=kwargs)
     queries, documents = ([*dict.fromkeys(side)] for side in zip(*texts, strict=True))
     query_of = {text: place for place, text in enumerate(queries)}
     document_of = {text: place for place, text in enumerate(documents)}
-    options = {"batch_size": 64, "show_progress_bar": False}
+    options = {"batch_size": batch_size, "show_progress_bar": False}
 
     def run() -> np.ndarray:
         with hardware.autocast():

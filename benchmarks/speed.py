@@ -38,7 +38,7 @@ from lib.training import ladder, loop, scoring, strategies
 from lib.training.ladder import Way
 from lib.training.settings import Training
 
-BATCH, ROUNDS, RATE, MAX_LENGTH = 8, 5, 1e-4, 96
+RATE, MAX_LENGTH = 1e-4, 96
 BEST = "sentence-transformers, best settings"  # what ratios are to
 LIMIT = "the machine: these products alone"
 
@@ -51,9 +51,14 @@ class Size:
     docs: int
     layers: tuple[int, ...] | None  # of the backbone; None: all
     rounds: int
+    batch: int = 8  # groups in a step of training
+    scored: int = 64  # pairs in a batch of scoring; on an accelerator the kit takes what fits into `scoring.PLACES`
 
 
-SIZES = {"full": Size(160, 4, None, ROUNDS), "tiny": Size(8, 2, (0,), 1)}
+SIZES = {
+    "full": Size(160, 4, None, 5), "tiny": Size(8, 2, (0,), 1),
+    "accelerator": Size(4096, 8, None, 5, batch=64, scored=512),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ class Material:
         """The pairs as the cross-encoder reads them, counted."""
         ranker = models.load(self.folder / "cat")
         inputs = rankers.inputs(ranker, self.collection, Model(layers=self.size.layers, max_length=MAX_LENGTH))
-        return ladder.Work(ranker, self.made, inputs, BATCH)
+        return ladder.Work(ranker, self.made, inputs, self.size.batch)
 
     @cached_property
     def texts(self) -> list[tuple[str, str]]:
@@ -104,13 +109,19 @@ def our_training(given: Material, dropout: float) -> Callable[[], None]:
     def run() -> None:
         ranker = models.load(given.folder / "cat", dropout=dropout, embeddings=dropout > 0)
         ranker.set_attention(hardware.attention(training=True))
-        loop.train(ranker, given.made, given.work.tokens, strategies.named("bce"), Training(BATCH, learning_rate=RATE))
+        loop.train(
+            ranker,
+            given.made,
+            given.work.tokens,
+            strategies.named("bce"),
+            Training(given.size.batch, learning_rate=RATE),
+        )
 
     return run
 
 
 def their_training(given: Material, **settings: object) -> Callable[[], None]:
-    pairs = BATCH * given.size.docs
+    pairs = given.size.batch * given.size.docs
     return partial(peers.trained, given.folder / "cat", given.labelled, MAX_LENGTH, pairs, RATE, **settings)
 
 
@@ -132,15 +143,21 @@ def our_late_scoring(given: Material) -> peers.Scorer:
 
 
 def their_scoring(given: Material, **settings: object) -> peers.Scorer:
-    return peers.scorer(given.folder / "cat", given.texts, MAX_LENGTH, **settings)
+    return peers.scorer(given.folder / "cat", given.texts, MAX_LENGTH, given.size.scored, **settings)
 
 
-_EAGER, _WEIGHTS = {"attn_implementation": "eager"}, {"attn_implementation": "eager", "dtype": torch.bfloat16}
+def their_late_scoring(given: Material, **settings: object) -> peers.Scorer:
+    return peers.late_scorer(given.folder / "colbert", given.texts, given.size.scored, **settings)
+
+
+# Its fastest here: on a processor plain products, on an accelerator fused attention.
+_FASTEST = {"attn_implementation": hardware.attention(training=True)}
+_WEIGHTS = {"dtype": torch.bfloat16, **_FASTEST}
 # (task, system) -> what makes a run of it
 SYSTEMS: dict[tuple[str, str], Callable[[Material], Callable[[], object]]] = {
     ("training", "the kit, as it trains: no dropout, embeddings kept"): partial(our_training, dropout=0.0),
     ("training", "the kit, dropout 0.1 and embeddings as the peer's"): partial(our_training, dropout=0.1),
-    ("training", BEST): partial(their_training, **_EAGER),
+    ("training", BEST): partial(their_training, **_FASTEST),
     ("training", "sentence-transformers, bf16"): their_training,
     ("scoring", "the kit"): our_scoring,
     ("scoring", BEST): partial(their_scoring, autocast=False, **_WEIGHTS),
@@ -151,9 +168,8 @@ SYSTEMS: dict[tuple[str, str], Callable[[Material], Callable[[], object]]] = {
     ("scoring", "OpenVINO, bf16"): partial(our_scoring, graph="OpenVINO, float32", bf16=True),
     ("scoring", "OpenVINO, int8"): partial(our_scoring, graph="OpenVINO, int8", bf16=True),
     ("late interaction", "the kit: ColBERT"): our_late_scoring,
-    ("late interaction", BEST): lambda given: peers.late_scorer(given.folder / "colbert", given.texts, **_EAGER),
-    ("late interaction", "sentence-transformers, autocast"):
-        lambda given: peers.late_scorer(given.folder / "colbert", given.texts),
+    ("late interaction", BEST): partial(their_late_scoring, **_FASTEST),
+    ("late interaction", "sentence-transformers, autocast"): their_late_scoring,
 }  # fmt: skip
 
 
@@ -264,8 +280,8 @@ def conditions(given: Material) -> str:
     layers = "six" if about.layers is None else len(about.layers)
     under = ", ".join(f"{name} {value}" for name, value in provenance.conditions().items())
     return (f"{about.rounds} rounds in turn, {given.work.pairs} pairs of {given.work.useful_tokens / given.work.pairs:.0f} tokens "
-            f"on average (at most {MAX_LENGTH}), {layers} layers of MiniLM, batches of {BATCH * about.docs} pairs in training "
-            f"and 64 in scoring, BCE; {padding(given)}; {under}")  # fmt: skip
+            f"on average (at most {MAX_LENGTH}), {layers} layers of MiniLM, batches of {about.batch * about.docs} pairs in training "
+            f"and {about.scored} in scoring, BCE; {padding(given)}; {under}")  # fmt: skip
 
 
 def main() -> None:

@@ -138,3 +138,11 @@ def test_kernels_listen_on_no_port(tmp_path, monkeypatch):
     assert batch.main(["a.ipynb", "--out", "out"]) == 0
     assert printed(tmp_path / "out" / "a.ipynb") == "ipc\n"
     assert nbformat.read(tmp_path / "out" / "a.ipynb", as_version=4).metadata["study"]
+
+
+def test_tasks_share_an_accelerator_on_ray_alone(submitit):
+    engines._check({"CPU": 2, "GPU": 1}, [engines.Resources(gpus=0.25)])
+    with pytest.raises(ValueError, match="a task asks for 0.5 GPUs, and this machine has 0"):
+        engines._check({"CPU": 2}, [engines.Resources(gpus=0.5)])
+    with pytest.raises(ValueError, match="gpus=0.25: submitit gives whole accelerators"):
+        list(engines.each("submitit", engine_tasks.train, [()], engines.Resources(gpus=0.25)))

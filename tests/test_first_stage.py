@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -72,3 +75,15 @@ def test_documents_of_stop_words_alone_are_one_clear_error():
     with pytest.raises(collections.CollectionError, match="hand: its documents hold no word but stop words"):
         first_stage.bm25(by_hand({"d": "the of and"}, {"q": "the"}), ["q"], 10)
     assert whole("bm25") == []
+
+
+def test_jax_is_not_started(tmp_path):
+    """It would take an accelerator's memory; a reader's own import of it works as before."""
+    (tmp_path / "jax").mkdir()
+    (tmp_path / "jax" / "__init__.py").write_text("print('started')")
+    (tmp_path / "jax" / "lax.py").write_text("raise RuntimeError('no device is left')")
+    code = "import lib.data.corruptions, lib.data.first_stage, sys; assert 'jax' not in sys.modules; import jax"
+    paths = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": paths}, capture_output=True,
+                          text=True, check=False)  # fmt: skip
+    assert (done.returncode, done.stdout.split()) == (0, ["started"]), done.stderr

@@ -96,6 +96,9 @@ CHOICES, WORDS = kept("10_differences"), kept("09_words")
 OWN_MARGINS = kept("08_differences").loc[["adaptive_margin", "distributed_margin"]]
 AGREEMENT, WAYS = kept("02_agreement")["correlation of margins"], kept("16_verdicts")
 STEPS = kept("11_training")["ratio"].nlargest(3)
+ACCELERATOR = kept("bench_workstation_verdicts", [0, 1])
+MANY_GROUPS = kept("bench_workstation_quality").iloc[:, 1:3].apply(lambda column: column.str[:5].astype(float))
+TAUGHT = MANY_GROUPS.loc["info_nce":]
 # A sentence, or a part of one -> whether the tables have it so
 VERDICTS = {
     "the best order of BM25's candidates is far above BM25's own": (MEANS.loc["best"] > 1.25 * MEANS.loc["bm25"]).all(),
@@ -128,6 +131,14 @@ VERDICTS = {
     "no ranker's scores are probabilities until they are scaled with an offset":
         all(2 * kept("14_calibration")[f"{where}, Platt"].max() < kept("14_calibration")[f"{where}, as it is"].min()
             for where in ("in-domain", "out-of-domain")),
+    "With so many groups every student is above every zero-shot ranker, in-domain and out-of-domain":
+        (TAUGHT.min() > MANY_GROUPS.loc[["minilm", "bge-small", "msmarco-minilm-l12"]].max()).all(),
+    "students of KL and of labels are equivalent, within .002":
+        set(ACCELERATOR.loc["a teacher's scores or labels?", "verdict"]) == {"equivalent"}
+        and ACCELERATOR.loc["a teacher's scores or labels?", "difference"].str.findall(r"[.]\d+").explode().max() <= ".002",
+    "its positives are 17 above the negatives": round(kept("bench_workstation_quality").loc["kl"].iloc[-1]) == 17,
+    "Margin-MSE, which has to reach the margins themselves, is behind in-domain":
+        ACCELERATOR["verdict"]["margins or labels?", "in-domain"] == "worse",
     "Distilled students copy the teacher's margins more closely than contrastive ones":
         AGREEMENT.drop("info_nce").min() > AGREEMENT["info_nce"],
     "Mutual learning of two students helps in-domain, and its intervals are above zero elsewhere":

@@ -146,3 +146,12 @@ def test_a_vector_that_is_not_finite_names_its_text(broken, architecture, tmp_pa
         scoring.encode_queries(model, layout, ["q1", "q2"])
     with pytest.raises(FloatingPointError, match="query 'q1', document 'd1': the score is nan"):
         scoring.score_stored(model, layout, stored, QUERIES, np.array([["d1", "d2"], ["d3", "d4"]]))
+
+
+def test_an_accelerator_has_as_many_texts_in_a_batch_as_fit(monkeypatch):
+    lengths = np.array([3, 90, 10, 10, 5, 90, 4])
+    assert [len(part) for part in scoring._longest_first(lengths, 2)] == [2, 2, 2, 1]
+    monkeypatch.setattr(scoring.hardware, "device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(scoring, "PLACES", 30)
+    parts = scoring._longest_first(lengths, 2)
+    assert [lengths[part].tolist() for part in parts] == [[90, 90], [10, 10, 5], [4, 3]]

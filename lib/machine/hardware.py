@@ -143,14 +143,15 @@ class Meter:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.seconds = time.perf_counter() - self._start
-        peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_bytes()
-        self.peak_memory_gib = peak / 2**30
+        self.peak_memory_gib = peak_bytes() / 2**30
         used = _joules() - self._energy
         self.energy_joules = used if used >= 0 else math.nan  # the counter restarted in between
 
 
 def peak_bytes() -> int:
-    """Most memory that the process held since its peak was last restarted, or since it began."""
+    """Most memory that the process held, on the accelerator if there is one, since its peak was restarted."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
     with contextlib.suppress(OSError, TypeError):  # not Linux, or one that does not report it
         return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 2**10)

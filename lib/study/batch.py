@@ -40,9 +40,10 @@ def main(arguments: list[str] | None = None) -> int:
                         "notebook, parameters and lib")  # fmt: skip
     parser.add_argument("--engine", default="here", choices=engines.NAMES, help="here: one after another; ray, "
                         "submitit: each notebook a task of its own")  # fmt: skip
-    for name, default, text in (("cpus", 1, "processors of a task"), ("gpus", 0, "accelerators of a task"),
+    for name, default, text in (("cpus", 1, "processors of a task"),
+                                ("gpus", 0.0, "accelerators of a task, on Ray also a part of one"),
                                 ("retries", 0, "how often a notebook that failed is run again")):  # fmt: skip
-        parser.add_argument(f"--{name}", type=int, default=default, help=f"{text}; default: {default}")
+        parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{text}; default: {default:g}")
     parser.add_argument("-s", dest="submitit", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
                         help="a parameter of submitit's executor, such as slurm_partition gpu")  # fmt: skip
     options = parser.parse_args(arguments)

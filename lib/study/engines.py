@@ -24,7 +24,7 @@ class Resources:
     """What one task may use, and how often it is done again after a failure."""
 
     cpus: int = 1
-    gpus: int = 0
+    gpus: float = 0  # on Ray also a part: with .25 four tasks share an accelerator, and have to fit into its memory
     retries: int = 0  # by the same worker; on Ray a task whose worker died goes to another one
     submitit: dict[str, object] = field(default_factory=dict)  # of AutoExecutor.update_parameters: slurm_partition, ...
 
@@ -120,19 +120,21 @@ def _check(there: dict[str, float], asked: list[Resources]) -> None:
     for name, wanted in (("CPU", max(one.cpus for one in asked)), ("GPU", max(one.gpus for one in asked))):
         if (has := there.get(name, 0)) < wanted:
             fix = "give fewer, or RAY_ADDRESS for a cluster"
-            raise ValueError(f"a task asks for {wanted} {name}s, and this machine has {has:g}; {fix}")
+            raise ValueError(f"a task asks for {wanted:g} {name}s, and this machine has {has:g}; {fix}")
 
 
 def _on_submitit(work: Callable, tasks: list[Asked]) -> Iterator[tuple[tuple, Outcome]]:
     """Job arrays of Slurm, one for the tasks of equal resources, or processes of this machine, all of them at once."""
     submitit, jobs, given, different = package("submitit"), [], [], []
     for _, resources in tasks:
+        if resources.gpus % 1:
+            raise ValueError(f"gpus={resources.gpus:g}: submitit gives whole accelerators; use the engine ray")
         if resources not in different:
             different.append(resources)
     for resources in different:
         environment = _environment(resources)
         executor = submitit.AutoExecutor(folder=store.data_folder() / "jobs" / "%j")
-        executor.update_parameters(name="study", cpus_per_task=resources.cpus, gpus_per_node=resources.gpus,
+        executor.update_parameters(name="study", cpus_per_task=resources.cpus, gpus_per_node=int(resources.gpus),
                                    **{"timeout_min": 24 * 60, **resources.submitit})  # fmt: skip
         own = [task for task, asked in tasks if asked == resources]
         # Jobs inherit the environment of the submission: another copy of `lib` may be the installed one.

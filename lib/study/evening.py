@@ -205,7 +205,7 @@ def extend(path: Path, profile: Profile) -> None:
     for number, (entry, sets) in enumerate(missing, 1):
         progress.say(f"evening, {number} of {len(missing)}: {entry.question}, {entry.ranker}, seed {entry.seed}")
         table = _with(table, entry, sets)
-        store.replace_file(path, lambda into, table=table: _compact(table).to_parquet(into, compression="zstd"))
+        store.replace_file(path, lambda into, table=table: compact(table).to_parquet(into, compression="zstd"))
 
 
 def _with(table: pd.DataFrame, entry: Entry, sets: list[TestSet]) -> pd.DataFrame:
@@ -219,7 +219,8 @@ def _with(table: pd.DataFrame, entry: Entry, sets: list[TestSet]) -> pd.DataFram
     return pd.concat([table[~replaced], rows], ignore_index=True)
 
 
-def _compact(table: pd.DataFrame) -> pd.DataFrame:
+def compact(table: pd.DataFrame) -> pd.DataFrame:
+    """The table as it is kept: each text once. `read` undoes it."""
     texts = [name for name in table if table[name].dtype == object or isinstance(table[name].dtype, pd.StringDtype)]
     return table.astype(dict.fromkeys(texts, "category"))
 

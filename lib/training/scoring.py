@@ -21,6 +21,7 @@ from lib.models.vectors import Identity, Vectors, VectorStore
 from lib.training.resume import Checkpoint
 
 AT_ONCE = 2048  # pairs whose encoded texts are in memory
+PLACES = 2**16  # of a batch on an accelerator, which a batch of 64 short pairs leaves idle
 LOOKED_UP = 2**16  # ids at once
 
 
@@ -157,9 +158,18 @@ def _encoded(
 
 
 def _longest_first(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """Positions of `lengths` in batches; with the longest first, a lack of memory shows at once."""
-    order = np.argsort(-lengths, kind="stable")
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    """Positions of `lengths` in batches; with the longest first, a lack of memory shows at once.
+
+    An accelerator has as many more in a batch as fit into `PLACES` tokens.
+    """
+    order, parts = np.argsort(-lengths, kind="stable"), []
+    while len(order):
+        size = batch_size
+        if hardware.device().type != "cpu":
+            size = max(size, PLACES // max(1, lengths[order[0]]))
+        parts.append(order[:size])
+        order = order[size:]
+    return parts
 
 
 @torch.inference_mode()
