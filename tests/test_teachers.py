@@ -38,6 +38,19 @@ def test_a_folder_in_the_hubs_layout_teaches(experiment, tiny_backbone, tmp_path
     assert tables.results([student], [])["strategy"].eq("kl").all()
 
 
+@pytest.mark.parametrize("margin", [17.0, 2.0])
+def test_a_teacher_that_knows_the_labels_is_told(experiment, tmp_path, margin, recwarn):
+    made = kit.training_groups(experiment)
+    scores = np.zeros(made.documents.shape, np.float32)
+    scores[:, 0] = margin
+    path = tmp_path / "scores.tsv"
+    score_files.write(path, made.queries, made.documents, scores)
+    targets(vary(experiment, strategy="kl", teacher=str(path)))
+    told = [str(one.message) for one in recwarn if "teaches little that labels do not say" in str(one.message)]
+    assert len(told) == (margin == 17)
+    assert all("scores.tsv" in text and "gives the positives of these groups 1.000" in text for text in told)
+
+
 def test_a_file_of_scores_teaches(experiment, tmp_path):
     made = kit.training_groups(experiment)
     scores = np.random.default_rng(0).normal(size=made.documents.shape).astype(np.float32)

@@ -1,11 +1,13 @@
 """What a run learns from: its groups, with the scores of its teachers."""
 
+import warnings
 from functools import partial
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
 from lib import models
 from lib.analysis import measures
@@ -17,11 +19,13 @@ from lib.models import backbone
 from lib.models.vectors import Identity
 from lib.search import nearest
 from lib.study import identity, rankers
-from lib.study.experiment import Data, Experiment, Model, Run, Teacher
+from lib.study.experiment import Data, Experiment, Model, Run, Teacher, describe
 from lib.study.mining import JUDGEMENTS, RANDOM, Mined
 from lib.study.run import Source
 from lib.training import resume, scoring
 from lib.training.strategy import STATES, TEACHER
+
+KNOWN = 0.98  # mean softmax of the positives from which a teacher's scores are as good as labels
 
 
 def training_groups(run: Experiment) -> Groups:
@@ -33,9 +37,20 @@ def training_groups(run: Experiment) -> Groups:
     if run.teachers:
         scores = [teacher_scores(teacher, built, collection, run.model.max_length) for teacher in run.teachers]
         built.targets[TEACHER] = np.mean(scores, axis=0)  # of raw scores, as in 2010.02666
+        _warn_of_labels(run, built)
     if run.strategy.compares_states:
         built.targets[STATES] = _states(run, built, collection)
     return built
+
+
+def _warn_of_labels(run: Experiment, taught: Groups) -> None:
+    """Warn where the teacher's softmax is the label: it knows these groups, and says nothing that labels do not."""
+    share = softmax(taught.targets[TEACHER], axis=1)[:, 0].mean()
+    if share >= KNOWN:
+        who = " and ".join(one if isinstance(one, str) else describe(one) for one in run.teachers)
+        fix = "train it for fewer epochs or on other groups, or soften its scores by a temperature"
+        warnings.warn(f"teacher {who}: its softmax gives the positives of these groups {share:.3f} on average, so it "
+                      f"teaches little that labels do not say; {fix}", stacklevel=3)  # fmt: skip
 
 
 def groups_of(data: Data) -> Groups:
