@@ -15,7 +15,10 @@ import torch
 from lib import models
 from lib.data import collections, groups
 from lib.machine import hardware, progress
-from lib.training import loop, scoring, strategies
+from lib.models import masked_lm, tokens
+from lib.models.backbone import tokenizer
+from lib.models.masked_lm import MaskedLM
+from lib.training import loop, pretraining, scoring, strategies
 from lib.training.resume import Checkpoint
 from lib.training.settings import GradCache, Queue, Training
 from tests import kit
@@ -46,7 +49,20 @@ CASES = {
 
 def histories(backbone: str, collection: str) -> dict[str, dict]:
     """Case -> the history by column, and a number that changes with any trained weight."""
-    return {name: train(name, backbone, collection) for name in CASES}
+    return {name: train(name, backbone, collection) for name in CASES} | {
+        "pre-training": pretrain(backbone, collection)
+    }
+
+
+def pretrain(backbone: str, collection: str) -> dict:
+    """The history of masked language modelling by column, and weights, as `train` has them."""
+    found = collections.load(collection)
+    model = MaskedLM.open(backbone, None, 0, dropout=0.0, embeddings=True)
+    reader = tokenizer(backbone)
+    texts = masked_lm.side(tokens.tokenise(found.documents, reader, found.documents_digest), backbone, 16)
+    start = weights(model)
+    history = pretraining.train(model, texts, np.arange(len(found.documents)), reader, SETTINGS)
+    return history.to_dict("list") | {"weights": weights(model), "start": start}
 
 
 def train(

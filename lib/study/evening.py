@@ -76,6 +76,7 @@ def plan(profile: Profile) -> Iterator[Entry]:
     for seed in seeds[:SOME]:
         yield from (Entry("ways", name, run) for name, run in ways.ways(profile, seed).items())
     for seed in seeds[:SOME]:
+        yield _knowing(profile, seed)
         yield from _negatives(profile, seed)
         yield from _amounts(profile, seed)
     for seed in seeds[:SOME]:
@@ -94,6 +95,12 @@ def plan(profile: Profile) -> Iterator[Entry]:
 
 def _students(profile: Profile, names: tuple[str, ...], seed: int) -> Iterator[Entry]:
     yield from (Entry("students", name, profile.variant(name, seed)) for name in names)
+
+
+def _knowing(profile: Profile, seed: int) -> Entry:
+    """KL from a teacher that saw the groups which it teaches three times, and so knows their labels."""
+    knowing = vary(profile.variant("kl", seed), teacher=vary(profile.teacher, epochs=3))
+    return Entry("teachers", "kl from a teacher of three epochs", knowing)
 
 
 def _negatives(profile: Profile, seed: int) -> Iterator[Entry]:
@@ -181,8 +188,7 @@ def lacking(table: pd.DataFrame, profile: Profile) -> list[tuple[Entry, list[Tes
 def _sets(entry: Entry, profile: Profile) -> tuple[TestSet, ...]:
     """What an entry is evaluated on: corrupted queries too where it is compared with the ways to teach."""
     robust = entry.question == "ways" or entry.ranker in (*ways.BASELINES, *REFERENCES)
-    sets = tests(profile)
-    return sets + (ways.corrupted(sets[0]) if robust else ())
+    return (sets := tests(profile)) + (ways.corrupted(sets[0]) if robust else ())
 
 
 def _name(entry: Entry, test: TestSet) -> str:

@@ -33,8 +33,9 @@ def train(
     """Train `model` in place on rows of a token store; returns its history, one row per step.
 
     Columns: step, loss (mean over the masked tokens, in nats), accuracy (share of them whose likeliest token is right),
-    gradient_norm, learning_rate, documents. Equal arguments on one machine in one process give an equal history; of
-    several processes each takes its share of every batch. `checkpoint`, `log` and errors as in `lib.training.loop`.
+    gradient_norm, learning_rate, documents. Equal arguments on one machine give an equal history; of several processes
+    each draws the masks of every batch and takes its share of it (and has dropout in the same places as the others).
+    `checkpoint`, `log` and errors as in `lib.training.loop`.
     """
     accelerator = accelerator_of(settings)
     hardware.keep_memory()
@@ -44,25 +45,28 @@ def train(
     history = History(accelerator, "masked language model", log, MEANS)
     wrapped, stepper = accelerator.prepare_model(model.train()), accelerator.prepare(optimizer)
     mask, draw = _Mask(tokenizer), np.random.default_rng(seed)
-    lengths, share = texts.lengths(rows), settings.batch_size // accelerator.num_processes
-    first = accelerator.process_index * share
+    lengths, processes = texts.lengths(rows), accelerator.num_processes
+    share = settings.batch_size // processes
+    own = slice(accelerator.process_index * share, (accelerator.process_index + 1) * share)
     batches = (one for _ in range(settings.epochs) for one in order(lengths, settings.batch_size, draw))
     with torch.random.fork_rng():
-        torch.manual_seed(seed + accelerator.process_index)
+        torch.manual_seed(seed)
         state = TrainingState(model, optimizer, schedule, history)
         done = checkpoint.restore(state) if checkpoint else 0
         shown = progress.steps(islice(batches, done, None), "pre-training", steps - done)
         for step, chosen in enumerate(shown, done + 1):
-            batch = mask(texts.batch(rows[chosen[first : first + share]]))
+            tokens, asked, ids = mask(texts.batch(rows[chosen]))
+            # A batch of a few short texts may have nothing masked: its mean is 0. Gradients are means over processes.
+            count = max(int(asked.sum()), 1) / processes
+            batch = {name: values[own] for name, values in tokens.items()}, asked[own], ids[own][asked[own]]
             tokens, asked, wanted = accelerate.utils.send_to_device(batch, accelerator.device)
             logits = wrapped(tokens, asked)
-            # A batch of a few short texts may have nothing masked: its mean is 0.
-            loss = F.cross_entropy(logits, wanted, reduction="sum") / max(len(wanted), 1)
+            loss = F.cross_entropy(logits, wanted, reduction="sum") / count
             accelerator.backward(loss)
             norm = accelerator.clip_grad_norm_(trained, settings.clip)
             stepper.step()
             stepper.zero_grad()
-            right = (logits.argmax(1) == wanted).sum() / max(len(wanted), 1)
+            right = (logits.argmax(1) == wanted).sum() / count
             history.add(torch.stack([loss, right, norm]).detach(), schedule.get_last_lr()[0], share)
             schedule.step()
             if checkpoint and not history.unread:
@@ -72,7 +76,7 @@ def train(
 
 
 class _Mask:
-    """What the model sees of texts, where something is masked, and which tokens are there; drawn by torch."""
+    """What the model sees of texts, where something is masked, and what the texts are; drawn by torch."""
 
     def __init__(self, tokenizer: transformers.PreTrainedTokenizerFast):
         self._special = torch.tensor(tokenizer.all_special_ids)
@@ -84,4 +88,4 @@ class _Mask:
         ids = tokens["input_ids"]
         seen, labels = self._collator.torch_mask_tokens(ids.clone(), torch.isin(ids, self._special))
         asked = labels != -100
-        return tokens | {"input_ids": seen}, asked, ids[asked]
+        return tokens | {"input_ids": seen}, asked, ids
