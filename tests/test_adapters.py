@@ -98,10 +98,10 @@ def test_a_score_depends_on_its_pair_alone(kind, architecture, tiny_backbone, fo
         assert ranker.transformer.base_model.config._attn_implementation == attention
         whole = scoring.score(ranker, layout, queries[:, None], documents)
         alone = scoring.score(ranker, layout, queries[:, None], documents, batch_size=1)
-        np.testing.assert_allclose(whole, alone, atol=1e-5)
+        np.testing.assert_allclose(whole, alone, atol=1e-5, rtol=1e-5)
         tokens = batch(ranker, found, tiny_backbone)
-        np.testing.assert_allclose(whole, scores(ranker, tokens), atol=1e-5)
-        np.testing.assert_allclose(whole, scores(ranker, padded(tokens, 16)), atol=1e-5)
+        np.testing.assert_allclose(whole, scores(ranker, tokens), atol=1e-5, rtol=1e-5)
+        np.testing.assert_allclose(whole, scores(ranker, padded(tokens, 16)), atol=1e-5, rtol=1e-5)
         assert whole.std() > 0
 
 
@@ -113,7 +113,7 @@ def test_lora_is_merged(architecture, tiny_backbone, found, tmp_path):
     plain = models.build(architecture, tiny_backbone, None, 0, **OPTIONS[architecture])
     ranker = build(architecture, "lora", tiny_backbone)
     tokens = batch(ranker, found, tiny_backbone)
-    np.testing.assert_allclose(scores(ranker, tokens), scores(plain, tokens), atol=1e-6)  # B is zero
+    np.testing.assert_allclose(scores(ranker, tokens), scores(plain, tokens), atol=1e-6, rtol=1e-5)  # B is zero
     assert any("query" in name for name in train(ranker, tokens))
     with pytest.raises(ValueError, match="call lib.models.adapters.finish before saving"):
         ranker.save(tmp_path / "early", backbone.tokenizer(tiny_backbone), 32)
@@ -124,12 +124,12 @@ def test_lora_is_merged(architecture, tiny_backbone, found, tmp_path):
     assert [type(module) for module in ranker.modules()] == [type(module) for module in plain.modules()]
     assert list(ranker.state_dict()) == list(plain.state_dict())
     scale = max(1, learnt.abs().max().item())  # colbert sums over tokens
-    np.testing.assert_allclose(scores(ranker, tokens), learnt, atol=1e-5 * scale)
+    np.testing.assert_allclose(scores(ranker, tokens), learnt, atol=1e-5 * scale, rtol=1e-5)
     ranker.save(tmp_path / "model", backbone.tokenizer(tiny_backbone), 32)
     assert not (tmp_path / "model" / "adapter").exists()
     again = models.load(tmp_path / "model")
     same_weights(again, ranker)
-    np.testing.assert_allclose(scores(again, tokens), scores(ranker, tokens), atol=1e-5 * scale)
+    np.testing.assert_allclose(scores(again, tokens), scores(ranker, tokens), atol=1e-5 * scale, rtol=1e-5)
 
 
 def test_lora_by_hand(tiny_backbone, found):
@@ -154,7 +154,7 @@ def test_after_lora_it_opens_in_sentence_transformers(tiny_backbone, found, tmp_
     theirs = SentenceTransformer(str(tmp_path), device="cpu")
     asked = theirs.encode([found.queries[name] for name in list(found.queries)[:6]], show_progress_bar=False)
     with torch.no_grad():
-        np.testing.assert_allclose(ranker.encode_queries(tokens["queries"])[0][:, 0], asked, atol=1e-5)
+        np.testing.assert_allclose(ranker.encode_queries(tokens["queries"])[0][:, 0], asked, atol=1e-5, rtol=1e-5)
 
 
 # --- Prefix

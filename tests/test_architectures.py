@@ -50,8 +50,8 @@ def test_a_score_depends_on_its_pair_alone(architecture, options, tiny_backbone,
         layout.queries.rows(queries), layout.documents.rows(documents.ravel()).reshape(documents.shape)
     )
     with torch.no_grad():
-        np.testing.assert_allclose(whole, model(batch, 5), atol=1e-5)
-        np.testing.assert_allclose(whole, model(padded(batch, 16), 5), atol=1e-5)
+        np.testing.assert_allclose(whole, model(batch, 5), atol=1e-5, rtol=1e-5)
+        np.testing.assert_allclose(whole, model(padded(batch, 16), 5), atol=1e-5, rtol=1e-5)
     assert whole.std() > 0
 
 
@@ -78,7 +78,7 @@ def test_a_saved_ranker_is_the_same(architecture, options, tiny_backbone, found,
     queries, documents = pairs(found)
     layout = kit.inputs(model, found, tiny_backbone, 32)
     ours, theirs = (scoring.score(one, layout, queries[:, None], documents) for one in (model, again))
-    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -236,7 +236,7 @@ def test_without_a_split_it_is_the_cross_encoder(tiny_backbone, found):
         scoring.score(one, kit.inputs(one, found, tiny_backbone, 32), queries[:, None], documents)
         for one in (cat, model)
     ]
-    np.testing.assert_allclose(*scores, atol=1e-5)
+    np.testing.assert_allclose(*scores, atol=1e-5, rtol=1e-5)
     further = models.build("prettr", tiny_backbone, None, 5, split=0, offset=words + 9)
     other = scoring.score(further, kit.inputs(further, found, tiny_backbone, 32), queries[:, None], documents)
     assert np.abs(other - scores[0]).max() > 1e-3  # and it is a difference

@@ -143,7 +143,7 @@ def test_hard_negatives_come_from_a_bi_encoders_own_search(experiment, float32):
     scores = scoring.score(kit.model(finder), read, np.array(asked)[:, None], np.tile(everything, (len(asked), 1)))
     first = found.groupby("query", sort=False)["document"].first().reindex(asked)
     best = scores[np.arange(len(asked)), [list(everything).index(one) for one in first]]
-    np.testing.assert_allclose(best, scores.max(1), atol=1e-5)
+    np.testing.assert_allclose(best, scores.max(1), atol=1e-5, rtol=1e-5)
     made = kit.training_groups(mined)
     relevant = collection.relevant("train")
     for query, documents in zip(made.queries, made.documents, strict=True):

@@ -135,7 +135,7 @@ def test_snapshots_begin_and_end_where_the_run_does(experiment, tiny_collection,
     assert sorted(taken["step"].unique()) == [0, 1, 2, 4]  # of 16 groups, 4 a step
     for step, run in ((0, experiment.before), (4, experiment)):
         own = taken[taken["step"] == step]
-        np.testing.assert_allclose(own["score"], kit.scores(run, test)["score"], atol=1e-6)
+        np.testing.assert_allclose(own["score"], kit.scores(run, test)["score"], atol=1e-6, rtol=1e-5)
 
 
 # In a browser -------------------------------------------------------------------------------------------------------

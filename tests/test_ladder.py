@@ -32,7 +32,7 @@ def test_every_way_gives_the_same_scores(work):
     scores = {name: ladder.score(work, way)[1] for name, way in WAYS.items()}
     assert len(set(scores["plain"].tolist())) > 12
     for name, values in scores.items():
-        np.testing.assert_allclose(values, scores["plain"], atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(values, scores["plain"], atol=1e-5, rtol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("bf16", [False, True])

@@ -74,7 +74,7 @@ def test_with_every_neighbour_it_is_brute_force(store, budget, monkeypatch):
     monkeypatch.setattr(late_interaction, "BATCH_VECTORS", budget)
     scores, rows = late_interaction.search(opened(store), queries(), neighbours=store.total, depth=20)
     expected_scores, expected_rows = brute_force(store, *queries(), 20)
-    np.testing.assert_allclose(scores, expected_scores, atol=1e-5)
+    np.testing.assert_allclose(scores, expected_scores, atol=1e-5, rtol=1e-5)
     assert (rows == expected_rows).mean() > 0.99  # scores nearer than rounding may change places
 
 

@@ -66,7 +66,7 @@ def test_scores_do_not_depend_on_the_batch(pairs, tiny_backbone, float32):
     whole = scoring.score(ranker, made, asked, documents)
     alone = scoring.score(ranker, made, asked, documents, batch_size=1)
     assert whole.shape == documents.shape
-    np.testing.assert_allclose(whole, alone, atol=1e-5)
+    np.testing.assert_allclose(whole, alone, atol=1e-5, rtol=1e-5)
 
 
 def test_columns_are_the_documents_of_a_query(pairs, tiny_backbone):
@@ -106,12 +106,12 @@ def test_a_saved_ranker_scores_the_same_here_and_in_sentence_transformers(pairs,
     asked, documents = np.array(list(found.queries)[:8]), np.array(list(found.documents)[:8])
     ours = scoring.score(ranker, made, asked, documents)
     again = scoring.score(models.load(tmp_path), made, asked, documents)
-    np.testing.assert_allclose(ours, again, atol=1e-5)
+    np.testing.assert_allclose(ours, again, atol=1e-5, rtol=1e-5)
     texts = [
         (found.queries[query], found.documents[document]) for query, document in zip(asked, documents, strict=True)
     ]
     theirs = CrossEncoder(str(tmp_path), device="cpu").predict(texts, show_progress_bar=False)
-    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
 def test_the_packaged_weights_are_the_hubs():

@@ -59,9 +59,9 @@ def test_flat_is_exact(store, passages):
     queries = clustered(30, seed=1)
     scores, rows = nearest.search(opened(store, "Flat"), torch.from_numpy(queries), 20)
     expected_scores, expected_rows = brute_force(queries, passages, 20)
-    np.testing.assert_allclose(scores, expected_scores, atol=1e-6)
+    np.testing.assert_allclose(scores, expected_scores, atol=1e-6, rtol=1e-6)
     own = np.einsum("nd,nkd->nk", queries, passages[rows])  # scores nearer than rounding may change places
-    np.testing.assert_allclose(own, expected_scores, atol=1e-6)
+    np.testing.assert_allclose(own, expected_scores, atol=1e-6, rtol=1e-6)
     assert all(len(set(row)) == 20 for row in rows) and (rows == expected_rows).mean() > 0.99
     assert scores.dtype == np.float32 and rows.dtype == np.int64
 
@@ -148,7 +148,7 @@ def test_equal_builds_find_the_same(store, kind, monkeypatch, tmp_path):
     queries = clustered(100, seed=1)
     (scores, rows), (other_scores, other_rows) = (nearest.search(index, queries, 10) for index in (first, second))
     assert (rows == other_rows).mean() > 0.99
-    np.testing.assert_allclose(scores[rows == other_rows], other_scores[rows == other_rows], atol=1e-5)
+    np.testing.assert_allclose(scores[rows == other_rows], other_scores[rows == other_rows], atol=1e-5, rtol=1e-5)
 
 
 def test_an_index_is_built_once(store, tmp_path, data_folder, monkeypatch):

@@ -56,7 +56,7 @@ def test_without_a_split_every_family_is_its_cross_encoder(kind, found, tmp_path
     name = folder_of(kind, tmp_path)
     cat, late = both(name, found, offset=4)  # [CLS], two words, [SEP]
     assert cat.std() > 1e-2
-    np.testing.assert_allclose(cat, late, atol=1e-5)
+    np.testing.assert_allclose(cat, late, atol=1e-5, rtol=1e-5)
 
 
 def test_a_tokenizer_that_gives_a_pair_one_type_is_followed(found, tmp_path, float32):
@@ -71,12 +71,12 @@ def test_a_tokenizer_that_gives_a_pair_one_type_is_followed(found, tmp_path, flo
         **tokenizer.special_tokens_map,
     ).save_pretrained(name)  # fmt: skip
     cat, late = both(name, found, offset=4)
-    np.testing.assert_allclose(cat, late, atol=1e-5)
+    np.testing.assert_allclose(cat, late, atol=1e-5, rtol=1e-5)
 
 
 def test_a_roberta_with_rows_for_types_reads_the_first_alone(found, tmp_path, float32):
     cat, late = both(folder_of("roberta", tmp_path, type_vocab_size=2), found, offset=4)
-    np.testing.assert_allclose(cat, late, atol=1e-5)
+    np.testing.assert_allclose(cat, late, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta", "electra"])
@@ -122,4 +122,4 @@ def test_every_family_is_saved_and_opened(kind, found, tmp_path, float32):
     layout = kit.inputs(model, found, name, 32)
     queries, documents = np.array(list(found.queries)[:2]), np.array(list(found.documents)[:6]).reshape(2, 3)
     scores = [scoring.score(one, layout, queries[:, None], documents) for one in (model, again)]
-    np.testing.assert_allclose(*scores, atol=1e-5)
+    np.testing.assert_allclose(*scores, atol=1e-5, rtol=1e-5)

@@ -44,7 +44,7 @@ def test_a_repeated_pair_is_scored_once_and_a_text_encoded_once(architecture, se
     assert scores[0].tolist() == [scores[1, 1], scores[1, 2], scores[1, 0]] and len(set(scores[0])) == 3
     for place in np.ndindex(2, 3):
         alone = scoring.score(model, layout, queries[place].reshape(1), documents[place].reshape(1))
-        np.testing.assert_allclose(scores[place], alone[0], atol=1e-5)
+        np.testing.assert_allclose(scores[place], alone[0], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", OPTIONS)
@@ -56,7 +56,7 @@ def test_neither_order_nor_batches_nor_what_is_in_memory_changes_a_score(
     scores = scoring.score(model, layout, queries[:, None], documents)
     order = np.random.default_rng(0).permutation(30)
     pairs = np.repeat(queries, 5)[order], documents.ravel()[order]
-    np.testing.assert_allclose(scoring.score(model, layout, *pairs), scores.ravel()[order], atol=1e-5)
+    np.testing.assert_allclose(scoring.score(model, layout, *pairs), scores.ravel()[order], atol=1e-5, rtol=1e-5)
     monkeypatch.setattr(scoring, "AT_ONCE", 7)  # which divides neither the pairs nor a query's documents
     np.testing.assert_allclose(
         scoring.score(model, layout, queries[:, None], documents, batch_size=3), scores, atol=1e-5
@@ -77,7 +77,7 @@ def test_some_stored_documents_score_as_all_do_and_only_queries_are_encoded(
     counts = encoded(model)
     for batch_size in (1, 4, 64):
         scores = scoring.score_stored(model, layout, stored, queries, documents, batch_size=batch_size)
-        np.testing.assert_allclose(scores, expected, atol=1e-5)
+        np.testing.assert_allclose(scores, expected, atol=1e-5, rtol=1e-5)
     assert sum(counts) == 3 * len(queries)
     with pytest.raises(KeyError, match="d0"):
         scoring.score_stored(model, layout, stored, queries[:1], np.array([["d0"]]))

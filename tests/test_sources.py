@@ -37,8 +37,8 @@ def test_scoring_without_dropout_stays_without(experiment, float32):
     ranker = rankers.with_dropout(experiment, 0.5)
     inputs = rankers.inputs(ranker, found, experiment.model)
     first, second = (scoring.score(ranker, inputs, made.queries[:, None], made.documents) for _ in range(2))
-    np.testing.assert_allclose(first, second, atol=1e-5)
-    np.testing.assert_allclose(first, of(vary(experiment, strategy="kl", teacher=experiment)), atol=1e-5)
+    np.testing.assert_allclose(first, second, atol=1e-5, rtol=1e-5)
+    np.testing.assert_allclose(first, of(vary(experiment, strategy="kl", teacher=experiment)), atol=1e-5, rtol=1e-5)
 
 
 def test_an_autoencoders_targets_are_highest_for_the_positive(experiment, found):

@@ -293,7 +293,7 @@ def test_values_and_scores_of_the_start_are_the_untrained_models(experiment, tes
     read = kit.pair_tokens(experiment, collection)
     asked, given = candidates["query"].to_numpy(), candidates["document"].to_numpy()
     expected = scoring.score(kit.start(experiment), read, asked, given)
-    np.testing.assert_allclose(start["score"], expected, atol=1e-5)
+    np.testing.assert_allclose(start["score"], expected, atol=1e-5, rtol=1e-5)
     assert kit.values(experiment.before, test_set, "RR@10").between(0, 1).all()
 
 

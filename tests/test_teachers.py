@@ -23,7 +23,7 @@ def test_an_ensemble_is_the_mean_of_raw_scores(experiment):
     teachers = (vary(experiment, seed=7), vary(experiment, architecture="dot"))
     single = [targets(vary(experiment, strategy="margin_mse", teacher=one)) for one in teachers]
     both = vary(experiment, strategy="margin_mse", teacher=teachers)
-    np.testing.assert_allclose(targets(both), np.mean(single, axis=0), atol=1e-6)
+    np.testing.assert_allclose(targets(both), np.mean(single, axis=0), atol=1e-6, rtol=1e-5)
     assert both.key != vary(both, teacher=teachers[:1]).key
     table = tables.results([both], [])
     assert set(table["teachers"]) == {2}
@@ -107,7 +107,9 @@ def test_encoded_queries_are_those_of_the_joint_call(experiment, float32):
     queries, documents = list(found.queries)[:5], list(found.documents)
     vectors, mask = scoring.encode_queries(ranker, inputs, queries)
     joint = scoring.score(ranker, inputs, np.array(queries)[:, None], np.array([documents] * 5))
-    np.testing.assert_allclose(vectors[:, 0] @ stored.take(stored.rows(documents))[0][:, 0].T, joint, atol=1e-5)
+    np.testing.assert_allclose(
+        vectors[:, 0] @ stored.take(stored.rows(documents))[0][:, 0].T, joint, atol=1e-5, rtol=1e-5
+    )
     assert mask.all() and vectors.shape[:2] == (5, 1)
 
 
