@@ -1,8 +1,10 @@
 """A data folder of its own for every test, and a ranker small enough to train in a second."""
 
 import json
+import os
 import shutil
 from pathlib import Path
+from unittest import mock
 
 import accelerate
 import jaxtyping
@@ -36,6 +38,22 @@ def data_folder(tmp_path, monkeypatch):
     """No test reads or writes the project's own data folder."""
     monkeypatch.setenv("STUDY_DATA", str(tmp_path / "data"))
     return tmp_path / "data"
+
+
+@pytest.fixture(scope="session")
+def built_packages(tmp_path_factory):
+    """A data folder with PyDocs and the service descriptions, which take longer to build than most tests."""
+    folder = tmp_path_factory.mktemp("packages")
+    with mock.patch.dict(os.environ, {"STUDY_DATA": str(folder)}):
+        for name in ("pydocs", "botocore"):
+            collections.load(name)
+    return folder
+
+
+@pytest.fixture
+def packages(built_packages, data_folder):
+    """Those collections in the test's own data folder."""
+    shutil.copytree(built_packages / "collections", data_folder / "collections")
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ def plan(tiny_collection):
     return Adaptation(profiles.named("smoke"), tiny_collection)
 
 
-def test_a_target_is_learned_from_by_its_queries_or_by_cropped_ones(plan):
+def test_a_target_is_learned_from_by_its_queries_or_by_cropped_ones(packages, plan):
     assert plan.text == plan.target  # it has a training split
     assert Adaptation(plan.profile, "botocore").text == "from-dev:botocore"
     assert Adaptation(plan.profile, "sympy").text == "cropped:sympy"
@@ -25,7 +25,7 @@ def test_a_target_is_learned_from_by_its_queries_or_by_cropped_ones(plan):
     assert [dev.collection for dev in Adaptation(plan.profile, "botocore").devs] == ["pydocs", "from-dev:botocore"]
 
 
-def test_who_starts_from_whom(plan):
+def test_who_starts_from_whom(packages, plan):
     runs = plan.trained()
     source = runs["source"]
     assert runs["fine-tuned"].start == runs["orpo"].start == runs["dpo"].start == runs["dpo"].teacher == source

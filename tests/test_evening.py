@@ -106,7 +106,7 @@ def test_differences_are_of_the_common_seeds_and_of_all_collections():
 
 
 @pytest.mark.parametrize("name", ["smoke", "laptop"])
-def test_the_plan_has_every_run_once_and_pairs_of_equal_seeds(name):
+def test_the_plan_has_every_run_once_and_pairs_of_equal_seeds(name, packages):
     entries = list(evening.plan(profiles.named(name)))
     assert len({entry.key for entry in entries}) == len(entries)
     seeds = pd.DataFrame([(entry.ranker, entry.seed) for entry in entries]).groupby(0)[1].apply(list)
