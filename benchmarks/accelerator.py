@@ -28,7 +28,7 @@ CLAIMS = {
     "labels or the packaged encoder?": ("info_nce", "minilm"),
     "a teacher's scores or the packaged encoder?": ("kl", "minilm"),
 }
-# Name in the table of costs -> measure and the factor to its unit.
+# Name in the table of costs -> measure.
 COSTS = {
     "seconds of training": "train_seconds", "pairs/s in training": "train_pairs_per_second",
     "GiB in training": "peak_memory_gib", "pairs/s in scoring": "score_pairs_per_second",
@@ -41,11 +41,11 @@ def rows(profile: Profile) -> pd.DataFrame:
     tests = profile.tests
     others = {**profiles.zero_shot(), "start": profile.start, "teacher": profile.teacher}
     named = [tables.results([run], tests).assign(ranker=name) for name, run in others.items()]
-    students = tables.results(profile.students(), tests)
-    steps = [pd.DataFrame({"run": run.key, TARGETS: history(run)["target_margin"]}) for run in profile.students()]
-    return pd.concat(
-        [tables.first_stage(tests), *named, with_targets(students, steps), tables.best_order(tests)], ignore_index=True
-    )
+    grid = profile.students()
+    students = tables.results(grid, tests)
+    steps = [pd.DataFrame({"run": run.key, TARGETS: history(run)["target_margin"]}) for run in grid]
+    students = with_targets(students, steps)
+    return pd.concat([tables.first_stage(tests), *named, students, tables.best_order(tests)], ignore_index=True)
 
 
 def with_targets(students: pd.DataFrame, steps: list[pd.DataFrame]) -> pd.DataFrame:

@@ -106,16 +106,12 @@ def save_models(folder: Path, size: Size) -> None:
 
 
 def our_training(given: Material, dropout: float) -> Callable[[], None]:
+    settings = Training(given.size.batch, learning_rate=RATE)
+
     def run() -> None:
         ranker = models.load(given.folder / "cat", dropout=dropout, embeddings=dropout > 0)
         ranker.set_attention(hardware.attention(training=True))
-        loop.train(
-            ranker,
-            given.made,
-            given.work.tokens,
-            strategies.named("bce"),
-            Training(given.size.batch, learning_rate=RATE),
-        )
+        loop.train(ranker, given.made, given.work.tokens, strategies.named("bce"), settings)
 
     return run
 

@@ -163,10 +163,9 @@ def _longest_first(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
     An accelerator has as many more in a batch as fit into `PLACES` tokens.
     """
     order, parts = np.argsort(-lengths, kind="stable"), []
+    places = 0 if hardware.device().type == "cpu" else PLACES
     while len(order):
-        size = batch_size
-        if hardware.device().type != "cpu":
-            size = max(size, PLACES // max(1, lengths[order[0]]))
+        size = max(batch_size, places // max(1, lengths[order[0]]))
         parts.append(order[:size])
         order = order[size:]
     return parts
