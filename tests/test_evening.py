@@ -1,5 +1,7 @@
 """The evening's table: what it lacks is computed once, what it has is kept, and comparisons take the common seeds."""
 
+import warnings
+
 import pandas as pd
 import pytest
 
@@ -103,6 +105,20 @@ def test_differences_are_of_the_common_seeds_and_of_all_collections():
         evening.differences(table, "RR@10", ["x"], "a", "c")
     with pytest.raises(ValueError, match="'a' and 'once' with no seed in common"):
         evening.differences(table[(table["ranker"] == "once") | (table["seed"] > 0)], "RR@10", ["x"], "a", "once")
+
+
+def test_a_claim_of_two_machines_says_so_and_is_no_warning():
+    table = table_of({("a", 0, "x"): [0.5, 1.0], ("b", 0, "x"): [0.0, 0.5], ("c", 0, "x"): [0.5, 0.5]})
+    made = pd.DataFrame([
+        {"run": run, "ranker": ranker, "seed": 0, "collection": "", "query": "", "measure": "device", "text": device}
+        for run, ranker, device in zip(["a 0", "b 0", "c 0"], ["a", "b", "c"], ["one", "one", "two"], strict=True)
+    ])  # fmt: skip
+    table = pd.concat([table.assign(paradigm="contrastive", text=""), made])
+    claims = {"alike": ("b", "a"), "unlike": ("c", "a")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        verdicts = evening.judged(table, "RR@10", claims, {"here": ["x"]})
+    assert evening.stated(verdicts)["devices"].to_dict() == {"alike": 1, "unlike": 2}
 
 
 @pytest.mark.parametrize("name", ["smoke", "laptop"])

@@ -64,3 +64,10 @@ def test_a_table_that_mixes_conditions_says_so(name):
     both = " | ".join(sorted([one[name], "other"])).replace("|", r"\|")
     with pytest.warns(UserWarning, match=rf"conditions \({name}: {both}\)"):
         provenance.warn_if_mixed(pd.concat([same, other]))
+
+
+def test_the_rankers_of_each_condition_are_named():
+    one, two = rows(device="a", threads="2"), rows(device="b", threads="2")
+    table = pd.concat([one.assign(ranker="one"), two.assign(ranker="two")])
+    assert provenance.mixed(table) == {"device": {"a": ["one"], "b": ["two"]}}
+    assert provenance.mixed(one.assign(ranker="one")) == provenance.mixed(table[["measure", "value"]]) == {}

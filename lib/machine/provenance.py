@@ -33,13 +33,26 @@ def commit() -> str:
         return "unknown"
 
 
+def mixed(table: pd.DataFrame) -> dict[str, dict[str, list[str]]]:
+    """Condition -> value -> rankers whose runs have it; of a results table, the conditions that differ within it."""
+    rows = _differing(table)
+    return {name: part.groupby("text")["ranker"].unique().map(sorted).to_dict()
+            for name, part in rows.groupby("measure")}  # fmt: skip
+
+
 def warn_if_mixed(table: pd.DataFrame) -> None:
     """Warn which conditions are not the same for all rows of a results table; one without conditions says nothing."""
-    if "text" not in table:
-        return
-    values = table[table["measure"].isin(COMPARED)].groupby("measure")["text"].unique()
-    found = {name: sorted(values[name]) for name in COMPARED if name in values}
-    if mixed := [f"{name}: {' | '.join(texts)}" for name, texts in found.items() if len(texts) > 1]:
-        under = f"these results were computed under different conditions ({'; '.join(mixed)})"
+    rows = _differing(table)
+    if len(rows):
+        values = rows.groupby("measure")["text"].unique().map(sorted).map(" | ".join)
+        differing = "; ".join(f"{name}: {values[name]}" for name in COMPARED if name in values)
         advice = "Compare them with care, or compute all in one data folder on one machine."
-        warnings.warn(f"{under}. {advice}", stacklevel=3)
+        warnings.warn(f"these results were computed under different conditions ({differing}). {advice}", stacklevel=3)
+
+
+def _differing(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of those conditions that have more than one value in a table."""
+    if "text" not in table:
+        return table.head(0)
+    rows = table[table["measure"].isin(COMPARED)]
+    return rows[rows.groupby("measure")["text"].transform("nunique") > 1]

@@ -246,10 +246,9 @@ def differences(table: pd.DataFrame, measure: str, collections: list[str], one: 
     drawn = [own for ranker, own in seeds.items() if ranker not in fixed]
     common = set.intersection(*drawn) if drawn else set.union(*seeds)
     if not common:
-        raise ValueError(
-            f"the table has {one!r} and {other!r} with no seed in common: `make evening` adds what it lacks"
-        )
-    some = some[some["seed"].isin(common) | some["ranker"].isin(fixed)]
+        missing = f"{one!r} and {other!r} with no seed in common"
+        raise ValueError(f"the table has {missing}: `make evening` adds what it lacks")
+    some = some[(some["query"] != "") & (some["seed"].isin(common) | some["ranker"].isin(fixed))]
     values = significance.pooled(some, measure, collections)
     return (values[one] - values[other]).to_frame(one)
 
@@ -259,15 +258,16 @@ def judged(
 ) -> pd.DataFrame:  # fmt: skip
     """One row per claim (name -> the two rankers that it compares) and place (name -> collections, taken together).
 
-    Columns as `significance.contrasts`, and claim, of (the two rankers), where and verdict; in a place the p values are
-    corrected over all claims (Holm).
+    Columns as `significance.contrasts`, and claim, of (the two rankers), devices (how many computed their runs), where
+    and verdict; in a place the p values are corrected over all claims (Holm).
     """
-    parts = []
+    parts, device = [], table[table["measure"] == "device"]
     for where, collections in places.items():
         rows = []
         for claim, pair in claims.items():
             row = significance.contrasts(differences(table, measure, collections, *pair))
-            rows.append(row.assign(claim=claim, of=" - ".join(pair)))
+            devices = device.loc[device["ranker"].isin(pair), "text"].nunique()
+            rows.append(row.assign(claim=claim, of=" - ".join(pair), devices=devices))
         part = pd.concat(rows, ignore_index=True)
         for name in ("p", "p_t", "p_equivalent"):
             part[name] = significance.holm(part[name])
@@ -276,10 +276,10 @@ def judged(
 
 
 def stated(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """`judged` for readers, by claim: where, difference with its interval, verdict, resolvable, queries and seeds."""
+    """`judged` for readers, by claim, with the difference and its interval in one column."""
     texts = [significance.size(row) for row in verdicts.itertuples()]
     shown = verdicts.assign(difference=texts, resolvable=verdicts["resolvable"].round(3)).set_index("claim")
-    return shown[["where", "difference", "verdict", "resolvable", "queries", "seeds"]]
+    return shown[["where", "difference", "verdict", "resolvable", "queries", "seeds", "devices"]]
 
 
 def main() -> None:
