@@ -65,7 +65,8 @@ evening: $(READY) ## compute what the table of five seeds lacks, for hours; stop
 	$(BIN)/python -m lib.study.evening --profile $(PROFILE) $(if $(TABLE),--out "$(TABLE)")
 
 bench: $(READY) ## pairs per second in training and scoring, next to sentence-transformers, ONNX Runtime and OpenVINO
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[onnx]'
+	@$(BIN)/python -c 'import onnxruntime, openvino' 2>/dev/null || \
+	  $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[onnx]'
 	$(BIN)/python -m benchmarks.speed $(addprefix --size ,$(SIZE))
 
 clean: ## remove everything that the kit has built in data/, trained models included

@@ -42,8 +42,12 @@ def data_folder(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def built_packages(tmp_path_factory):
-    """A data folder with PyDocs and the service descriptions, which take longer to build than most tests."""
-    folder = tmp_path_factory.mktemp("packages")
+    """A data folder with PyDocs and the service descriptions, which take longer to build than most tests.
+
+    One for all of pytest's workers, whose folders lie beside each other: the store's lock lets one of them build.
+    """
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "packages"
     with mock.patch.dict(os.environ, {"STUDY_DATA": str(folder)}):
         for name in ("pydocs", "botocore"):
             collections.load(name)

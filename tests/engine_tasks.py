@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-from lib.study import runs
-
 
 def note(folder, name):
     """Leave a file for every call; the task "bad" fails, "second" fails once."""
@@ -21,6 +19,8 @@ def threads(folder, name):
 
 def train(run, folder):
     """Train a run where it is missing, and leave a file if this process trained it."""
+    from lib.study import runs  # here: the other tasks start sooner without it
+
     trained = runs.MAKE[type(run)]
 
     def noted(*arguments):

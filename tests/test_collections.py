@@ -190,7 +190,10 @@ def test_an_id_with_a_quotation_mark_is_kept(hub):
 
 
 def test_a_missing_network_is_one_clear_error(monkeypatch):
-    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: (_ for _ in ()).throw(ConnectionError("unreachable")))
+    def unreachable(_):
+        raise ConnectionError("unreachable")
+
+    monkeypatch.setattr("datasets.get_dataset_config_names", unreachable)
     with pytest.raises(ConnectionError, match="'BeIR/none'.*network"):
         collections.load("hub:BeIR/none")
 

@@ -1,8 +1,11 @@
 """PyDocs on the installed packages: no leak, no duplicate, one build."""
 
 import ast
+import os
+import re
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -10,10 +13,9 @@ from lib.data import collections, pydocs
 
 
 @pytest.fixture(scope="module")
-def domains(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pydocs")
-    pydocs.build(folder)
-    return {name: collections.load(str(folder / name)) for name in pydocs.DOMAINS}
+def domains(built_packages):
+    with mock.patch.dict(os.environ, {"STUDY_DATA": str(built_packages)}):
+        return {name: collections.load(name) for name in pydocs.DOMAINS}
 
 
 @pytest.mark.slow
@@ -90,12 +92,17 @@ def test_sources_are_parsed_not_imported():
 
 @pytest.mark.slow
 def test_workers_import_nothing_of_the_callers_folder(tmp_path, monkeypatch):
-    """A foreign lib/, a module of the standard library's name, and the kit's own lib/data/collections.py."""
+    """A foreign lib/, modules of the standard library's names, there and beside the file; of one package, to be quick."""
     (tmp_path / "lib" / "data").mkdir(parents=True)
     for name in ("lib/__init__.py", "lib/data/__init__.py", "lib/data/pydocs.py", "json.py", "ast.py"):
         (tmp_path / name).write_text("raise SystemExit('imported from the wrong place')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYTHONPATH", raising=False)
+    file = tmp_path / "lib" / "data" / "pydocs.py"
+    (file.parent / "json.py").write_text("raise SystemExit('imported from the wrong place')")
+    source, domains = Path(pydocs.__file__).read_text(), 'DOMAINS = {"pydocs": ("networkx",)}\n'
+    file.write_text(re.sub(r"^DOMAINS = \{.*?^\}[^\n]*\n", domains, source, flags=re.MULTILINE | re.DOTALL))
+    monkeypatch.setattr(pydocs, "__file__", str(file))
     assert len(pydocs._parsed()["pydocs"]) > 100
 
 

@@ -19,13 +19,14 @@ from lib.machine import store
 
 K1, B = 0.9, 0.4  # the values that MS MARCO baselines use (Anserini's defaults)
 METHOD, STOP_WORDS, STEMMER = "lucene", "en", "english"
+VERSION = importlib.metadata.version("PyStemmer")
 
 
 def identity() -> dict[str, object]:
     """What decides BM25's results beside the texts."""
     return {
         "bm25s": bm25s.__version__, "method": METHOD, "k1": K1, "b": B, "stop_words": STOP_WORDS,
-        "stemmer": STEMMER, "PyStemmer": importlib.metadata.version("PyStemmer"),
+        "stemmer": STEMMER, "PyStemmer": VERSION,
     }  # fmt: skip
 
 

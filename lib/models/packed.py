@@ -8,9 +8,8 @@ The modules are transformers' own (so LoRA, saving and loading know nothing of t
 work. Notebook 11 climbs here from transformers' way, one step at a time, and shows what each step brings.
 """
 
-import contextlib
-from collections.abc import Iterable, Iterator
-from functools import cache, partial
+from collections.abc import Iterable
+from functools import cache, cached_property, partial
 
 import numpy as np
 import torch
@@ -19,8 +18,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions as Output
-
-from lib.machine import hardware
 
 # model_type of encoders whose layers are built like BERT's and whose positions are absolute.
 FAMILIES = ("bert", "camembert", "electra", "roberta", "xlm-roberta")
@@ -32,14 +29,21 @@ class Places:
     def __init__(self, mask: Bool[Tensor, "texts width"], heads: int):
         (self.texts, self.width), self.heads = mask.shape, heads
         self.tokens = mask.flatten().nonzero().squeeze(1)  # (tokens,): place of each in the flat batch
-        row = (mask.flatten().cumsum(0) - 1).clamp(0).view(mask.shape)  # packed row of each place; of padding: any
-        self.first = row[:, 0]
-        # One head of one token is the unit that moves: rows of (tokens * heads, dim), of (texts * heads * width, dim).
-        head = torch.arange(heads, device=mask.device)
-        self._spread = (row[:, None] * heads + head[:, None]).flatten()
-        text, place = self.tokens // self.width, self.tokens % self.width
-        self._packed = ((text[:, None] * heads + head) * self.width + place[:, None]).flatten()
+        self._row = (mask.flatten().cumsum(0) - 1).clamp(0)  # packed row of each place; of padding: any
+        self.first = self._row.view(mask.shape)[:, 0]
         self._padding = None if mask.all() else ~mask
+
+    @cached_property
+    def _spread(self) -> Tensor:
+        # One head of one token is the unit that moves: rows of (tokens * heads, dim), of (texts * heads * width, dim).
+        row, head = self._row.view(self.texts, 1, self.width), torch.arange(self.heads, device=self._row.device)
+        return (row * self.heads + head[:, None]).flatten()
+
+    @cached_property
+    def _packed(self) -> Tensor:
+        text, place = self.tokens // self.width, self.tokens % self.width
+        head = torch.arange(self.heads, device=text.device)
+        return ((text[:, None] * self.heads + head) * self.width + place[:, None]).flatten()
 
     def spread(self, hidden: Float[Tensor, "tokens all"]) -> Float[Tensor, "texts_heads width dim"]:
         """Packed rows -> texts by heads; padding repeats some token."""
@@ -51,6 +55,22 @@ class Places:
         """Texts by heads -> packed rows."""
         dim = spread.shape[2]
         return spread.reshape(-1, dim).index_select(0, self._packed).view(-1, self.heads * dim)
+
+    def fill(self, hidden: Float[Tensor, "tokens all"]) -> Float[Tensor, "texts width all"]:
+        """Packed rows -> the batch; padding repeats some token."""
+        rows = hidden if self._padding is None else hidden.index_select(0, self._row)
+        return rows.view(self.texts, self.width, -1)
+
+    def leave_out(self, wide: Float[Tensor, "texts width all"]) -> Float[Tensor, "tokens all"]:
+        """The batch -> packed rows."""
+        rows = wide.flatten(0, 1)
+        return rows if self._padding is None else rows.index_select(0, self.tokens)
+
+    def bias(self, dtype: torch.dtype) -> Float[Tensor, "texts 1 1 width"] | None:
+        """What is added to the logits of attention, so that nothing attends to padding; None where there is none."""
+        if self._padding is None:
+            return None
+        return torch.zeros_like(self._padding, dtype=dtype).masked_fill_(self._padding, -1e4)[:, None, None]
 
     def fill_columns(self, logits: Float[Tensor, "texts_heads queries width"], value: float) -> None:
         """Put `value` in the columns of padding, in place."""
@@ -157,16 +177,17 @@ def run(
         return hidden
     texts, width, dim = hidden.shape
     places = Places(mask, layers[0].attention.self.num_attention_heads)
-    hidden = hidden.reshape(-1, dim).index_select(0, places.tokens)
+    hidden, dtype = hidden.reshape(-1, dim).index_select(0, places.tokens), hidden.dtype
     if states is not None:
         states.append(hidden.index_select(0, places.first))
     for layer in layers:
         alone = first and layer is layers[-1]
-        step = partial(_run_layer, layer, places=places, first=alone)
+        step = partial(getattr(layer, "fused", None) or partial(_run_layer, layer), places=places, first=alone)
         again = layer.gradient_checkpointing and layer.training
         hidden = checkpoint(step, hidden, use_reentrant=False) if again else step(hidden)
         if states is not None:
             states.append(hidden if alone else hidden.index_select(0, places.first))
+    hidden = hidden.to(dtype)  # layers of `lib.models.fused` give bfloat16
     if first:
         return hidden.unsqueeze(1)
     return hidden.new_zeros(texts * width, dim).index_copy(0, places.tokens, hidden).view(texts, width, dim)
@@ -232,27 +253,3 @@ def read_first(transformer: transformers.PreTrainedModel) -> None:
     """Say that only the first token of every text is read of this model's output."""
     if fits(transformer.config):
         transformer.base_model.encoder.first = True
-
-
-@contextlib.contextmanager
-def reordered_weights(model: nn.Module) -> Iterator[None]:
-    """A block in which linear layers multiply by bfloat16 weights that are already in the order of oneDNN's kernels.
-
-    For scoring on a processor under autocast, where no weight changes: otherwise every product reorders its weights
-    anew. Equal results, 1.2 times faster.
-    """
-    linear = [module for module in model.modules() if type(module) is nn.Linear]
-    if not hardware.orders_weights():
-        linear = []
-    try:
-        for module in linear:
-            module.forward = _product(module.weight.bfloat16(), None if module.bias is None else module.bias.bfloat16())
-        yield
-    finally:
-        for module in linear:
-            del module.forward
-
-
-def _product(weight: Tensor, bias: Tensor | None):
-    ordered = torch.ops.mkldnn._reorder_linear_weight(weight, 1024)  # for about as many rows
-    return lambda rows: torch.ops.mkldnn._linear_pointwise(rows.bfloat16(), ordered, bias, "none", [], "")

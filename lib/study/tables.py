@@ -6,6 +6,7 @@ Scores on a test set are a folder, named by a hash of the run and of the test se
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ import pandas as pd
 from lib.analysis import measures
 from lib.machine import hardware, store
 from lib.machine.provenance import warn_if_mixed
+from lib.models import Ranker
 from lib.study import identity, rankers, runs
 from lib.study.experiment import Run, TestSet, describe, fields
 from lib.study.mining import Mined
@@ -30,11 +32,12 @@ def complete(grid: Iterable[Run], tests: Iterable[TestSet] = ()) -> None:
     grid, tests = runs.distinct(grid), list(dict.fromkeys(tests))
     runs.complete(grid, tests)
     folder = store.data_folder() / "evaluations"
+    opened = lru_cache(1)(rankers.ranker)  # a run's test sets follow each other
     missing = [(run, test) for run in grid for test in tests if not store.is_whole(folder / _name(run, test))]
     runs.one_by_one(
         missing, "scoring", lambda pair: f"{pair[1].collection} with {describe(pair[0])}",
         lambda pair: (pair[1].queries or 1000) * (pair[1].depth or 1000) * pair[0].model.layer_count,
-        lambda pair: _keep(*pair),
+        lambda pair: _keep(*pair, opened),
     )  # fmt: skip
 
 
@@ -217,10 +220,10 @@ def _name(run: Run, test: TestSet) -> str:
     return store.key(identity.of_evaluation(run, test))
 
 
-def _keep(run: Run, test: TestSet) -> None:
+def _keep(run: Run, test: TestSet, opened: Callable[[Run], Ranker]) -> None:
     def evaluate(folder: Path) -> None:
         collection, queries, ranking = test.candidates()
-        ranker = rankers.ranker(run)
+        ranker = opened(run)
         inputs = rankers.inputs(ranker, collection, run.model)
         asked, candidates = ranking["query"].to_numpy(), ranking["document"].to_numpy()
         checkpoint = resume.Checkpoint(name, each=True)

@@ -21,7 +21,7 @@ from torch import nn
 
 from lib.data.groups import LABELS, Groups
 from lib.machine import hardware
-from lib.models import packed
+from lib.models import fused, packed
 from lib.models.cross_encoder import CrossEncoder
 from lib.models.tokens import PairTokens
 from lib.training.batches import batches
@@ -39,7 +39,7 @@ class Way:
     fast_dropout: bool = False
     dropout: float = 0.1
     embeddings: bool = True  # whether the embedding tables are trained
-    reordered: bool = False  # scoring only: weights in the order of the product's kernel
+    fused: bool = False  # packed layers, scoring only: products do what follows them (`lib.models.fused`)
 
 
 @dataclass(frozen=True)
@@ -148,8 +148,8 @@ def score(work: Work, way: Way) -> tuple[float, np.ndarray]:
     size = work.batch_size * work.groups.documents.shape[1]
     parts = [order[start : start + size] for start in range(0, work.pairs, size)]
     scores = np.empty(work.pairs, np.float32)
-    reordered = packed.reordered_weights(work.model) if way.reordered else contextlib.nullcontext()
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=way.bf16), reordered:
+    fast = fused.fused(work.model) if way.fused else contextlib.nullcontext()
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=way.bf16), fast:
         for number, chosen in enumerate([parts[0], *parts]):
             if number == 1:
                 start = time.perf_counter()

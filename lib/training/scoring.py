@@ -14,7 +14,8 @@ from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from lib.machine import hardware, processes, progress
-from lib.models import LateRanker, packed, vectors
+from lib.models import LateRanker, vectors
+from lib.models.fused import fused
 from lib.models.ragged import Ragged
 from lib.models.tokens import PairTokens, SeparateTokens, Side
 from lib.models.vectors import Identity, Vectors, VectorStore
@@ -31,8 +32,8 @@ def _ready(model: nn.Module, dropout: bool = False) -> Iterator[torch.device]:
     hardware.keep_memory()
     device = hardware.device()
     model.to(device).train(dropout)
-    ordered = hardware.precision() == "bf16" and device.type == "cpu"
-    with hardware.autocast(), packed.reordered_weights(model) if ordered else contextlib.nullcontext():
+    fast = hardware.precision() == "bf16" and device.type == "cpu"
+    with hardware.autocast(), fused(model) if fast else contextlib.nullcontext():
         yield device
 
 
