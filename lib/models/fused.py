@@ -49,7 +49,7 @@ class Layer:
         self._norms = out.LayerNorm, layer.output.LayerNorm
 
     def __call__(self, hidden: Float[Tensor, "tokens dim"], places: Places, first: bool) -> Float[Tensor, "rows dim"]:
-        """Packed tokens -> the same in bfloat16, or with `first` the first token of each text."""
+        """Packed tokens -> the same in bfloat16, or with `first` the first token of each text in float32."""
         hidden = hidden.bfloat16()
         asking = hidden.index_select(0, places.first) if first else hidden
         query, sides = self._query(asking), places.fill(self._keys(hidden))
@@ -62,7 +62,8 @@ class Layer:
             inner = self._inner(attended, "gelu")
         else:
             inner = self._activation(self._inner(attended))
-        return self._norms[1](self._back.plus(inner, attended))
+        hidden = self._back.plus(inner, attended)
+        return self._norms[1](hidden.float() if first else hidden)  # what is read is not rounded
 
 
 def fits(layer: nn.Module) -> bool:
