@@ -24,7 +24,7 @@ from lib.data.collection import Collection
 from lib.machine import hardware, provenance
 from lib.models import backbone, tokens
 
-SIZES = {"full": (100_000, 1_000_000, 8_800_000), "laptop": (100_000, 1_000_000), "tiny": (1_000, 2_000)}
+SIZES = {"full": (100_000, 1_000_000, 8_800_000), "laptop": (100_000, 1_000_000), "tiny": (1_000,)}
 WORDS = 56  # of a passage, on average, as in MS MARCO
 TRAIN, TEST = 900, 100  # queries
 BLOCK = 10_000

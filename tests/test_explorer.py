@@ -1,5 +1,6 @@
 """The explorer: its data and its page; in a real browser, what a click changes; and where a notebook shows it."""
 
+import contextlib
 import html
 import json
 import os
@@ -331,6 +332,9 @@ def lab(tmp_path):
             yield address, tmp_path, environment
         finally:
             server.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(timeout=20)
+            server.kill()  # a thread that still waits for work can keep a server that has ended alive
 
 
 @pytest.mark.browser
