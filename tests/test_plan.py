@@ -55,6 +55,13 @@ def test_a_choice_that_results_make_is_counted_and_a_number_is_told(tmp_path):
     assert line.startswith("runs.complete([vary(settings.student, group_count=")
 
 
+def test_a_module_that_computes_is_not_run_wherever_it_was_imported_before(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr("lib.losses.descent.descend", lambda *given: calls.append(given))
+    found = grid(tmp_path, "from lib.losses import descent\ndescent.descend(1)")
+    assert not calls and not found.left_out
+
+
 def test_tuning_is_counted(tmp_path):
     found = grid(
         tmp_path, "s = profiles.named(profile)",

@@ -11,6 +11,7 @@ import importlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from unittest import mock
 
 from lib.data import collections
@@ -132,4 +133,6 @@ def _imported(module: str | None, alias: ast.alias, tables: _Tables) -> object:
         return _Collections()
     if whole in REAL:
         return importlib.import_module(whole)
-    return getattr(importlib.import_module(module), alias.name, Unknown()) if module in REAL else Unknown()
+    found = getattr(importlib.import_module(module), alias.name, Unknown()) if module in REAL else Unknown()
+    own = isinstance(found, ModuleType) and found.__name__.startswith("lib.")
+    return Unknown() if own else found  # a module of this kit is there or not, as others have imported it
