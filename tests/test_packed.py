@@ -153,3 +153,22 @@ def test_scores_in_bfloat16_are_near_those_in_float32():
             found = model(**tokens).last_hidden_state
     assert found.dtype == torch.float32
     assert (found - wanted).abs().mean() < 1e-2 * wanted.abs().mean() * 3
+
+
+@pytest.mark.skipif(hardware.precision() == "no", reason="this processor multiplies no bfloat16 in hardware")
+@pytest.mark.parametrize("first", [False, True])
+def test_gradients_in_bfloat16_are_near_those_in_float32(first):
+    tokens, _ = batch([30, 12, 25, 8])
+    model = made("bert").float()
+    packed.pack(model)
+    model.encoder.first = first
+    gradients = []
+    for reduced in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
+            value = model(**tokens).last_hidden_state[:, 0].sin().sum()
+        value.backward()
+        gradients.append([part.grad for part in model.encoder.parameters()])
+        model.zero_grad()
+    largest = max(wanted.norm() for wanted in gradients[0])
+    for wanted, found in zip(*gradients, strict=True):
+        assert (found - wanted).norm() <= 0.1 * wanted.norm() + 1e-3 * largest

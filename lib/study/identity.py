@@ -17,7 +17,7 @@ from lib.models import backbone, merging
 from lib.study.functions import of_function
 from lib.training.strategy import Strategy
 
-RECIPE = 5  # raise it when a change of the code, and of nothing described here, changes a run's numbers
+RECIPE = 5  # raise it when a change of the code, and of nothing described here, changes more than a run's rounding
 
 # Module-level numbers of lib that decide a run or its evaluation and are in no field of an experiment.
 CONSTANTS = (
