@@ -108,10 +108,13 @@ def test_differences_are_of_the_common_seeds_and_of_all_collections():
 
 
 def test_a_claim_of_two_machines_says_so_and_is_no_warning():
-    table = table_of({("a", 0, "x"): [0.5, 1.0], ("b", 0, "x"): [0.0, 0.5], ("c", 0, "x"): [0.5, 0.5]})
+    """Seeds that are not compared do not count."""
+    table = table_of({
+        ("a", 0, "x"): [0.5, 1.0], ("b", 0, "x"): [0.0, 0.5], ("b", 1, "x"): [0.0, 0.5], ("c", 0, "x"): [0.5, 0.5],
+    })  # fmt: skip
     made = pd.DataFrame([
-        {"run": run, "ranker": ranker, "seed": 0, "collection": "", "query": "", "measure": "device", "text": device}
-        for run, ranker, device in zip(["a 0", "b 0", "c 0"], ["a", "b", "c"], ["one", "one", "two"], strict=True)
+        {"run": f"{ranker} {seed}", "ranker": ranker, "seed": seed, "query": "", "measure": "device", "text": device}
+        for ranker, seed, device in [("a", 0, "one"), ("b", 0, "one"), ("b", 1, "two"), ("c", 0, "two")]
     ])  # fmt: skip
     table = pd.concat([table.assign(paradigm="contrastive", text=""), made])
     claims = {"alike": ("b", "a"), "unlike": ("c", "a")}

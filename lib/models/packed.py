@@ -196,18 +196,12 @@ def run(
 def _run_layer(
     layer: nn.Module, hidden: Float[Tensor, "tokens dim"], places: Places, first: bool
 ) -> Float[Tensor, "tokens_or_texts dim"]:
-    attention, read = layer.attention.self, _cast(hidden)
-    asking, queries = (part.index_select(0, places.first) if first else part for part in (hidden, read))
+    attention = layer.attention.self
+    asking = hidden.index_select(0, places.first) if first else hidden
     dropout = attention.dropout.p if attention.training else 0.0
-    sides = attention.query(queries), attention.key(read), attention.value(read)
+    sides = attention.query(asking), attention.key(hidden), attention.value(hidden)
     attended = layer.attention.output(Attention.apply(*sides, places, dropout), asking)
     return layer.output(layer.intermediate(attended), attended)
-
-
-def _cast(hidden: Tensor) -> Tensor:
-    """As autocast would, but once for query, key and value."""
-    kind = hidden.device.type
-    return hidden.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else hidden
 
 
 class PackedEncoder(nn.Module):

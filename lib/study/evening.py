@@ -141,8 +141,7 @@ def _mixtures(profile: Profile, seed: int) -> Iterator[Entry]:
     kinds |= {f"kl, temperature {value}": strategies.named("kl", temperature=value) for value in (2, 4)}
     for name, strategy in kinds.items():
         yield Entry("mixtures", name, vary(profile.variant("kl", seed), strategy=strategy))
-    both = (profile.teacher, profiles.ZERO_SHOT["msmarco-minilm-l12"])
-    run = vary(profile.variant("margin_mse", seed), teacher=both)
+    run = vary(profile.variant("margin_mse", seed), teacher=(profile.teacher, profiles.ZERO_SHOT["msmarco-minilm-l12"]))
     yield Entry("mixtures", "margin_mse from two cross-encoders", run)
 
 
@@ -150,8 +149,7 @@ def _sizes(profile: Profile, seed: int) -> Iterator[Entry]:
     """Students of one and of six layers, each from a start of its own size."""
     for layers in ((0,), None):
         count = vary(profile.student, layers=layers).model.layer_count
-        cropped = vary(profile.cropped, layers=layers)
-        start = vary(profile.start, layers=layers, start=cropped)
+        start = vary(profile.start, layers=layers, start=vary(profile.cropped, layers=layers))
         for name in ("info_nce", "margin_mse"):
             run = vary(profile.variant(name, seed), layers=layers, start=start).with_seed(seed)
             yield Entry("sizes", f"{name}, layers {count}", run)
@@ -231,13 +229,8 @@ def compact(table: pd.DataFrame) -> pd.DataFrame:
     return table.astype(dict.fromkeys(texts, "category"))
 
 
-def differences(table: pd.DataFrame, measure: str, collections: list[str], one: str, other: str) -> pd.DataFrame:
-    """Differences of two rankers by (query, seed), in a column `one`: for `significance.contrasts`.
-
-    Of the seeds, those that both have; what no seed decides (zero-shot rankers, BM25) has the same value for each.
-    Queries of several collections count alike. Raises ValueError if the table lacks one of the rankers on a collection,
-    or they have no seed in common.
-    """
+def _compared(table: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
+    """The rows of two rankers, of the seeds that both have; what no seed decides (zero-shot, BM25) has all of them."""
     some = table[table["ranker"].isin([one, other])]
     fixed = set(some.loc[some["paradigm"].isin(["zero-shot", "first stage", "ceiling"]), "ranker"])
     seeds = some[some["query"] != ""].groupby("ranker")["seed"].unique().map(set)
@@ -246,10 +239,17 @@ def differences(table: pd.DataFrame, measure: str, collections: list[str], one: 
     drawn = [own for ranker, own in seeds.items() if ranker not in fixed]
     common = set.intersection(*drawn) if drawn else set.union(*seeds)
     if not common:
-        missing = f"{one!r} and {other!r} with no seed in common"
-        raise ValueError(f"the table has {missing}: `make evening` adds what it lacks")
-    some = some[(some["query"] != "") & (some["seed"].isin(common) | some["ranker"].isin(fixed))]
-    values = significance.pooled(some, measure, collections)
+        raise ValueError(f"the table has {one!r} and {other!r} with no seed in common: `make evening` adds some")
+    return some[some["seed"].isin(common) | some["ranker"].isin(fixed)]
+
+
+def differences(table: pd.DataFrame, measure: str, collections: list[str], one: str, other: str) -> pd.DataFrame:
+    """Differences of two rankers by (query, seed), in a column `one`: for `significance.contrasts`.
+
+    Queries of several collections count alike. Raises ValueError if the table lacks one of the rankers on a collection,
+    or they have no seed in common.
+    """
+    values = significance.pooled(_compared(table, one, other).query("query != ''"), measure, collections)
     return (values[one] - values[other]).to_frame(one)
 
 
@@ -261,12 +261,12 @@ def judged(
     Columns as `significance.contrasts`, and claim, of (the two rankers), devices (how many computed their runs), where
     and verdict; in a place the p values are corrected over all claims (Holm).
     """
-    parts, device = [], table[table["measure"] == "device"]
+    parts = []
     for where, collections in places.items():
         rows = []
         for claim, pair in claims.items():
             row = significance.contrasts(differences(table, measure, collections, *pair))
-            devices = device.loc[device["ranker"].isin(pair), "text"].nunique()
+            devices = _compared(table, *pair).query("measure == 'device'")["text"].nunique()
             rows.append(row.assign(claim=claim, of=" - ".join(pair), devices=devices))
         part = pd.concat(rows, ignore_index=True)
         for name in ("p", "p_t", "p_equivalent"):
