@@ -182,7 +182,7 @@ def run(
         states.append(hidden.index_select(0, places.first))
     for layer in layers:
         alone = first and layer is layers[-1]
-        step = partial(getattr(layer, "fused", None) or partial(_run_layer, layer), places=places, first=alone)
+        step = partial(_run_layer, layer, places=places, first=alone)
         again = layer.gradient_checkpointing and layer.training
         hidden = checkpoint(step, hidden, use_reentrant=False) if again else step(hidden)
         if states is not None:
@@ -196,6 +196,8 @@ def run(
 def _run_layer(
     layer: nn.Module, hidden: Float[Tensor, "tokens dim"], places: Places, first: bool
 ) -> Float[Tensor, "tokens_or_texts dim"]:
+    if fused := getattr(layer, "fused", None):  # within `lib.models.fused.fused`
+        return fused(hidden, places, first)
     attention = layer.attention.self
     asking = hidden.index_select(0, places.first) if first else hidden
     dropout = attention.dropout.p if attention.training else 0.0
