@@ -15,6 +15,11 @@ def moved(ranker, names, by=1e-3):
     return ranker
 
 
+def drawn(built, redrawn):
+    other = redrawn.state_dict()
+    return {name for name, weight in built.state_dict().items() if not weight.equal(other[name])}
+
+
 @pytest.mark.parametrize("architecture", models.ARCHITECTURES)
 def test_every_bit_comes_back_and_what_was_not_trained_is_left_out(architecture, tiny_backbone, tmp_path):
     options = {"dim": 16} if architecture == "colbert" else {"split": 1} if architecture == "prettr" else {}
@@ -23,7 +28,7 @@ def test_every_bit_comes_back_and_what_was_not_trained_is_left_out(architecture,
         return models.build(architecture, tiny_backbone, None, seed, **options)
 
     trained = moved(built(), ["layer", "classifier", "projection", "contextualiser", "mixer"])
-    changes.save(trained, built(), built(1), tmp_path / "w.safetensors")
+    changes.save(trained, built(), drawn(built(), built(1)), tmp_path / "w.safetensors")
     again = built()
     changes.restore(again, tmp_path / "w.safetensors")
     for name, value in trained.state_dict().items():
@@ -42,7 +47,7 @@ def weights_of(folder):
 def test_what_was_drawn_from_the_seed_is_kept_whole(tiny_backbone, tmp_path):
     trained = moved(models.build("cat", tiny_backbone, None, 0), ["classifier", "layer"])
     built, redrawn = (models.build("cat", tiny_backbone, None, seed) for seed in (0, 1))
-    changes.save(trained, built, redrawn, tmp_path / "w.safetensors")
+    changes.save(trained, built, drawn(built, redrawn), tmp_path / "w.safetensors")
     names = weights_of(tmp_path)
     assert "whole/transformer.classifier.weight" in names
     assert "changed/transformer.bert.encoder.layer.0.output.dense.weight" in names
@@ -66,8 +71,7 @@ def test_a_small_change_takes_less_than_the_weights():
 
 def test_weights_of_another_model_are_refused_by_name(tiny_backbone, tmp_path):
     trained = moved(models.build("cat", tiny_backbone, None, 0), ["layer"])
-    changes.save(
-        trained, *(models.build("cat", tiny_backbone, None, seed) for seed in (0, 1)), tmp_path / "w.safetensors"
-    )
+    built = models.build("cat", tiny_backbone, None, 0)
+    changes.save(trained, built, [], tmp_path / "w.safetensors")
     with pytest.raises(changes.WeightsError, match=r"w.safetensors.*'transformer.* does not fit BiEncoder"):
         changes.restore(models.build("dot", tiny_backbone, None, 0), tmp_path / "w.safetensors")

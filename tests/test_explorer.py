@@ -333,7 +333,7 @@ def lab(tmp_path):
         finally:
             server.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                server.wait(timeout=20)
+                server.wait(timeout=5)
             server.kill()  # a thread that still waits for work can keep a server that has ended alive
 
 

@@ -235,6 +235,7 @@ def test_the_site_is_walked_and_the_explorer_alive_without_a_request(executed, t
 
 
 @pytest.mark.browser
+@pytest.mark.notebooks
 @pytest.mark.slow
 @pytest.mark.skipif("STUDY_EXECUTED" not in os.environ, reason="STUDY_EXECUTED names a data folder with a report")
 def test_the_report_of_a_study_requests_nothing(tab):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,13 +15,14 @@ import pandas as pd
 import pytest
 import safetensors
 import torch
+import transformers
 
 from lib import losses, models
 from lib.analysis import significance
 from lib.data import collections
 from lib.machine import store
 from lib.study import rankers, runs, space, tables, tuning
-from lib.study.experiment import TestSet, Untrained, vary
+from lib.study.experiment import Model, TestSet, Untrained, vary
 from lib.study.mining import Mined
 from lib.training import scoring
 from lib.training.settings import Adapter, GradCache
@@ -181,6 +183,16 @@ def test_scores_of_a_head_that_was_drawn_at_random_are_refused(change, experimen
     taught = vary(experiment, **change(experiment, Untrained(experiment.model, 7)))
     with pytest.raises(ValueError, match="untrained.*classifier.weight is drawn at random"):
         tables.results([experiment, taught], [test_set])
+
+
+def test_weights_that_a_seed_decides_are_known_and_those_of_an_edited_backbone_too(tiny_backbone, tmp_path):
+    folder = shutil.copytree(tiny_backbone, tmp_path / "backbone")
+    model = Model(backbone=str(folder))
+    assert "transformer.classifier.weight" in rankers.drawn(model)
+    assert not [name for name in rankers.drawn(model) if "encoder" in name or "embeddings" in name]
+    whole = transformers.AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1)
+    whole.save_pretrained(folder)
+    assert rankers.drawn(model) == frozenset()
 
 
 def test_a_reference_is_what_the_run_starts_from_drawn_or_not(experiment):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
@@ -27,9 +28,18 @@ class Collection:
             raise CollectionError(f"{self.name}: no split {name!r}; it has {', '.join(sorted(self.judgements))}")
         return list(self.judgements[name]["query"].unique()[:limit])
 
-    def relevant(self, split: str) -> dict[str, dict[str, int]]:
-        """Query id -> {document id: grade} for the relevant documents that the collection has."""
+    def relevant(self, split: str) -> Mapping[str, Mapping[str, int]]:
+        """Query id -> {document id: grade} for the relevant documents that the collection has; found once a split."""
         self.split(split)  # raises if there is none
+        if split not in self._relevant:
+            self._relevant[split] = self._find_relevant(split)
+        return self._relevant[split]
+
+    @cached_property
+    def _relevant(self) -> dict[str, dict[str, dict[str, int]]]:
+        return {}
+
+    def _find_relevant(self, split: str) -> dict[str, dict[str, int]]:
         relevant: dict[str, dict[str, int]] = {}
         rows = self.judgements[split]
         rows = rows[rows["grade"] >= self.relevant_grade]

@@ -5,6 +5,7 @@ difference of the two numbers' bit patterns, byte by byte of equal significance 
 table, which is most of a student and not trained, left out, three layers take 13 to 16 MB instead of 65.
 """
 
+from collections.abc import Container
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +20,15 @@ from lib.models.ranker import Ranker
 WHOLE, CHANGED = "whole/", "changed/"  # before a tensor's name: as it is, or as its difference to the backbone's
 
 
-def save(ranker: Ranker, built: Ranker, redrawn: Ranker, path: Path) -> None:
+def save(ranker: Ranker, built: Ranker, drawn: Container[str], path: Path) -> None:
     """Write the weights of `ranker` that differ from `built`, the ranker as it was before training.
 
-    What differs between `built` and `redrawn`, the same with another seed, was drawn at random and is kept whole: a
-    random generator may give other numbers elsewhere.
+    Those named in `drawn` were drawn at random and are kept whole: a random generator may give other numbers elsewhere.
     """
-    before, other = built.state_dict(), redrawn.state_dict()
-    kept = {}
+    before, kept = built.state_dict(), {}
     for name, value in ranker.state_dict().items():
         value, base = value.detach().cpu().contiguous(), before.get(name)
-        if base is None or value.dtype != torch.float32 or base.shape != value.shape or not base.equal(other[name]):
+        if base is None or value.dtype != torch.float32 or base.shape != value.shape or name in drawn:
             kept[WHOLE + name] = value.clone()
         elif not value.equal(base):
             kept[CHANGED + name] = _packed(value, base)

@@ -1,9 +1,11 @@
 """The model of a run: built, read from the run's folder, and what it reads of a collection."""
 
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from lib import models
 from lib.data.collections import Collection
@@ -53,6 +55,18 @@ def built(model: Model, seed: int, run: Experiment | None = None) -> Ranker:
     """A model from its backbone; new weights are drawn from `seed`, dropout and trained parts are those of `run`."""
     training = {} if run is None else {"dropout": run.training.dropout, "embeddings": run.training.embeddings}
     return models.build(model.architecture, model.backbone, model.layers, seed, **training, **dict(model.options))
+
+
+def drawn(model: Model) -> frozenset[str]:
+    """The names of a model's weights that its backbone does not have: a seed decides them."""
+    return _drawn(model, backbone.fingerprint(model.backbone))
+
+
+@lru_cache(maxsize=32)
+def _drawn(model: Model, _: str) -> frozenset[str]:
+    with torch.random.fork_rng():  # in the middle of a training, too, it changes nothing
+        first, second = (built(model, seed).state_dict() for seed in (0, 1))
+    return frozenset(name for name, weight in first.items() if not weight.equal(second[name]))
 
 
 def _restored(source: Run, run: Experiment | None = None) -> Ranker:
