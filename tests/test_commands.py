@@ -53,7 +53,7 @@ def _code(markdown):
 
 
 def test_every_command_that_is_offered_is_run():
-    script = (ROOT / ".ci" / "run").read_text()
+    script = re.sub(r'"[^"]*"', "", (ROOT / ".ci" / "run").read_text())
     run = {word for line in re.findall(r"\bmake (.*)", script) for word in re.findall(r"(?<!\S)[a-z]+(?!\S)", line)}
     assert offered() == run | RUN_HERE, "run each in .ci/run, or in this file"
     assert {"study", "test", "lab"} <= offered()
