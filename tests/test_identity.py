@@ -115,6 +115,7 @@ ELSEWHERE = {
     "training.scoring.AT_ONCE": "how much is in memory at a time",
     "training.loop.READ_EVERY": "how often an accelerator is waited for",
     "analysis.significance.RESAMPLES": "of intervals and tests, which are computed from the table and kept nowhere",
+    "analysis.significance.SIGNS": "the same",
 }
 DECIDING = [
     "models.tokens", "data.groups", "data.first_stage", "data.collections", "data.views", "data.corruptions",

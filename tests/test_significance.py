@@ -1,5 +1,6 @@
 """Intervals and tests: against scipy and by hand, the same each time, and not significant where nothing is."""
 
+import itertools
 import warnings
 
 import numpy as np
@@ -30,7 +31,11 @@ def test_intervals_at_the_edge():
 
 def test_p_values_by_hand_and_under_no_difference():
     assert significance.p_value(np.ones(4)) == pytest.approx(2 / 16)  # of 16 signs, only two are as far out
-    assert significance.p_value(np.zeros(9)) == 1
+    assert significance.p_value(np.r_[np.ones(4), np.zeros(9)]) == pytest.approx(2 / 16)  # ties say nothing
+    assert significance.p_value(np.zeros(9)) == significance.p_value(np.array([0, 0.3, 0])) == 1
+    drawn, signs = np.random.default_rng(0).normal(0.4, 1, 16), np.array([*itertools.product([-1, 1], repeat=16)])
+    every = np.mean(np.abs(signs @ drawn) >= abs(drawn.sum()) - 1e-9)
+    assert significance.p_value(drawn) == pytest.approx(every, abs=0.02)  # of some of the signs
     draw = np.random.default_rng(1)
     low = np.mean([significance.p_value(draw.normal(size=25)) < 0.1 for _ in range(100)])
     assert 0.02 <= low <= 0.2
@@ -115,6 +120,7 @@ def test_nothing_to_compare_and_one_query():
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_without_a_difference_better_and_worse_are_said_rarely(seeds, monkeypatch):
     monkeypatch.setattr(significance, "RESAMPLES", 199)
+    monkeypatch.setattr(significance, "SIGNS", 199)
     tables = [
         significance.compare(by_query_and_seed(queries=150, seeds=seeds, sd_seeds=0.01 * (seeds > 1), seed=seed), "old")
         for seed in range(400)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.analysis import significance
+from lib.analysis import measures, significance
 from lib.machine import hardware, progress, store
 from lib.study import identity, profiles, tables, ways
 from lib.study.experiment import Run, TestSet, vary
@@ -261,7 +261,8 @@ def judged(
     Columns as `significance.contrasts`, and claim, of (the two rankers), devices (how many computed their runs), where
     and verdict; in a place the p values are corrected over all claims (Holm).
     """
-    parts = []
+    quality, parts = measures.select(table, measure), []
+    table = pd.concat([quality, table[table["query"] == ""]])  # without the other measures
     for where, collections in places.items():
         rows = []
         for claim, pair in claims.items():
@@ -269,8 +270,7 @@ def judged(
             devices = _compared(table, *pair).query("measure == 'device'")["text"].nunique()
             rows.append(row.assign(claim=claim, of=" - ".join(pair), devices=devices))
         part = pd.concat(rows, ignore_index=True)
-        for name in ("p", "p_t", "p_equivalent"):
-            part[name] = significance.holm(part[name])
+        part = part.assign(**{name: significance.holm(part[name]) for name in ("p", "p_t", "p_equivalent")})
         parts.append(part.assign(verdict=part.apply(significance.decided, axis=1), where=where))
     return pd.concat(parts)
 

@@ -11,6 +11,7 @@ from lib import models
 from lib.data.collections import Collection
 from lib.machine import hardware, store
 from lib.models import LateRanker, Ranker, adapters, backbone, changes, tokens, weights
+from lib.models.ranker import Tokenizer
 from lib.models.vectors import Identity, VectorStore
 from lib.study.experiment import Experiment, Model, Run, Teacher, describe
 from lib.training import scoring
@@ -90,13 +91,18 @@ def state_shape(of: Run | str) -> tuple[int, int]:
 
 def inputs(reader: Ranker, collection: Collection, model: Model) -> tokens.PairTokens | tokens.SeparateTokens:
     """The tokens of a collection's queries and documents, as a ranker of this model reads them."""
-    tokenizer = backbone.tokenizer(model.backbone)
+    tokenizer = _tokenizer(model.backbone, backbone.fingerprint(model.backbone))
     query_lead, document_lead = reader.leads(tokenizer)
     return reader.inputs(
         tokens.tokenise(collection.queries, tokenizer, collection.queries_digest, query_lead),
         tokens.tokenise(collection.documents, tokenizer, collection.documents_digest, document_lead),
         tokenizer, model.max_length, model.max_query,
     )  # fmt: skip
+
+
+@lru_cache(maxsize=8)
+def _tokenizer(name: str, _: str) -> Tokenizer:
+    return backbone.tokenizer(name)  # for `inputs` alone, so nobody changes it
 
 
 def document_vectors(run: Run, collection: Collection, names: np.ndarray | None = None) -> VectorStore:

@@ -54,15 +54,13 @@ def score(
     from torch's random state. Raises FloatingPointError if a score is not finite, as do all functions here that score
     or encode.
     """
-    asked, given = _rows(tokens.queries, queries), _rows(tokens.documents, documents)
-    count = len(tokens.documents)  # a pair as one number takes a third of the memory of two columns to sort
-    numbers, inverse = np.unique(np.broadcast_to(asked, given.shape) * count + given, return_inverse=True)
-    pairs = np.stack(np.divmod(numbers, count), 1)  # (pairs, 2)
+    pairs, inverse = _pairs(tokens, queries, documents)
+    count = len(tokens.documents)
     if isinstance(model, LateRanker):
         parts = np.split(np.arange(len(pairs)), range(AT_ONCE, len(pairs), AT_ONCE))
         compute = _score_separately
     else:
-        parts = _longest_first(tokens.lengths(*pairs.T), batch_size)
+        parts = _longest_first(tokens.lengths(*np.divmod(pairs, count)), batch_size)
         compute = _score_jointly if layers is None else partial(_states_jointly, layers=list(layers))
     shape, kind = ((), torch.float32) if layers is None else ((len(layers), model.state_shape[1]), torch.float16)
     with _ready(model, dropout) as device:
@@ -72,16 +70,29 @@ def score(
         left = parts[processes.number() :: processes.count()] if together else parts
         left = [part for part in left if not known[part].all()]
         for step, part in enumerate(progress.steps(left, what, len(left)), done + 1):
-            state.scores[torch.from_numpy(part).to(device)] = compute(
-                model, tokens, pairs[part], batch_size, device
-            ).to(kind)
+            rows = np.stack(np.divmod(pairs[part], count), 1)
+            state.scores[torch.from_numpy(part).to(device)] = compute(model, tokens, rows, batch_size, device).to(kind)
             if checkpoint:
                 checkpoint.keep(step, state)
         if together and processes.count() > 1:  # one process has each score
             processes.join()
             state.scores = accelerate.utils.gather(state.scores[None]).nanmean(0)
-    found = state.scores.cpu().numpy()[inverse.ravel()].reshape(*documents.shape, *shape)
+    found = state.scores.cpu().numpy()[inverse].reshape(*documents.shape, *shape)
     return _finite(found, np.broadcast_to(queries, documents.shape), documents)
+
+
+def _pairs(
+    tokens: PairTokens | SeparateTokens, queries: np.ndarray, documents: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The different pairs, (pairs,), and the place there of each that is asked for, (asked,).
+
+    A pair is the row of its query times the number of documents, plus the row of its document: two columns would take
+    three times the memory to sort.
+    """
+    asked, given = _rows(tokens.queries, queries), _rows(tokens.documents, documents)
+    given += np.broadcast_to(asked, given.shape) * len(tokens.documents)
+    different, inverse = np.unique(given.ravel(), return_inverse=True)
+    return different, inverse
 
 
 def _rows(texts: Ragged, names: np.ndarray) -> np.ndarray:
