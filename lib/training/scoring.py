@@ -23,7 +23,7 @@ from lib.training.resume import Checkpoint
 
 AT_ONCE = 2048  # pairs whose encoded texts are in memory
 PLACES = 2**16  # of a batch on an accelerator, which a batch of 64 short pairs leaves idle
-LOOKED_UP = 2**16  # ids at once
+LOOKED_UP = 2**16  # ids, or pairs' lengths, at once
 
 
 @contextlib.contextmanager
@@ -60,7 +60,9 @@ def score(
         parts = np.split(np.arange(len(pairs)), range(AT_ONCE, len(pairs), AT_ONCE))
         compute = _score_separately
     else:
-        parts = _longest_first(tokens.lengths(*np.divmod(pairs, count)), batch_size)
+        blocks = np.split(pairs, range(LOOKED_UP, len(pairs), LOOKED_UP))
+        lengths = np.concatenate([tokens.lengths(*np.divmod(block, count)) for block in blocks])
+        parts = _longest_first(lengths, batch_size)
         compute = _score_jointly if layers is None else partial(_states_jointly, layers=list(layers))
     shape, kind = ((), torch.float32) if layers is None else ((len(layers), model.state_shape[1]), torch.float16)
     with _ready(model, dropout) as device:
