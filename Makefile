@@ -31,7 +31,8 @@ plan: $(READY) ## print what a study would train, fetch and cost, and what is th
 	HF_HUB_OFFLINE=1 $(BIN)/python -m lib.study.plan $(PROFILE) $(NOTEBOOKS)
 
 test: $(READY) ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(TESTS)
+	@# Three at a time on two cores: some wait for processes that they have started.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(TESTS)
 
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks $(LAB)

@@ -9,6 +9,8 @@ from lib.study.experiment import vary
 from tests import engine_tasks
 from tests.test_batch import names, printed, write
 
+pytestmark = pytest.mark.workers
+
 OPTIONAL = "pip install --constraint constraints.txt --editable '.[cluster]'"
 
 

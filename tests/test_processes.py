@@ -15,6 +15,7 @@ from lib.study.experiment import TestSet
 from lib.training.settings import GradCache, Queue
 from tests import kit
 
+pytestmark = pytest.mark.workers
 ROOT = Path(__file__).parents[1]
 SCRIPT = """
 import json, sys

@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from lib.machine import store
 from lib.training import scoring
 from tests import several_processes
 
+pytestmark = pytest.mark.workers
 SECONDS = 240  # a deadlock fails the test; it takes about 15
 
 
