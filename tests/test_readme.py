@@ -101,6 +101,8 @@ ACCELERATOR = kept("bench_workstation_verdicts", [0, 1])
 MANY_GROUPS = kept("bench_workstation_quality").iloc[:, 1:3].apply(lambda column: column.str[:5].astype(float))
 TAUGHT = MANY_GROUPS.loc["info_nce":]
 # A sentence, or a part of one -> whether the tables have it so
+OTHERS = kept("bench_collections")  # by collection
+SCIFACT = OTHERS[OTHERS.index.str.contains("scifact")].set_index("ranker")
 VERDICTS = {
     "the best order of BM25's candidates is far above BM25's own": (MEANS.loc["best"] > 1.25 * MEANS.loc["bm25"]).all(),
     "It is above BM25 in-domain and on the mean of the other sets":
@@ -137,6 +139,14 @@ VERDICTS = {
         == {"fine-tuned", "orpo", "target", "dare"} and not ((WEB["low"] > 0) & (WEB["p"] < 0.05)).any(),
     "With so many groups every student is above every zero-shot ranker, in-domain and out-of-domain":
         (TAUGHT.min() > MANY_GROUPS.loc[["minilm", "bge-small", "msmarco-minilm-l12"]].max()).all(),
+    "is above BM25 on both; students that learned from docstrings are not":
+        (OTHERS.loc[OTHERS.index.get_level_values(0).str.contains("dl") & (OTHERS["ranker"] == "adapted"), "low"] > 0).all()
+        and not (OTHERS[OTHERS["ranker"].isin(["info_nce", "kl", "margin_mse"])]["low"] > 0).any(),
+    "it is below BM25. Its sum with the first stage is above BM25 on all three, on SciFact by less than these queries resolve":
+        SCIFACT["high"]["adapted"] < 0
+        and (OTHERS.loc[OTHERS["ranker"] == "adapted and first stage", "difference"] > 0).tolist() == [True] * 3
+        and SCIFACT["low"]["adapted and first stage"] < 0
+        and SCIFACT["difference"]["adapted and first stage"] < SCIFACT["resolvable"]["adapted and first stage"],
     "students of KL and of labels are equivalent, within .002":
         set(ACCELERATOR.loc["a teacher's scores or labels?", "verdict"]) == {"equivalent"}
         and ACCELERATOR.loc["a teacher's scores or labels?", "difference"].str.findall(r"[.]\d+").explode().max() <= ".002",
