@@ -352,7 +352,7 @@ def test_jupyterlab_shows_it_where_the_cell_was_run_or_the_notebook_is_trusted(b
     for second in range(120):
         if tab.locator("iframe[srcdoc]").count():
             break
-        if (told := tab.locator("dialog.jp-Dialog")).count():  # such as of a kernel that found its port taken
+        if (told := tab.locator("dialog.jp-Dialog")).count():  # seen once, on a busy machine: it would wait for ever
             print(told.first.inner_text())
             told.first.locator(".jp-mod-accept").click()
         if second % 15 == 0:  # again: a key may be lost while the page and its kernel start
