@@ -100,9 +100,9 @@ WEB = kept("bench_adapting_web_differences", [0, 1]).loc["web"]
 ACCELERATOR = kept("bench_workstation_verdicts", [0, 1])
 MANY_GROUPS = kept("bench_workstation_quality").iloc[:, 1:3].apply(lambda column: column.str[:5].astype(float))
 TAUGHT = MANY_GROUPS.loc["info_nce":]
-# A sentence, or a part of one -> whether the tables have it so
 OTHERS = kept("bench_collections")  # by collection
 SCIFACT = OTHERS[OTHERS.index.str.contains("scifact")].set_index("ranker")
+# A sentence, or a part of one -> whether the tables have it so
 VERDICTS = {
     "the best order of BM25's candidates is far above BM25's own": (MEANS.loc["best"] > 1.25 * MEANS.loc["bm25"]).all(),
     "It is above BM25 in-domain and on the mean of the other sets":
@@ -140,7 +140,7 @@ VERDICTS = {
     "With so many groups every student is above every zero-shot ranker, in-domain and out-of-domain":
         (TAUGHT.min() > MANY_GROUPS.loc[["minilm", "bge-small", "msmarco-minilm-l12"]].max()).all(),
     "is above BM25 on both; students that learned from docstrings are not":
-        (OTHERS.loc[OTHERS.index.get_level_values(0).str.contains("dl") & (OTHERS["ranker"] == "adapted"), "low"] > 0).all()
+        (OTHERS.loc[OTHERS.index.str.contains("dl") & (OTHERS["ranker"] == "adapted"), "low"] > 0).all()
         and not (OTHERS[OTHERS["ranker"].isin(["info_nce", "kl", "margin_mse"])]["low"] > 0).any(),
     "it is below BM25. Its sum with the first stage is above BM25 on all three, on SciFact by less than these queries resolve":
         SCIFACT["high"]["adapted"] < 0

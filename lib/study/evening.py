@@ -263,12 +263,12 @@ def judged(
     """
     quality, parts = measures.select(table, measure), []
     table = pd.concat([quality, table[table["query"] == ""]])  # without the other measures
+    compared = {claim: _compared(table, *pair).query("measure == 'device'")["text"] for claim, pair in claims.items()}
     for where, collections in places.items():
         rows = []
         for claim, pair in claims.items():
             row = significance.contrasts(differences(table, measure, collections, *pair))
-            devices = _compared(table, *pair).query("measure == 'device'")["text"].nunique()
-            rows.append(row.assign(claim=claim, of=" - ".join(pair), devices=devices))
+            rows.append(row.assign(claim=claim, of=" - ".join(pair), devices=compared[claim].nunique()))
         part = pd.concat(rows, ignore_index=True)
         part = part.assign(**{name: significance.holm(part[name]) for name in ("p", "p_t", "p_equivalent")})
         parts.append(part.assign(verdict=part.apply(significance.decided, axis=1), where=where))

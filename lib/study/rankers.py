@@ -5,7 +5,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from lib import models
 from lib.data.collections import Collection
@@ -65,8 +64,7 @@ def drawn(model: Model) -> frozenset[str]:
 
 @lru_cache(maxsize=32)
 def _drawn(model: Model, _: str) -> frozenset[str]:
-    with torch.random.fork_rng():  # in the middle of a training, too, it changes nothing
-        first, second = (built(model, seed).state_dict() for seed in (0, 1))
+    first, second = (built(model, seed).state_dict() for seed in (0, 1))
     return frozenset(name for name, weight in first.items() if not weight.equal(second[name]))
 
 

@@ -153,8 +153,7 @@ def _write(run: Run, ranker: Ranker, measured: dict[str, float], folder: Path, *
 
 def _save(run: Run, ranker: Ranker, path: Path) -> None:
     with torch.random.fork_rng():  # in the middle of a training, too, it changes nothing
-        built = rankers.built(run.model, run.seed)
-    changes.save(ranker, built, rankers.drawn(run.model), path)
+        changes.save(ranker, rankers.built(run.model, run.seed), rankers.drawn(run.model), path)
 
 
 def _train(run: Experiment, folder: Path | None) -> None:

@@ -93,8 +93,7 @@ def _pairs(
     """
     asked, given = _rows(tokens.queries, queries), _rows(tokens.documents, documents)
     given += np.broadcast_to(asked, given.shape) * len(tokens.documents)
-    different, inverse = np.unique(given.ravel(), return_inverse=True)
-    return different, inverse
+    return np.unique(given.ravel(), return_inverse=True)
 
 
 def _rows(texts: Ragged, names: np.ndarray) -> np.ndarray:
