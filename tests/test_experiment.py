@@ -1,9 +1,13 @@
 """What an experiment's literals can say wrong is refused when it is made."""
 
+import dataclasses
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from lib import losses
+from lib.data.collections import CollectionError
 from lib.study.experiment import Experiment, Model, TestSet, Untrained, fields, vary
 from lib.study.tables import ranker_names
 from lib.training.settings import Adapter, GradCache, Queue
@@ -69,11 +73,23 @@ def test_a_wrong_literal_is_refused_by_name(change, says):
 
 
 @pytest.mark.parametrize("change", [{"queries": 0}, {"queries": -3}, {"depth": 0}, {"depth": -1}, {"depth": None},
-                                    {"queries": 2.0}, {"queries": True}, {"split": ""}, {"collection": None}])  # fmt: skip
+                                    {"queries": 2.0}, {"queries": True}, {"split": ""}, {"collection": None},
+                                    {"skip": -1}, {"skip": None}])  # fmt: skip
 def test_a_wrong_test_set_is_refused_by_name(change):
     (name,) = change
     with pytest.raises(ValueError, match=f"^{name}="):
         TestSet(**change)
+
+
+def test_two_test_sets_share_the_queries_of_a_split_out(tiny_collection):
+    whole, first = TestSet(tiny_collection, queries=8, depth=10), TestSet(tiny_collection, queries=3, depth=10)
+    rest = dataclasses.replace(whole, skip=3)
+    (_, every, ranking), (_, some, _), (_, others, of_others) = (one.candidates() for one in (whole, first, rest))
+    assert some + others == every and len(others) == 5
+    kept = ranking[ranking["query"].isin(others)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(of_others.reset_index(drop=True), kept)
+    with pytest.raises(CollectionError, match="skip=8 leaves no query of 'test'"):
+        dataclasses.replace(whole, skip=8).candidates()
 
 
 def test_a_start_with_a_prefix_takes_no_further_adapter():

@@ -57,7 +57,8 @@ def test_every_field_of_a_test_set_tells_evaluations_apart(experiment, tiny_coll
     run = str(tmp_path / "run.trec")
     Path(run).write_text("q16 Q0 d1 1 1.0 x\n")
     test = TestSet(tiny_collection, queries=8, depth=10)
-    changes = {"collection": f"cropped:{tiny_collection}", "split": "train", "queries": None, "depth": 9, "run": run}
+    changes = {"collection": f"cropped:{tiny_collection}", "split": "train", "queries": None, "depth": 9, "run": run,
+               "skip": 2}  # fmt: skip
     assert set(changes) == {field.name for field in dataclasses.fields(TestSet)}
     keys = {evaluation_key(experiment, dataclasses.replace(test, **{name: value})) for name, value in changes.items()}
     keys |= {evaluation_key(experiment, test), evaluation_key(experiment.before, test)}

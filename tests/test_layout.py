@@ -142,5 +142,8 @@ def test_every_profile_is_a_sound_grid():
         assert all(run.data.group_count == profile.student.data.group_count for run in grid)
         for seed in profile.seeds:  # strategies of a seed are compared from one start
             assert len({run.start for run in grid if run.seed == seed}) <= 1
-        assert profile.dev.split == "dev" and all(test.split == "test" for test in profile.tests)
+        assert profile.dev.split == "dev" and all(test.split == "test" for test in profile.tests + profile.further)
+        assert not profile.further or [(test.collection, test.skip) for test in profile.further] == [
+            (test.collection, test.queries) for test in profile.tests
+        ]
         assert profile.name == name

@@ -113,8 +113,7 @@ class Experiment(Run):
         what = f"strategy={self.strategy.name!r} compares hidden states"
         of_file = score_files.is_file_name(self.teacher)
         if len(self.teachers) > 1 or isinstance(self.teacher, Source) or of_file:
-            fix = "give one model, no score file and no source"
-            raise ValueError(f"{what}: teacher={reprlib.repr(self.teacher)}: {fix}")
+            raise ValueError(f"{what}: teacher={reprlib.repr(self.teacher)}: give one model, no file and no source")
         for name, one in (("model", self), ("teacher", *self.teachers)):
             if isinstance(one, Run) and not models.ARCHITECTURES[one.model.architecture].has_states:
                 fault = f"{name} with architecture={one.model.architecture!r} gives none of a pair"
@@ -156,9 +155,7 @@ class Experiment(Run):
     @property
     def teachers(self) -> tuple[Teacher, ...]:
         """Whose scores are averaged; empty without a teacher."""
-        if self.teacher is None:
-            return ()
-        return self.teacher if isinstance(self.teacher, tuple) else (self.teacher,)
+        return self.teacher if isinstance(self.teacher, tuple) else (self.teacher,) * (self.teacher is not None)
 
     @property
     def before(self) -> Run:
@@ -226,10 +223,12 @@ class TestSet:
     queries: int | None = 300  # the first ones of the split; None: all
     depth: int | None = 20  # candidates per query; None: all that a stored run has
     run: str = ""  # a TREC run: a path, or a file of the collection's `runs/`; "": the kit's own BM25
+    skip: int = 0  # the first ones of `queries` that are left out: they belong to another test set
 
     def __post_init__(self) -> None:
         check_whole(self, "queries", none=True)
         check_whole(self, "depth", none=bool(self.run))
+        check_whole(self, "skip", least=0)
         check_name(self, "collection", "split")
         if not isinstance(self.run, str):
             raise ValueError(f"run={self.run!r}: give the name of a TREC run, or '' for BM25")
@@ -251,7 +250,9 @@ class TestSet:
     def candidates(self) -> tuple[Collection, list[str], pd.DataFrame]:
         """Collection, query ids, and candidates: columns query, document, rank, first_stage, grade."""
         collection = collections.load(self.collection)
-        queries = collection.split(self.split, self.queries)
+        queries = collection.split(self.split, self.queries)[self.skip :]
+        if not queries:
+            raise CollectionError(f"{self.collection}: skip={self.skip} leaves no query of {self.split!r}: skip less")
         if self.run:
             ranking = trec_runs.read(collections.stored_run(self.collection, self.run), collection, queries, self.depth)
         else:
@@ -261,9 +262,8 @@ class TestSet:
                 if len(empty) == len(queries):
                     raise CollectionError(f"{self.collection}: {what}: BM25 finds nothing; give a stored run")
                 warnings.warn(f"{self.collection}: {what}, the first {empty[0]!r}", CollectionWarning, stacklevel=2)
-        ranking = ranking.rename(columns={"score": "first_stage"}).merge(
-            collection.judgements[self.split], "left", ["query", "document"]
-        )
+        judged = collection.judgements[self.split]
+        ranking = ranking.rename(columns={"score": "first_stage"}).merge(judged, "left", ["query", "document"])
         return collection, queries, ranking.assign(grade=ranking["grade"].fillna(0).astype(int))
 
 

@@ -95,7 +95,7 @@ def of_evaluation(run: object, test: object) -> dict[str, object]:
     return {
         "run": run.key, "collection": collections.fingerprint(test.collection), "split": test.split,
         "queries": test.queries, "depth": test.depth, "first_stage": _of_first_stage(test),
-        "measures": list(measures.MEASURES),
+        "measures": list(measures.MEASURES), **({"skip": test.skip} if test.skip else {}),
     }  # fmt: skip
 
 

@@ -133,6 +133,7 @@ def teaching(runs: list[Experiment]) -> float:
 def scoring(run: Run, test: TestSet) -> float:
     """Operations of scoring a test set."""
     queries = test.queries or BEIR.get(test.collection.removeprefix("hub:BeIR/"), (UNKNOWN_QUERIES,))[0]
+    queries = max(queries - test.skip, 0)
     return operations(run.model, queries * (test.depth or UNKNOWN_DEPTH), queries, 2)
 
 

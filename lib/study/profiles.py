@@ -69,6 +69,8 @@ class Profile:
     margins: Experiment  # the bi-encoder of the self-distillation notebook, trained from labels
     margin_groups: tuple[int, ...]  # numbers of groups, for the curve over data
     retrieval: TestSet  # whose whole collection is searched
+    # More queries of the same sets, for the strategies in `repeated` alone: notebook 05 answers its question on all.
+    further: tuple[TestSet, ...] = ()
     distilled_rate: float | None = None  # of `distilled_margins`, by dev queries (notebook 10); None: that of `margins`
 
     def students(self) -> list[Experiment]:
@@ -97,6 +99,13 @@ def test_sets(in_domain: int | None, out_of_domain: int, depth: int) -> tuple[Te
     """The in-domain test set, then the others, with so many queries each (None: all)."""
     queries = {pydocs.IN_DOMAIN: in_domain, **dict.fromkeys(OUT_OF_DOMAIN, out_of_domain)}
     return tuple(TestSet(name, queries=count, depth=depth) for name, count in queries.items())
+
+
+def _beyond(tests: tuple[TestSet, ...], in_domain: int | None, out_of_domain: int) -> tuple[TestSet, ...]:
+    """Of so many queries of each test set (None: all), those that it has not."""
+    home, *away = tests
+    more = {home: in_domain, **dict.fromkeys(away, out_of_domain)}
+    return tuple(replace(test, queries=count, skip=test.queries) for test, count in more.items())
 
 
 def _cropped(student: Experiment, group_count: int) -> Experiment:
@@ -142,11 +151,11 @@ def _margins(group_count: int, batch_size: int = 16) -> Experiment:
 
 def _smoke() -> Profile:
     student = vary(FROM_LABELS, layers=(0, 1), group_count=8, docs=3, batch_size=4, learning_rate=1e-4)
-    cropped = _cropped(student, 8)
+    cropped, tests = _cropped(student, 8), test_sets(8, 4, 6)
     return Profile(
         "smoke", teacher=vary(student, layers=(0, 1, 2)), cropped=cropped, start=_start(student, cropped),
         student=student, strategies=("info_nce", "bce", "ranknet", "kl", "margin_mse", "mse"), seeds=(0, 1),
-        repeated=("info_nce", "kl"), plateau_groups=12, tests=test_sets(8, 4, 6),
+        repeated=("info_nce", "kl"), plateau_groups=12, tests=tests, further=_beyond(tests, 12, 6),
         dev=TestSet(split="dev", queries=8, depth=6),
         architectures=_architectures(8, _cropped(vary(student, layers=(0, 1, 2)), 8)), assistants=_assistants(8),
         architecture_test=TestSet(queries=8, depth=6), margins=_margins(12, batch_size=2), margin_groups=(8, 12),
@@ -160,14 +169,16 @@ def _laptop() -> Profile:
     # of 96 cost the teacher .013.
     student = vary(FROM_LABELS, layers=(0, 1, 2), group_count=2800, docs=3, learning_rate=1e-4)
     teacher = vary(student, layers=None, group_count=3200)
-    cropped = _cropped(student, 700)
+    # Every in-domain query and 250 of each other set tell InfoNCE from KL and Margin-MSE with three seeds.
+    cropped, tests = _cropped(student, 700), test_sets(400, 100, 20)
     return Profile(
         "laptop", teacher=teacher, cropped=cropped, start=_start(student, cropped), student=student,
         strategies=("info_nce", "bce", "ranknet", "kl", "margin_mse", "mse"), seeds=(0, 1, 2),
-        repeated=("info_nce", "kl", "margin_mse"), plateau_groups=1000, tests=test_sets(400, 100, 20),
-        dev=TestSet(split="dev", queries=100, depth=20), architectures=_architectures(320, cropped),
-        assistants=_assistants(320), architecture_test=TestSet(queries=100, depth=20), margins=_margins(384),
-        margin_groups=(48, 96, 192, 384), retrieval=TestSet(queries=150, depth=20), distilled_rate=1e-4 / 3,
+        repeated=("info_nce", "kl", "margin_mse"), plateau_groups=1000, tests=tests,
+        further=_beyond(tests, None, 250), dev=TestSet(split="dev", queries=100, depth=20),
+        architectures=_architectures(320, cropped), assistants=_assistants(320),
+        architecture_test=TestSet(queries=100, depth=20), margins=_margins(384), margin_groups=(48, 96, 192, 384),
+        retrieval=TestSet(queries=150, depth=20), distilled_rate=1e-4 / 3,
     )  # fmt: skip
 
 
