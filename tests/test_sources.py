@@ -8,7 +8,7 @@ from lib.data import collections, corruptions
 from lib.models import ragged
 from lib.study import rankers, runs, tables, targets
 from lib.study.experiment import TestSet, vary
-from lib.study.sources import Autoencoder, Draws
+from lib.study.sources import Autoencoder, Draws, Relabelled
 from lib.training import scoring, strategies
 from tests import kit
 
@@ -49,6 +49,25 @@ def test_an_autoencoders_targets_are_highest_for_the_positive(experiment, found)
     np.testing.assert_allclose(again, values, rtol=1e-3, atol=1e-4)  # trained twice
 
 
+def test_what_a_ranker_prefers_to_the_positive_is_positive_too(experiment, float32):
+    judge = experiment.before
+    student = vary(experiment, strategy="relabelled", teacher=Relabelled(judge))
+    labels, judged = of(student), of(vary(experiment, strategy="kl", teacher=judge))
+    assert labels.dtype == np.float32 and set(np.unique(labels)) == {0, 1} and (labels[:, 0] == 1).all()
+    np.testing.assert_array_equal(labels[:, 1:] == 1, judged[:, 1:] > judged[:, :1])
+    assert 0 < labels[:, 1:].mean() < 1  # an untrained judge prefers some negatives
+    far = vary(student, teacher=Relabelled(judge, margin=1e6))
+    np.testing.assert_array_equal(of(far), kit.training_groups(experiment).targets["labels"])
+    assert len({student.key, far.key, vary(student, teacher=Relabelled(vary(judge, seed=1))).key}) == 3
+
+
+def test_with_no_false_negative_relabelled_is_info_nce(experiment, float32):
+    none = vary(experiment, strategy="relabelled", teacher=Relabelled(experiment.before, margin=1e6))
+    runs.complete([none, experiment])
+    one, other = (runs.history(run)["loss"] for run in (none, experiment))
+    np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
 def test_texts_of_the_same_tokens_have_similar_codes(tmp_path):
     texts = [np.random.default_rng(number).choice(20, 8) for number in range(40)]
     ragged.write(tmp_path / "tokens.npy", [f"d{number}" for number in range(40)], [texts], np.int32)
@@ -87,6 +106,8 @@ def test_a_source_names_what_it_needs_and_is_no_part_of_a_mean(experiment):
         (lambda run: Draws(run, 0), "count=0"),
         (lambda run: Draws(run, dropout=0), "dropout=0"),
         (lambda run: Draws(run, dropout=1.0), "dropout=1.0"),
+        (lambda run: Relabelled("minilm"), "ranker='minilm': give a run"),
+        (lambda run: Relabelled(run, float("nan")), "margin=nan"),
         (lambda run: Autoencoder(0), "dim=0"),
         (lambda run: Autoencoder(scale=0), "scale=0"),
         (lambda run: Autoencoder(seed=-1), "seed=-1"),

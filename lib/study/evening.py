@@ -19,6 +19,7 @@ from lib.study import identity, profiles, tables, ways
 from lib.study.experiment import Run, TestSet, vary
 from lib.study.mining import RANDOM, Mined
 from lib.study.profiles import FREE_TEACHER, Profile
+from lib.study.sources import Relabelled
 from lib.training import strategies
 
 TABLE = Path(__file__).parents[2] / "figures" / "evening.parquet"
@@ -56,9 +57,7 @@ class Entry:
 
 def tests(profile: Profile) -> tuple[TestSet, ...]:
     """Every in-domain query and `QUERIES` of each other set; with the smoke profile its own of two sets."""
-    if profile.name == "smoke":
-        return profile.tests[:2]
-    return profiles.test_sets(None, QUERIES, profile.tests[0].depth)
+    return profile.tests[:2] if profile.name == "smoke" else profiles.test_sets(None, QUERIES, profile.tests[0].depth)
 
 
 def plan(profile: Profile) -> Iterator[Entry]:
@@ -104,13 +103,15 @@ def _knowing(profile: Profile, seed: int) -> Entry:
 
 
 def _negatives(profile: Profile, seed: int) -> Iterator[Entry]:
-    """Negatives by chance; BM25's without those that a free encoder prefers to the positive; one from every stratum."""
+    """By chance; without those that a free encoder prefers to the positive, or these as positives; from all strata."""
     free = profiles.ZERO_SHOT["minilm"]
     kinds = {"random negatives": RANDOM, "false negatives left out": Mined(free),
              "stratified negatives": Mined(free, strata=True)}  # fmt: skip
     for name in ("info_nce", "margin_mse"):
         for what, negatives in kinds.items():
             yield Entry("negatives", f"{name}, {what}", vary(profile.variant(name, seed), negatives=negatives))
+    relabelled = vary(profile.variant("info_nce", seed), strategy="relabelled", teacher=Relabelled(free))
+    yield Entry("negatives", "info_nce, false negatives relabelled", relabelled)
 
 
 def _amounts(profile: Profile, seed: int) -> Iterator[Entry]:
@@ -131,8 +132,7 @@ def _teachers(profile: Profile, seed: int) -> Iterator[Entry]:
         "minilm": FREE_TEACHER,
     }
     for name, teacher in teachers.items():
-        run = vary(profile.variant("margin_mse", seed), teacher=teacher)
-        yield Entry("teachers", f"margin_mse from {name}", run)
+        yield Entry("teachers", f"margin_mse from {name}", vary(profile.variant("margin_mse", seed), teacher=teacher))
 
 
 def _mixtures(profile: Profile, seed: int) -> Iterator[Entry]:

@@ -1,4 +1,4 @@
-"""Sources of targets that are no ranker: a teacher's dropout draws, and a small autoencoder of texts.
+"""Sources of targets that are no ranker: dropout draws, labels that a ranker corrected, and an autoencoder of texts.
 
 Each is a frozen dataclass of literals that stands where an `Experiment` has its teacher. A further one is a class with
 `key` and `scores`; what it gives is kept by the store as any teacher's scores are.
@@ -20,7 +20,7 @@ from lib.models.ragged import Ragged
 from lib.models.ranker import drawn_from
 from lib.study import rankers
 from lib.study.experiment import Experiment, describe
-from lib.study.run import Source
+from lib.study.run import Run, Source
 from lib.training import scoring
 
 
@@ -72,6 +72,48 @@ class Draws(Source):
                 f"{self.about}: all draws are equal, since its backbone has no dropout; give another teacher"
             )
         return found
+
+
+@dataclass(frozen=True)
+class Relabelled(Source):
+    """Labels with likely false negatives as further positives: targets (groups, docs) of 1 and 0, the positive's 1.
+
+    A group's document is positive too if `ranker` scores it more than `margin` above the positive. Thakur et al. 2025
+    (RLHN), https://arxiv.org/abs/2505.16967, let language models judge; here it is any run. `lib.study.mining.Mined`
+    leaves such documents out, and strategy `gist` leaves them out of the loss. For strategy `relabelled`.
+    """
+
+    ranker: Run
+    margin: float = 0.0  # in the ranker's unit
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.ranker, Run):
+            raise ValueError(f"ranker={self.ranker!r}: give a run, or an Untrained model")
+        check_number(self, "margin")
+
+    @property
+    def parents(self) -> tuple[Run, ...]:
+        """The run that judges."""
+        return (self.ranker,)
+
+    @property
+    def key(self) -> str:
+        """See `Source`."""
+        return store.key("relabelled", self.ranker.key, self.margin)
+
+    @property
+    def about(self) -> str:
+        """Who judges."""
+        return f"labels with what {describe(self.ranker)} prefers to the positive"
+
+    def scores(self, pairs: Groups, collection: Collection) -> np.ndarray:
+        """(groups, docs) float32; raises NotTrained."""
+        ranker = rankers.ranker(self.ranker)
+        inputs = rankers.inputs(ranker, collection, self.ranker.model)
+        found = scoring.score(ranker, inputs, pairs.queries[:, None], pairs.documents, what=f"judging: {self.about}")
+        positive = found > found[:, :1] + self.margin
+        positive[:, 0] = True
+        return positive.astype(np.float32)
 
 
 @dataclass(frozen=True)

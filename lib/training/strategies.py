@@ -112,6 +112,8 @@ _ALL = (
     Strategy("in_batch", "contrastive", (Term(bind(losses.info_nce, temperature=TEMPERATURE), LABELS),),
              margins.contrast, ("#238b45", "P", "-")),
     Strategy("triplet", "contrastive", (Term(bind(losses.hinge, margin=0.3), LABELS),), style=("#005a32", "d", ":")),
+    # Labels that a ranker corrected (lib.study.sources.Relabelled)
+    Strategy("relabelled", "contrastive", (Term(losses.info_nce, TEACHER),), style=("#1c7f8c", "1", ":")),
     # RankNet on the teacher's order instead of the labels'
     Strategy("teacher_ranknet", "distillation", (Term(losses.ranknet, TEACHER),), style=("#a50f15", "1", "--")),
     # The teacher's scores and the labels at once; the second is "MSERanknetTeacher" in the code of 2010.02666
