@@ -76,3 +76,10 @@ def test_times_are_kept_from_the_first_run_and_the_last_and_published(tmp_path, 
         "02_more": {"cold": 5.0, "warm": 5.0},
     }
     assert found["smoke"]["probe"] == 3.0 and "threads" in found["smoke"]["device"]
+
+    monkeypatch.setattr(forecast, "probe", lambda: 6.0)  # on another machine, a notebook that has more to do
+    (folder / notebooks.TIMES).write_text(json.dumps({"02_more": {"first": 25.0, "last": 5.0}}))
+    monkeypatch.setattr("sys.argv", ["forecast", "smoke", "--only", "02_more"])
+    forecast.main()
+    assert json.loads(forecast.TIMES.read_text())["smoke"]["notebooks"]["01_data"] == {"cold": 30.0, "warm": 9.0}
+    assert forecast.forecast("smoke", ["01_data", "02_more"], 12.0) == {"01_data": 9 + 21 * 4, "02_more": 5 + 20 * 2}

@@ -1,8 +1,9 @@
 """How long a study will take on this machine: times measured once, scaled by what the two machines compute.
 
 `TIMES` holds, for each profile and notebook, the seconds with an empty data folder and those when everything is there
-(a kernel's start and imports, tables, figures), beside the probe of the machine that measured them. A forecast scales
-the difference of the two by the probes' ratio. `python -m lib.study.forecast laptop smoke` writes the file anew.
+(a kernel's start and imports, tables, figures), beside the probe of the machine that measured them. A notebook that was
+measured later has a probe and a machine of its own. A forecast scales the difference of the two times by the probes'
+ratio. `python -m lib.study.forecast laptop smoke` writes the file anew, with `--only 05_comparison` that part.
 """
 
 import argparse
@@ -85,7 +86,7 @@ def forecast(profile: str, names: list[str], seconds: float) -> dict[str, float]
     times = _times().get(profile, {"notebooks": {}})
     known = {name: times["notebooks"][name] for name in names if name in times["notebooks"]}
     return {
-        name: value["warm"] + (value["cold"] - value["warm"]) * seconds / times["probe"]
+        name: value["warm"] + (value["cold"] - value["warm"]) * seconds / value.get("probe", times["probe"])
         for name, value in known.items()
     }  # fmt: skip
 
@@ -112,16 +113,20 @@ def main() -> None:
     """Write `TIMES` of the profiles given, after a study ran twice with one data folder that was empty at first."""
     parser = argparse.ArgumentParser(prog="python -m lib.study.forecast", description=main.__doc__)
     parser.add_argument("profiles", nargs="+")
-    times, about = _times(), hardware.description()
+    parser.add_argument("--only", nargs="+", help="notebooks whose times are replaced; the others keep theirs")
+    times, about, given = _times(), hardware.description(), parser.parse_args()
     device = f"{about['device']} ({about['features']}, {about['threads']} threads)"
-    for profile in parser.parse_args().profiles:
+    for profile in given.profiles:
         taken = json.loads((store.data_folder() / "executed" / profile / notebooks.TIMES).read_text())
         measured = {
             name: {"cold": round(value["first"], 1), "warm": round(min(value.values()), 1)}
             for name, value in sorted(taken.items())
         }  # fmt: skip
         conditions = {"probe": round(probe(), 3), "device": device, "commit": provenance.commit()}
-        times[profile] = conditions | {"notebooks": measured}
+        if given.only:
+            times[profile]["notebooks"] |= {name: measured[name] | conditions for name in given.only}
+        else:
+            times[profile] = conditions | {"notebooks": measured}
     store.replace_file(TIMES, lambda into: into.write_text(json.dumps(times, indent=1) + "\n"))
 
 
