@@ -137,7 +137,7 @@ def test_every_claim_of_the_verdicts_is_as_the_table_has_it():
 
 
 @pytest.mark.parametrize("starts, words", [
-    ("The same, as the mean of three distilled", of_means()),
+    ("The same, as the mean of the distilled students", of_means()),
     ("Table of losses: Margin-MSE is ahead of labels", [ahead("margin_mse", "labels")]),
     ("Table of losses: Margin-MSE is ahead of pointwise MSE", [ahead("margin_mse", "mse")]),
     ("Table of losses: Margin-MSE is ahead of weighted RankNet", [ahead("margin_mse", "weighted_ranknet")]),
