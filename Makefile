@@ -1,8 +1,10 @@
-# Every target sets up what it needs. Variables for most targets: PYTHON, PROFILE (make study PROFILE=smoke), STUDY_DATA.
+# Every target sets up what it needs. Variables for most targets: PYTHON, PROFILE (make study PROFILE=smoke), STUDY_DATA,
+# EXTRAS (groups of pyproject.toml that a new environment has).
 # Variables for one target each: BATCH (options of the study, such as --engine ray), TESTS (pytest options), LAB
 # (JupyterLab options), SIZE (of the benchmark), FIGURES, TABLE (of the evening), LEARNERS (folder of the copies).
 PYTHON ?= python3
 PROFILE ?= laptop
+EXTRAS ?= dev
 FIGURES ?= figures
 VENV := .venv
 BIN := $(VENV)/bin
@@ -79,6 +81,6 @@ $(READY): pyproject.toml constraints.txt
 	  { echo "error: $(PYTHON) is older than Python 3.11; give a newer one: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
 	rm -f $@
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true  # on all cores, as pip does on one
 	touch $@
