@@ -103,13 +103,13 @@ def _knowing(profile: Profile, seed: int) -> Entry:
 def _negatives(profile: Profile, seed: int) -> Iterator[Entry]:
     """By chance; without those that a free encoder prefers to the positive, or these as positives; from all strata."""
     free = profiles.ZERO_SHOT["minilm"]
+    relabelled = vary(profile.variant("info_nce", seed), strategy="relabelled", teacher=Relabelled(free))
+    yield Entry("negatives", "info_nce, false negatives relabelled", relabelled)
     kinds = {"random negatives": RANDOM, "false negatives left out": Mined(free),
              "stratified negatives": Mined(free, strata=True)}  # fmt: skip
     for name in ("info_nce", "margin_mse"):
         for what, negatives in kinds.items():
             yield Entry("negatives", f"{name}, {what}", vary(profile.variant(name, seed), negatives=negatives))
-    relabelled = vary(profile.variant("info_nce", seed), strategy="relabelled", teacher=Relabelled(free))
-    yield Entry("negatives", "info_nce, false negatives relabelled", relabelled)
 
 
 def _amounts(profile: Profile, seed: int) -> Iterator[Entry]:
