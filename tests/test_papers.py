@@ -22,7 +22,6 @@ HOLDS = {  # claim of notebook 12 -> the verdicts with which the paper's directi
     "KL, larger teacher, vs labels": {"better"},
     "Margin-MSE, larger teacher, vs labels": {"better"},
     "Margin-MSE, teacher of the same size, vs labels": {"worse", "equivalent"},
-    "one layer: Margin-MSE vs labels": {"better"},
     "six layers: Margin-MSE vs labels": {"better"},
     "Margin-MSE vs RankNet on labels": {"better"},
     "Margin-MSE vs pointwise MSE": {"better"},
