@@ -13,7 +13,7 @@ import pandas as pd
 from benchmarks import add_out, out_folder
 from lib.analysis import measures, significance, style
 from lib.machine import store
-from lib.study import evening, profiles, tables
+from lib.study import evening, judging, profiles, tables
 from lib.study.profiles import Profile
 from lib.study.runs import history
 
@@ -94,7 +94,7 @@ def verdicts(table: pd.DataFrame) -> pd.DataFrame:
     home, away = places(table)
     have = set(measures.select(table, MEASURE)["ranker"])
     claims = {name: pair for name, pair in CLAIMS.items() if have.issuperset(pair)}
-    return evening.stated(evening.judged(table, MEASURE, claims, {"in-domain": [home], "out-of-domain": away}))
+    return judging.stated(judging.judged(table, MEASURE, claims, {"in-domain": [home], "out-of-domain": away}))
 
 
 def conditions(table: pd.DataFrame) -> str:

@@ -2,10 +2,12 @@
 
 import warnings
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from lib.study import evening, profiles, ways
+from lib.analysis import significance
+from lib.study import evening, judging, profiles, ways
 from lib.study.evening import Entry
 from lib.study.experiment import TestSet, Untrained, vary
 
@@ -96,15 +98,15 @@ def test_differences_are_of_the_common_seeds_and_of_all_collections():
         ("fixed", 0, "x"): [0.0, 1.0],
     })  # fmt: skip
     table["paradigm"] = table["ranker"].map({"fixed": "zero-shot"}).fillna("contrastive")
-    found = evening.differences(table, "RR@10", ["x", "y"], "a", "b")["a"]
+    found = judging.differences(table, "RR@10", ["x", "y"], "a", "b")["a"]
     assert found.to_dict() == {("x q0", 0): 0.5, ("x q0", 1): 0.25, ("x q1", 0): 0.5, ("x q1", 1): 1.0,
                                ("y q0", 0): 1.0, ("y q0", 1): 0.0}  # fmt: skip
-    assert len(evening.differences(table, "RR@10", ["x"], "a", "fixed")) == 2 * 3
-    assert len(evening.differences(table, "RR@10", ["x"], "a", "once")) == 2  # another seed of it is not known
+    assert len(judging.differences(table, "RR@10", ["x"], "a", "fixed")) == 2 * 3
+    assert len(judging.differences(table, "RR@10", ["x"], "a", "once")) == 2  # another seed of it is not known
     with pytest.raises(ValueError, match="not both of 'a' and 'c'"):
-        evening.differences(table, "RR@10", ["x"], "a", "c")
+        judging.differences(table, "RR@10", ["x"], "a", "c")
     with pytest.raises(ValueError, match="'a' and 'once' with no seed in common"):
-        evening.differences(table[(table["ranker"] == "once") | (table["seed"] > 0)], "RR@10", ["x"], "a", "once")
+        judging.differences(table[(table["ranker"] == "once") | (table["seed"] > 0)], "RR@10", ["x"], "a", "once")
 
 
 def test_a_claim_of_two_machines_says_so_and_is_no_warning():
@@ -120,8 +122,29 @@ def test_a_claim_of_two_machines_says_so_and_is_no_warning():
     claims = {"alike": ("b", "a"), "unlike": ("c", "a")}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        verdicts = evening.judged(table, "RR@10", claims, {"here": ["x"]})
-    assert evening.stated(verdicts)["devices"].to_dict() == {"alike": 1, "unlike": 2}
+        verdicts = judging.judged(table, "RR@10", claims, {"here": ["x"]})
+    assert judging.stated(verdicts)["devices"].to_dict() == {"alike": 1, "unlike": 2}
+
+
+def test_a_claim_is_corrected_within_its_family():
+    """Noise beside it changes its verdict in one family, and not in another."""
+    draw, seeds = np.random.default_rng(0), range(4)
+    base = draw.normal(0.5, 0.1, 200)
+    values = {("base", seed, "x"): base for seed in seeds} | {
+        ("ahead", seed, "x"): base + draw.normal(0.007, 0.04, 200) for seed in seeds
+    }
+    noise = {f"noise {n}": draw.normal(0, 0.04, 200) for n in range(30)}
+    values |= {
+        (name, seed, "x"): base + own + draw.normal(0, 0.04, 200) for name, own in noise.items() for seed in seeds
+    }
+    table = table_of(values).assign(paradigm="contrastive", text="")
+    device = table.drop_duplicates(["ranker", "seed"]).assign(query="", measure="device", text="one")
+    claims = {"claim": ("ahead", "base"), **{name: (name, "base") for name in noise}}
+    verdicts = judging.judged(pd.concat([table, device]), "RR@10", claims, {"here": ["x"]}, {"claim": "A"})
+    claim = verdicts.set_index("claim").loc["claim"]
+    assert (claim["family"], claim["verdict"]) == ("A", "better") and claim["over_all"] != "better"
+    alone = significance.contrasts(judging.differences(table, "RR@10", ["x"], "ahead", "base")).iloc[0]
+    assert claim["p"] == alone["p"] and set(verdicts["family"]) == {"A", "own"}
 
 
 @pytest.mark.parametrize("name", ["smoke", "laptop"])

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.analysis import measures, significance
 from lib.machine import hardware, progress, store
 from lib.study import identity, profiles, tables, ways
 from lib.study.experiment import Run, TestSet, vary
@@ -225,59 +224,6 @@ def compact(table: pd.DataFrame) -> pd.DataFrame:
     """The table as it is kept: each text once. `read` undoes it."""
     texts = [name for name in table if table[name].dtype == object or isinstance(table[name].dtype, pd.StringDtype)]
     return table.astype(dict.fromkeys(texts, "category"))
-
-
-def _compared(table: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
-    """The rows of two rankers, of the seeds that both have; what no seed decides (zero-shot, BM25) has all of them."""
-    some = table[table["ranker"].isin([one, other])]
-    fixed = set(some.loc[some["paradigm"].isin(["zero-shot", "first stage", "ceiling"]), "ranker"])
-    seeds = some[some["query"] != ""].groupby("ranker")["seed"].unique().map(set)
-    if len(seeds) < 2:
-        raise ValueError(f"the table has not both of {one!r} and {other!r}: `make evening` adds what it lacks")
-    drawn = [own for ranker, own in seeds.items() if ranker not in fixed]
-    common = set.intersection(*drawn) if drawn else set.union(*seeds)
-    if not common:
-        raise ValueError(f"the table has {one!r} and {other!r} with no seed in common: `make evening` adds some")
-    return some[some["seed"].isin(common) | some["ranker"].isin(fixed)]
-
-
-def differences(table: pd.DataFrame, measure: str, collections: list[str], one: str, other: str) -> pd.DataFrame:
-    """Differences of two rankers by (query, seed), in a column `one`: for `significance.contrasts`.
-
-    Queries of several collections count alike. Raises ValueError if the table lacks one of the rankers on a collection,
-    or they have no seed in common.
-    """
-    values = significance.pooled(_compared(table, one, other).query("query != ''"), measure, collections)
-    return (values[one] - values[other]).to_frame(one)
-
-
-def judged(
-    table: pd.DataFrame, measure: str, claims: dict[str, tuple[str, str]], places: dict[str, list[str]]
-) -> pd.DataFrame:  # fmt: skip
-    """One row per claim (name -> the two rankers that it compares) and place (name -> collections, taken together).
-
-    Columns as `significance.contrasts`, and claim, of (the two rankers), devices (how many computed their runs), where
-    and verdict; in a place the p values are corrected over all claims (Holm).
-    """
-    quality, parts = measures.select(table, measure), []
-    table = pd.concat([quality, table[table["query"] == ""]])  # without the other measures
-    compared = {claim: _compared(table, *pair).query("measure == 'device'")["text"] for claim, pair in claims.items()}
-    for where, collections in places.items():
-        rows = []
-        for claim, pair in claims.items():
-            row = significance.contrasts(differences(table, measure, collections, *pair))
-            rows.append(row.assign(claim=claim, of=" - ".join(pair), devices=compared[claim].nunique()))
-        part = pd.concat(rows, ignore_index=True)
-        part = part.assign(**{name: significance.holm(part[name]) for name in ("p", "p_t", "p_equivalent")})
-        parts.append(part.assign(verdict=part.apply(significance.decided, axis=1), where=where))
-    return pd.concat(parts)
-
-
-def stated(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """`judged` for readers, by claim, with the difference and its interval in one column."""
-    texts = [significance.size(row) for row in verdicts.itertuples()]
-    shown = verdicts.assign(difference=texts, resolvable=verdicts["resolvable"].round(3)).set_index("claim")
-    return shown[["where", "difference", "verdict", "resolvable", "queries", "seeds", "devices"]]
 
 
 def main() -> None:
