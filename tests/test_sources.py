@@ -56,6 +56,8 @@ def test_what_a_ranker_prefers_to_the_positive_is_positive_too(experiment, float
     assert labels.dtype == np.float32 and set(np.unique(labels)) == {0, 1} and (labels[:, 0] == 1).all()
     np.testing.assert_array_equal(labels[:, 1:] == 1, judged[:, 1:] > judged[:, :1])
     assert 0 < labels[:, 1:].mean() < 1  # an untrained judge prefers some negatives
+    with pytest.raises(ValueError, match="give teacher=Relabelled"):  # scores above 0 would be positives
+        runs.complete([vary(student, teacher=experiment)])
     far = vary(student, teacher=Relabelled(judge, margin=1e6))
     np.testing.assert_array_equal(of(far), kit.training_groups(experiment).targets["labels"])
     assert len({student.key, far.key, vary(student, teacher=Relabelled(vary(judge, seed=1))).key}) == 3

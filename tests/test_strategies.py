@@ -141,7 +141,7 @@ def test_a_strategy_named_after_a_loss_is_that_loss_against_one_source(name):
 def test_only_distillation_and_a_reference_need_a_teacher():
     needs = {name for name, one in strategies.STRATEGIES.items() if one.needs_teacher}
     distilled = {name for name, one in strategies.STRATEGIES.items() if one.paradigm == "distillation"}
-    assert needs == distilled | {"dpo"} and strategies.PREFERENCE == ("dpo", "orpo")
+    assert needs == distilled | {"dpo", "relabelled"} and strategies.PREFERENCE == ("dpo", "orpo")
 
 
 def test_preferences_are_their_loss_against_a_reference_or_labels():

@@ -13,6 +13,7 @@ from lib.study import rankers, targets
 from lib.study.derived import Pretrained
 from lib.study.experiment import Experiment, Model, Run, TestSet, Untrained, describe
 from lib.study.mining import Mined
+from lib.study.sources import Relabelled
 from lib.training import resume, trackers
 from lib.training.settings import Adapter
 
@@ -30,6 +31,8 @@ def check(runs: Iterable[Run], tests: Iterable[TestSet]) -> None:
     trained = [run for run in runs if isinstance(run, Experiment)]
     for run in trained:
         _check_groups(run)
+        if run.strategy.name.partition("(")[0] == "relabelled" and not isinstance(run.teacher, Relabelled):
+            raise ValueError("strategy='relabelled' reads its targets as labels: give teacher=Relabelled(run)")
     for run in runs:
         if isinstance(run, Pretrained):
             _check_pretraining(run)

@@ -36,9 +36,13 @@ def complete(grid: Iterable[Run], tests: Iterable[TestSet] = ()) -> None:
     missing = [(run, test) for run in grid for test in tests if not store.is_whole(folder / _name(run, test))]
     runs.one_by_one(
         missing, "scoring", lambda pair: f"{pair[1].collection} with {describe(pair[0])}",
-        lambda pair: ((pair[1].queries or 1000) - pair[1].skip) * (pair[1].depth or 1000) * pair[0].model.layer_count,
+        lambda pair: _about(pair[1]) * (pair[1].depth or 1000) * pair[0].model.layer_count,
         lambda pair: _keep(*pair, opened),
     )  # fmt: skip
+
+
+def _about(test: TestSet) -> int:
+    return max((test.queries or 1000) - test.skip, 1)
 
 
 def results(grid: Iterable[Run], tests: Iterable[TestSet]) -> pd.DataFrame:
