@@ -160,9 +160,9 @@ def test_architectures_without_states_of_pairs_are_refused_by_name(student, expe
 
 
 def test_several_teachers_and_score_files_are_refused(student, teacher):
-    with pytest.raises(ValueError, match=r"teacher=\(.*: give one model, no file"):
+    with pytest.raises(ValueError, match=r"teacher=\(.*: give one model, no score file"):
         vary(student, teacher=(teacher, teacher))
-    with pytest.raises(ValueError, match="teacher='scores.tsv': give one model, no file"):
+    with pytest.raises(ValueError, match="teacher='scores.tsv': give one model, no score"):
         vary(student, teacher="scores.tsv")
 
 

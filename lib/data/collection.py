@@ -22,11 +22,14 @@ class Collection:
     documents_digest: str  # of the documents alone: what their tokens and their BM25 index depend on
     queries_digest: str
 
-    def split(self, name: str, limit: int | None = None) -> list[str]:
-        """Judged query ids of a split in file order, the first `limit` of them; raises CollectionError."""
+    def split(self, name: str, limit: int | None = None, skip: int = 0) -> list[str]:
+        """Judged query ids of a split in file order, the first `limit`, less `skip`; raises CollectionError."""
         if name not in self.judgements:
             raise CollectionError(f"{self.name}: no split {name!r}; it has {', '.join(sorted(self.judgements))}")
-        return list(self.judgements[name]["query"].unique()[:limit])
+        found = list(self.judgements[name]["query"].unique()[skip:limit])
+        if skip and not found:
+            raise CollectionError(f"{self.name}: skip={skip} leaves no query of {name!r}: skip less")
+        return found
 
     def relevant(self, split: str) -> Mapping[str, Mapping[str, int]]:
         """Query id -> {document id: grade} for the relevant documents that the collection has; found once a split."""

@@ -22,8 +22,9 @@ def check(runs: Iterable[Run], tests: Iterable[TestSet]) -> None:
     """Refuse runs and test sets that could not be finished.
 
     Raises ValueError for a model that its backbone does not allow, lengths that it cannot read, more groups or larger
-    ones than there are, a teacher whose head was drawn at random, a missing or empty split and a tracker that is not
-    installed, and CollectionError, ScoreFileError, WeightsError or ConnectionError for what cannot be read.
+    ones than there are, a teacher whose head was drawn at random, scores in the place of labels, a missing or empty
+    split and a tracker that is not installed, and CollectionError, ScoreFileError, WeightsError or ConnectionError for
+    what cannot be read.
     """
     resume.seconds()
     trackers.chosen()

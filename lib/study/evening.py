@@ -56,7 +56,9 @@ class Entry:
 
 def tests(profile: Profile) -> tuple[TestSet, ...]:
     """Every in-domain query and `QUERIES` of each other set; with the smoke profile its own of two sets."""
-    return profile.tests[:2] if profile.name == "smoke" else profiles.test_sets(None, QUERIES, profile.tests[0].depth)
+    if profile.name == "smoke":
+        return profile.tests[:2]
+    return profiles.test_sets(None, QUERIES, profile.tests[0].depth)
 
 
 def plan(profile: Profile) -> Iterator[Entry]:
@@ -129,7 +131,8 @@ def _teachers(profile: Profile, seed: int) -> Iterator[Entry]:
         "minilm": FREE_TEACHER,
     }
     for name, teacher in teachers.items():
-        yield Entry("teachers", f"margin_mse from {name}", vary(profile.variant("margin_mse", seed), teacher=teacher))
+        run = vary(profile.variant("margin_mse", seed), teacher=teacher)
+        yield Entry("teachers", f"margin_mse from {name}", run)
 
 
 def _mixtures(profile: Profile, seed: int) -> Iterator[Entry]:

@@ -111,9 +111,9 @@ class Experiment(Run):
 
     def _check_states(self) -> None:
         what = f"strategy={self.strategy.name!r} compares hidden states"
-        of_file = score_files.is_file_name(self.teacher)
-        if len(self.teachers) > 1 or isinstance(self.teacher, Source) or of_file:
-            raise ValueError(f"{what}: teacher={reprlib.repr(self.teacher)}: give one model, no file and no source")
+        if len(self.teachers) > 1 or isinstance(self.teacher, Source) or score_files.is_file_name(self.teacher):
+            fix = "give one model, no score file and no source"
+            raise ValueError(f"{what}: teacher={reprlib.repr(self.teacher)}: {fix}")
         for name, one in (("model", self), ("teacher", *self.teachers)):
             if isinstance(one, Run) and not models.ARCHITECTURES[one.model.architecture].has_states:
                 fault = f"{name} with architecture={one.model.architecture!r} gives none of a pair"
@@ -155,7 +155,9 @@ class Experiment(Run):
     @property
     def teachers(self) -> tuple[Teacher, ...]:
         """Whose scores are averaged; empty without a teacher."""
-        return self.teacher if isinstance(self.teacher, tuple) else (self.teacher,) * (self.teacher is not None)
+        if self.teacher is None:
+            return ()
+        return self.teacher if isinstance(self.teacher, tuple) else (self.teacher,)
 
     @property
     def before(self) -> Run:
@@ -250,9 +252,7 @@ class TestSet:
     def candidates(self) -> tuple[Collection, list[str], pd.DataFrame]:
         """Collection, query ids, and candidates: columns query, document, rank, first_stage, grade."""
         collection = collections.load(self.collection)
-        queries = collection.split(self.split, self.queries)[self.skip :]
-        if not queries:
-            raise CollectionError(f"{self.collection}: skip={self.skip} leaves no query of {self.split!r}: skip less")
+        queries = collection.split(self.split, self.queries, self.skip)
         if self.run:
             ranking = trec_runs.read(collections.stored_run(self.collection, self.run), collection, queries, self.depth)
         else:

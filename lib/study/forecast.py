@@ -125,9 +125,9 @@ def main() -> None:
             for name, value in sorted(taken.items())
         }  # fmt: skip
         conditions = {"probe": round(probe(), 3), "device": device, "commit": provenance.commit()}
-        if unknown := {*(given.only or ())} - {*measured} | ({profile} - {*times} if given.only else set()):
-            parser.error(f"--only: {', '.join(sorted(unknown))} was not measured: run it with that profile first")
         if given.only:
+            if unknown := {profile, *given.only} - {*times, *measured}:
+                parser.error(f"--only: {', '.join(sorted(unknown))} was not measured: run it with that profile first")
             times[profile]["notebooks"] |= {name: measured[name] | conditions for name in given.only}
         else:
             times[profile] = conditions | {"notebooks": measured}

@@ -103,9 +103,8 @@ def test_sets(in_domain: int | None, out_of_domain: int, depth: int) -> tuple[Te
 
 def _beyond(tests: tuple[TestSet, ...], in_domain: int | None, out_of_domain: int) -> tuple[TestSet, ...]:
     """Of so many queries of each test set (None: all), those that it has not."""
-    home, *away = tests
-    more = {home: in_domain, **dict.fromkeys(away, out_of_domain)}
-    return tuple(replace(test, queries=count, skip=test.queries) for test, count in more.items())
+    more = test_sets(in_domain, out_of_domain, tests[0].depth)
+    return tuple(replace(one, skip=test.queries) for one, test in zip(more, tests, strict=True))
 
 
 def _cropped(student: Experiment, group_count: int) -> Experiment:
