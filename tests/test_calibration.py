@@ -25,6 +25,17 @@ def test_temperature_alone_has_no_offset_and_is_found():
     assert found.offset == 0 and 1 / found.slope == pytest.approx(2, rel=0.02)
 
 
+def test_a_temperature_never_reverses_the_order():
+    scores, _ = drawn(0.4, 0.0, 5000)
+    scores = (
+        scores - scores.min()
+    )  # all above 0, few relevant: the likelihood without an offset asks for a slope below 0
+    relevant = np.random.default_rng(1).random(5000) < special.expit(0.4 * scores - 8)
+    found = calibration.fit(scores, relevant, offset=False)
+    assert found == (0.0, 0.0) and set(found(scores)) == {0.5}
+    assert calibration.fit(scores, relevant, offset=True).slope > 0
+
+
 def test_scale_of_the_scores_is_undone():
     scores, relevant = drawn(0.4, -2.0, 5000)
     one, large = (calibration.fit(factor * scores, relevant, offset=True) for factor in (1, 1e4))

@@ -22,7 +22,7 @@ class Scaling(NamedTuple):
 
 
 def fit(scores: np.ndarray, relevant: np.ndarray, *, offset: bool) -> Scaling:
-    """The scaling of the highest likelihood. Without an offset its slope is 1 / temperature.
+    """The scaling of the highest likelihood. Without an offset its slope is 1 / temperature, and not below 0.
 
     With one: Platt 1999, "Probabilistic outputs for support vector machines"; without: temperature scaling, Guo et al.
     2017, section 4.2, https://arxiv.org/abs/1706.04599. The targets are Platt's (section 2.2), a little off 0 and 1, so
@@ -43,6 +43,8 @@ def fit(scores: np.ndarray, relevant: np.ndarray, *, offset: bool) -> Scaling:
         return float(np.mean(np.logaddexp(0, logits) - targets * logits)), np.array(gradient)
 
     slope, constant = optimize.minimize(loss, np.array([1.0, 0.0]), jac=True, method="BFGS").x
+    if not offset:  # scores that are mostly above 0 ask for a negative one; the loss is convex, so 0 is then the best
+        slope = max(slope, 0.0)
     return Scaling(float(slope / spread), float(constant))
 
 
