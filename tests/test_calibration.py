@@ -27,9 +27,7 @@ def test_temperature_alone_has_no_offset_and_is_found():
 
 def test_a_temperature_never_reverses_the_order():
     scores, _ = drawn(0.4, 0.0, 5000)
-    scores = (
-        scores - scores.min()
-    )  # all above 0, few relevant: the likelihood without an offset asks for a slope below 0
+    scores = scores - scores.min()  # all above 0, and few relevant: the likelihood asks for a slope below 0
     relevant = np.random.default_rng(1).random(5000) < special.expit(0.4 * scores - 8)
     found = calibration.fit(scores, relevant, offset=False)
     assert found == (0.0, 0.0) and set(found(scores)) == {0.5}
