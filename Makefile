@@ -10,6 +10,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
+# What the study's own question does not need: ablations, speed, more ways to teach, another text.
+BREADTH := $(filter notebooks/10_% notebooks/11_% notebooks/16_% notebooks/17_%,$(NOTEBOOKS))
 
 # Notebooks run in their own folder, so a relative data folder is made absolute here.
 ifneq ($(STUDY_DATA),)
@@ -21,15 +23,18 @@ endif
 DATA := $(or $(STUDY_DATA),data)
 
 .DEFAULT_GOAL := help
-.PHONY: help study plan test lab learners check report slides figures laptop-only evening bench clean
+.PHONY: help study breadth plan test lab learners check report slides figures laptop-only evening bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
 
-study: $(READY) ## run every notebook headless (PROFILE=laptop); models that are already trained are reused
-	$(BIN)/python -m lib.study.batch $(NOTEBOOKS) -p profile $(PROFILE) $(BATCH)
+study: $(READY) ## run the notebooks headless (PROFILE=laptop), without those of `breadth`; what is trained already is reused
+	$(BIN)/python -m lib.study.batch $(filter-out $(BREADTH),$(NOTEBOOKS)) -p profile $(PROFILE) $(BATCH)
 
-plan: $(READY) ## print what a study would train, fetch and cost, and what is there; nothing runs, nothing is fetched
+breadth: $(READY) ## run the other notebooks: cost and ablations, from slow to fast, ways to teach, adapting to a domain
+	$(BIN)/python -m lib.study.batch $(BREADTH) -p profile $(PROFILE) $(BATCH)
+
+plan: $(READY) ## print what study and breadth would train, fetch and cost, and what is there; nothing runs, nothing is fetched
 	HF_HUB_OFFLINE=1 $(BIN)/python -m lib.study.plan $(PROFILE) $(NOTEBOOKS)
 
 test: $(READY) ## run the tests
@@ -46,14 +51,14 @@ check: $(READY) ## lint the code and the notebooks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-report: study ## run the study, then write its notebooks as a site into data/reports; it needs no network
+report: study ## run the study, then write all executed notebooks as a site into data/reports; it needs no network
 	$(BIN)/python -m lib.study.site $(PROFILE)
 
-slides: study ## run the study, then write its notebooks as slides into data/slides; they need no network
+slides: study ## run the study, then write all executed notebooks as slides into data/slides; they need no network
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps sphinx-revealjs
 	$(BIN)/python -m lib.study.site $(PROFILE) --slides
 
-figures: laptop-only study ## run the laptop study, then copy its figures and tables into the README's
+figures: laptop-only study breadth ## run study and breadth, then copy its figures and tables into the README's
 	mkdir -p "$(FIGURES)/tables"
 	cp "$(DATA)/figures/$(PROFILE)"/*.png "$(FIGURES)"
 	cp "$(DATA)/figures/$(PROFILE)"/*.csv "$(DATA)/figures/$(PROFILE)"/*.md "$(FIGURES)/tables"

@@ -70,6 +70,11 @@ def test_help_lists_every_target(copy):
     assert code == 0 and {line.split()[0] for line in text.splitlines()} == offered()
 
 
+def test_study_and_breadth_run_every_notebook_once(copy):
+    study, breadth = (re.findall(r"notebooks/(\S+\.ipynb)", said(copy, "-n", target)[1]) for target in ("study", "breadth"))
+    assert sorted(study + breadth) == NOTEBOOKS and study and breadth
+
+
 def test_clean_removes_everything_but_the_readme(copy):
     (copy / "data" / "runs" / "a run").mkdir(parents=True)
     for name in ("runs/a run/README.md", "runs/.hidden", "x.tsv"):
@@ -97,7 +102,7 @@ def test_figures_are_copied_from_the_data_folder(copy):
     executed = copy / "my data" / "executed" / "laptop" / "05_comparison.ipynb"
     executed.parent.mkdir(parents=True)
     executed.write_text((copy / "notebooks" / executed.name).read_text())
-    (copy / "study.mk").write_text("include Makefile\nstudy: ;\n")
+    (copy / "study.mk").write_text("include Makefile\nstudy: ;\nbreadth: ;\n")
     code, text = said(copy, "-f", "study.mk", "figures", "STUDY_DATA=my data")
     assert code == 0, text
     assert sorted(path.name for path in (copy / "figures").rglob("*.*")) == [

@@ -26,12 +26,14 @@ def test_only_what_computes_is_scaled(measured):
 
 def test_the_announcement_names_times_what_is_unknown_and_what_fits(measured, monkeypatch, capsys):
     monkeypatch.setattr(forecast, "probe", lambda: 4.0)
-    forecast.announce("laptop", ["01_data", "11_new"])
+    forecast.announce("laptop", ["01_data", "02_more", "11_new"])
     said = capsys.readouterr().out
     assert "probe in 4.00 s; a reference took 2.00 s" in said
     assert "01_data" in said and "3 min 30 s" in said
     assert "no forecast: 11_new" in said
     assert "fit half an hour: smoke\n" in said
+    forecast.announce("laptop", ["01_data"])  # what is not asked for costs nothing
+    assert "fit half an hour: smoke, laptop\n" in capsys.readouterr().out
 
 
 def test_nothing_measured_is_said(tmp_path, monkeypatch, capsys):

@@ -42,7 +42,8 @@ def differing(one, other):
 
 def test_seeds_differ_in_the_seed_and_in_the_starts(settings):
     for base in settings.architectures:
-        first, second, *_ = settings.with_seeds(base)
+        assert [run.seed for run in settings.with_seeds(base)] == list(settings.other_seeds)
+        first, second = base.with_seed(0), base.with_seed(1)
         assert differing(first, second) <= {"seed", "start"} and first.seed != second.seed
         assert base.start is None or second.start.seed == second.seed
 
@@ -51,7 +52,7 @@ def test_every_architecture_is_taught_the_same(settings):
     names = names_of("07_architectures", settings.name)
     assert len(names["runs"]) == 5
     for architecture, teachings in names["runs"].items():
-        assert {len(runs) for runs in teachings.values()} == {1, len(settings.seeds)}
+        assert {len(runs) for runs in teachings.values()} == {1, len(settings.other_seeds)}
         for runs in teachings.values():
             base = names["bases"][architecture]
             assert all(differing(run, base) <= {"strategy", "teacher", "seed", "start"} for run in runs)

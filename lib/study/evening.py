@@ -79,6 +79,7 @@ def plan(profile: Profile) -> Iterator[Entry]:
     yield from (_knowing(profile, seed) for seed in some)
     for seed in some:  # the papers' other claims first
         yield from _students(profile, STUDENTS[3:5], seed)
+        yield from _architectures(profile, seed)
         yield from _mixtures(profile, seed)
         yield from _sizes(profile, seed)
         yield from _negatives(profile, seed)
@@ -153,6 +154,19 @@ def _sizes(profile: Profile, seed: int) -> Iterator[Entry]:
         for name in ("info_nce", "margin_mse"):
             run = vary(profile.variant(name, seed), layers=layers, start=start).with_seed(seed)
             yield Entry("sizes", f"{name}, layers {count}", run)
+
+
+def _architectures(profile: Profile, seed: int) -> Iterator[Entry]:
+    """The other architectures of 2010.02666, from labels as there and by Margin-MSE, on as many groups as the students.
+
+    Layers, learning rates and starts are those of notebook 07.
+    """
+    for base in profile.architectures[1:]:
+        base = vary(base, group_count=profile.student.data.group_count).with_seed(seed)
+        name = f"architecture {base.model.architecture}"
+        yield Entry("architectures", f"ranknet, {name}", vary(base, strategy="ranknet"))
+        taught = vary(base, strategy="margin_mse", teacher=profile.teacher)
+        yield Entry("architectures", f"margin_mse, {name}", taught)
 
 
 def _bi_encoders(profile: Profile, seed: int) -> Iterator[Entry]:

@@ -94,7 +94,7 @@ def forecast(profile: str, names: list[str], seconds: float) -> dict[str, float]
 
 
 def announce(profile: str, names: list[str]) -> None:
-    """Print what a study of these notebooks will cost, and which profiles would fit half an hour."""
+    """Print what these notebooks will cost, and with which profiles they would fit half an hour."""
     seconds, times = probe(), _times()
     expected = forecast(profile, names, seconds)
     if expected:
@@ -106,9 +106,9 @@ def announce(profile: str, names: list[str]) -> None:
         print(f"  {'together':<32} about {progress.duration(sum(expected.values()))}")
     if lacking := [name for name in names if name not in expected]:
         print(f"Not measured with profile {profile}, so no forecast: {', '.join(lacking)}")
-    every = {name: sum(forecast(name, list(about["notebooks"]), seconds).values()) for name, about in times.items()}
+    every = {name: sum(forecast(name, names, seconds).values()) for name in times}
     fit = [name for name, total in every.items() if total <= HALF_AN_HOUR]
-    print(f"Profiles that fit half an hour: {', '.join(fit) or 'none that was measured'}", flush=True)
+    print(f"Profiles with which they fit half an hour: {', '.join(fit) or 'none that was measured'}", flush=True)
 
 
 def main() -> None:

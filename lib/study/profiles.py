@@ -1,7 +1,7 @@
 """Profiles: what is trained and evaluated at each scale. A notebook defines its own grid.
 
 smoke        a step or two of everything, on the real text: does it run?
-laptop       two cores, no accelerator, no network: under an hour for everything; the figures of the README
+laptop       two cores, no accelerator, no network; the figures of the README
 workstation  one accelerator, no network: 8,000 training groups, longer lists, five seeds, 1,500 and 800 test queries
 paper        an accelerator of 80 GB and hub data: the re-rankers of 2507.08336, the architectures of 2010.02666 and the
              bi-encoder of 2407.21515, as far as they are known; each setting's source is in `lib.study.papers`
@@ -60,6 +60,7 @@ class Profile:
     strategies: tuple[str, ...]  # how students are trained
     seeds: tuple[int, ...]  # of the strategies in `repeated`; the others run with the first
     repeated: tuple[str, ...]
+    other_seeds: tuple[int, ...]  # of architectures and bi-encoders (notebooks 07 and 08)
     plateau_groups: int  # how long the runs are that show the plateau
     tests: tuple[TestSet, ...]  # the first is in-domain
     dev: TestSet  # for choices: no test judgement decides anything
@@ -91,8 +92,8 @@ class Profile:
         return vary(taught, options=FREE_TEACHER.model.options)
 
     def with_seeds(self, run: Experiment) -> list[Experiment]:
-        """A run with every seed."""
-        return [run.with_seed(seed) for seed in self.seeds]
+        """An architecture or a bi-encoder with every seed that it has."""
+        return [run.with_seed(seed) for seed in self.other_seeds]
 
 
 def test_sets(in_domain: int | None, out_of_domain: int, depth: int) -> tuple[TestSet, ...]:
@@ -154,7 +155,7 @@ def _smoke() -> Profile:
     return Profile(
         "smoke", teacher=vary(student, layers=(0, 1, 2)), cropped=cropped, start=_start(student, cropped),
         student=student, strategies=("info_nce", "bce", "ranknet", "kl", "margin_mse", "mse"), seeds=(0, 1),
-        repeated=("info_nce", "kl"), plateau_groups=12, tests=tests, further=_beyond(tests, 12, 6),
+        repeated=("info_nce", "kl"), other_seeds=(0, 1), plateau_groups=12, tests=tests, further=_beyond(tests, 12, 6),
         dev=TestSet(split="dev", queries=8, depth=6),
         architectures=_architectures(8, _cropped(vary(student, layers=(0, 1, 2)), 8)), assistants=_assistants(8),
         architecture_test=TestSet(queries=8, depth=6), margins=_margins(12, batch_size=2), margin_groups=(8, 12),
@@ -173,7 +174,7 @@ def _laptop() -> Profile:
     return Profile(
         "laptop", teacher=teacher, cropped=cropped, start=_start(student, cropped), student=student,
         strategies=("info_nce", "bce", "ranknet", "kl", "margin_mse", "mse"), seeds=(0, 1, 2),
-        repeated=("info_nce", "kl", "margin_mse"), plateau_groups=1000, tests=tests,
+        repeated=("info_nce", "kl", "margin_mse"), other_seeds=(0,), plateau_groups=1000, tests=tests,
         further=_beyond(tests, None, 250), dev=TestSet(split="dev", queries=100, depth=20),
         architectures=_architectures(320, cropped), assistants=_assistants(320),
         architecture_test=TestSet(queries=100, depth=20), margins=_margins(384), margin_groups=(48, 96, 192, 384),
@@ -188,8 +189,8 @@ def _workstation() -> Profile:
         "workstation", teacher=vary(student, layers=None, epochs=3), cropped=cropped, start=_start(student, cropped),
         student=student,
         strategies=("info_nce", "bce", "ranknet", "lambda_loss", "kl", "margin_mse", "mse", "info_nce+kl"),
-        seeds=(0, 1, 2, 3, 4), repeated=("info_nce", "kl", "margin_mse"), plateau_groups=1000,
-        tests=test_sets(1500, 800, 50), dev=TestSet(split="dev", queries=500, depth=50),
+        seeds=(0, 1, 2, 3, 4), repeated=("info_nce", "kl", "margin_mse"), other_seeds=(0, 1, 2, 3, 4),
+        plateau_groups=1000, tests=test_sets(1500, 800, 50), dev=TestSet(split="dev", queries=500, depth=50),
         architectures=_architectures(8000, cropped), assistants=_assistants(8000),
         architecture_test=TestSet(queries=1500, depth=50), margins=_margins(8000),
         margin_groups=(500, 1000, 2000, 4000, 8000), retrieval=TestSet(queries=1500, depth=50),
@@ -208,7 +209,7 @@ def _paper() -> Profile:
         "paper", teacher=vary(student, **papers.values(*papers.TEACHER)),
         cropped=vary(_cropped(student, 2000), learning_rate=student.training.learning_rate),
         start=_unchanged(student), student=student, strategies=("info_nce", "kl", "margin_mse"), seeds=(0, 1, 2),
-        repeated=("info_nce", "kl", "margin_mse"), plateau_groups=2000,
+        repeated=("info_nce", "kl", "margin_mse"), other_seeds=(0, 1, 2), plateau_groups=2000,
         tests=(replace(dl19, depth=100), *(TestSet(f"hub:BeIR/{name}", "test", None, 100) for name in papers.BEIR)),
         dev=TestSet(papers.TRAIN, "dev", 3200, 100), architectures=tuple(architectures.values()),
         assistants=tuple(vary(architectures["cat"], backbone=name) for name in papers.ENSEMBLE),
