@@ -71,7 +71,9 @@ def test_help_lists_every_target(copy):
 
 
 def test_study_and_breadth_run_every_notebook_once(copy):
-    study, breadth = (re.findall(r"notebooks/(\S+\.ipynb)", said(copy, "-n", target)[1]) for target in ("study", "breadth"))
+    study, breadth = (
+        re.findall(r"notebooks/(\S+\.ipynb)", said(copy, "-n", target)[1]) for target in ("study", "breadth")
+    )
     assert sorted(study + breadth) == NOTEBOOKS and study and breadth
 
 
