@@ -11,7 +11,7 @@ from lib.machine import progress
 from lib.models import merging
 from lib.study import export, rankers, runs, space, tables
 from lib.study.derived import HOW, Merged, Pretrained, Snapshot, snapshots
-from lib.study.experiment import TestSet, Untrained, describe, fields, lineage, vary
+from lib.study.experiment import TestSet, Untrained, fields, lineage, vary
 from lib.training.settings import Adapter, Training
 from tests import kit
 
@@ -187,7 +187,7 @@ def test_snapshots_teach_start_merge_and_are_chosen_on_dev(kept, experiment, tes
     assert means[tables.best(shots, [dev], "RR@10")] == max(means.values())
     with pytest.raises(ValueError, match="split='test': what is chosen on test queries"):
         tables.best(shots, [dev, test_set], "RR@10")
-    assert describe(shots[0]).endswith("snapshot 1 of 3") and shots[0].with_seed(4).run.seed == 4
+    assert shots[0].about.endswith("snapshot 1 of 3") and shots[0].with_seed(4).run.seed == 4
 
 
 def test_snapshots_of_a_training_that_was_cut_short_are_kept(kept, monkeypatch, tmp_path, float32):

@@ -15,7 +15,7 @@ from lib.analysis import measures, significance
 from lib.data import collections
 from lib.models import backbone, graphs
 from lib.study import card, export, profiles, rankers, tables
-from lib.study.experiment import TestSet, describe, vary
+from lib.study.experiment import TestSet, vary
 from lib.study.rankers import NotTrained
 from lib.study.sources import Draws
 from lib.training import scoring
@@ -93,7 +93,7 @@ def test_a_card_has_the_measures_of_the_store_and_all_that_a_run_learned_from(ex
     assert [row.split(" | ")[1] for row in rows] == ["bm25", "start", "this model"]
     assert f"{values.mean():.3f} [{low:.3f}, {high:.3f}]" in rows[2]
     for ancestor in (run, teacher, start, untrained):
-        assert f"{describe(ancestor)} (`{ancestor.key}`)" in written.text
+        assert f"{ancestor.about} (`{ancestor.key}`)" in written.text
     assert collections.fingerprint(test_set.collection) in written.text and "16 groups of 3 documents" in written.text
     for line in ("| learning_rate | 0.001 |", f"| torch | {torch.__version__} |", "| train_seconds |", "| commit |"):
         assert line in written.text
@@ -107,11 +107,11 @@ def test_a_card_tells_of_draws_of_a_peer_and_of_judged_negatives(experiment):
     beside = vary(experiment, strategy="mutual", peer=vary(experiment, seed=5))
     kit.complete([taught, beside])
     text = str(card.card(taught, []))
-    assert f"- teacher: 2 draws with dropout 0.1 of {describe(experiment)} (`{draws.key}`)" in text
-    assert f"- made from: {describe(experiment)} (`{experiment.key}`)" in text
+    assert f"- teacher: 2 draws with dropout 0.1 of {experiment.about} (`{draws.key}`)" in text
+    assert f"- made from: {experiment.about} (`{experiment.key}`)" in text
     assert "- hard negatives by: judgements" in text
     told = str(card.card(beside, []))
-    assert f"- beside a student that starts from: {describe(beside.peer)} (`{beside.peer.key}`)" in told
+    assert f"- beside a student that starts from: {beside.peer.about} (`{beside.peer.key}`)" in told
     assert "| peer |" not in told
 
 
@@ -128,7 +128,7 @@ def test_a_base_model_is_named_as_the_hub_has_it(name, experiment, monkeypatch):
     other = vary(experiment, backbone={"owner/name": name}.get(name, backbone.MINILM))
     monkeypatch.setattr(card, "_conditions", lambda _: card._settings(experiment))
     monkeypatch.setattr(card, "_lineage", lambda *_: [])
-    monkeypatch.setattr(card, "describe", lambda _: "a run")
+    monkeypatch.setattr(type(other), "about", "a run")
     assert card.card(other, []).data.base_model == name
 
 

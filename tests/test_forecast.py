@@ -63,6 +63,15 @@ def test_the_probe_takes_time_and_is_measured_once():
     assert 0 < forecast.probe() == forecast.probe()
 
 
+def test_times_that_no_study_left_are_asked_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("STUDY_DATA", str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["forecast", "smoke"])
+    with pytest.raises(SystemExit):
+        forecast.main()
+    said = capsys.readouterr().err
+    assert "executed/smoke/times.json does not exist: run `make study PROFILE=smoke` twice" in said
+
+
 def test_times_are_kept_from_the_first_run_and_the_last_and_published(tmp_path, monkeypatch):
     monkeypatch.setenv("STUDY_DATA", str(tmp_path))
     monkeypatch.setattr(forecast, "TIMES", tmp_path / "published.json")

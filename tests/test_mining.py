@@ -7,7 +7,7 @@ import pytest
 
 from lib.data import collections, first_stage, groups
 from lib.study import rankers, targets
-from lib.study.experiment import Untrained, describe, lineage, vary
+from lib.study.experiment import Untrained, lineage, vary
 from lib.study.mining import Mined
 from lib.training import scoring
 from tests import kit
@@ -79,7 +79,7 @@ def test_random_negatives_are_from_the_whole_collection_and_not_relevant(experim
 def test_a_run_learns_from_mined_negatives_and_its_key_follows_them(experiment, by):
     one, two = (vary(experiment, negatives=Mined(by, margin=margin)) for margin in (0.0, 1.0))
     assert len({experiment.key, one.key, two.key, vary(one, negatives=Mined(by, margin=0.0, strata=True)).key}) == 4
-    assert by in lineage(one) and "strata of BM25's top 9" in describe(Mined(by, 9, strata=True))
+    assert by in lineage(one) and "strata of BM25's top 9" in Mined(by, 9, strata=True).about
     history = kit.history(one)
     assert np.isfinite(history["loss"]).all()
     assert kit.training_groups(one).key != kit.training_groups(experiment).key

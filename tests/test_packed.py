@@ -78,16 +78,42 @@ def test_the_first_token_alone(lengths):
 @pytest.mark.parametrize("first", [False, True])
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 def test_the_backward_pass_of_attention_is_that_of_the_forward_pass(dropout, first):
-    mask = batch([4, 2, 3])[1]
+    places = packed.Places(batch([4, 2, 3])[1], 2)
+    copies = len(places.tokens) - places.count
     draw = torch.Generator().manual_seed(2)
     rows = [3 if first else 9, 9, 9]
     sides = [torch.randn(count, 8, dtype=torch.float64, generator=draw, requires_grad=True) for count in rows]
 
     def attend(*sides):
         torch.manual_seed(3)  # the same draws at every call
-        return packed.Attention.apply(*sides, packed.Places(mask, 2), dropout)
+        rows = [side if len(side) == 3 else torch.cat([side, side[:1].expand(copies, -1)]) for side in sides]
+        return packed.Attention.apply(*rows, places, dropout)[: places.count]
 
-    assert torch.autograd.gradcheck(attend, sides)
+    assert copies and torch.autograd.gradcheck(attend, sides)
+
+
+@pytest.mark.parametrize(("lengths", "rows"), [([60, 4], 64), ([60, 5], 128), ([1000, 1000], 2048), ([2100], 2176)])
+def test_batches_have_few_numbers_of_rows(lengths, rows):
+    """Not one for each number of tokens; the copies that fill them up are at most a sixteenth."""
+    places = packed.Places(batch(lengths)[1], 2)
+    assert len(places.tokens) == rows and places.count == sum(lengths)
+    assert len({len(packed.Places(batch([count])[1], 1).tokens) for count in range(1024, 4096, 7)}) == 33
+    wide = torch.arange(float(places.texts * places.width))[:, None].view(places.texts, places.width, 1)
+    assert torch.equal(places.fill(places.leave_out(wide))[batch(lengths)[1]], wide[batch(lengths)[1]])
+
+
+def test_copies_of_a_token_learn_nothing():
+    """A batch gives the gradients that it gives without them, in layers that add a constant to every row too."""
+    tokens, mask = batch([7, 2, 5])
+    models = {unit: made("bert") for unit in (1, packed.ROWS)}
+    for unit, model in models.items():
+        packed.pack(model)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(packed, "ROWS", unit)
+            (model(**tokens).last_hidden_state.sin() * mask[..., None]).sum().backward()
+    for (name, one), other in zip(models[1].named_parameters(), models[packed.ROWS].parameters(), strict=True):
+        if one.grad is not None:
+            torch.testing.assert_close(one.grad, other.grad, msg=name)
 
 
 def test_dropout_keeps_its_share_and_the_mean_and_repeats_with_the_seed():

@@ -15,7 +15,7 @@ from lib.models import backbone, masked_lm, tokens
 from lib.models.masked_lm import MaskedLM
 from lib.study import rankers, runs, tables
 from lib.study.derived import Merged, Pretrained
-from lib.study.experiment import Model, TestSet, describe, fields, lineage, vary
+from lib.study.experiment import Model, TestSet, fields, lineage, vary
 from lib.training import pretraining
 from lib.training.settings import Adapter, GradCache, Training
 from tests import kit
@@ -144,7 +144,7 @@ def test_what_decides_it_is_in_its_key(pretrained, tiny_collection):
     keys = {vary(pretrained, **{name: value}).key for name, value in changes.items()} | {pretrained.key}
     assert len(keys) == len(changes) + 1
     assert {"collection", "document_count", "seed", "layers", "learning_rate"} <= set(dict(fields(pretrained)))
-    assert "pre-trained on" in describe(pretrained)
+    assert "pre-trained on" in pretrained.about
 
 
 @pytest.mark.parametrize(

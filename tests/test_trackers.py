@@ -6,7 +6,7 @@ from accelerate import tracking
 
 from lib.machine import store
 from lib.study import runs
-from lib.study.experiment import describe, vary
+from lib.study.experiment import vary
 from lib.training import loop, trackers
 from tests import kit
 
@@ -65,7 +65,7 @@ def test_a_tracker_is_told_of_the_run_and_of_every_step_and_changes_nothing(run,
     runs.complete([run])
     (made,) = told
     followed = runs.history(run)
-    assert made.config["name"] == describe(run) and made.config["key"] == run.key and made.config["batch_size"] == 2
+    assert made.config["name"] == run.about and made.config["key"] == run.key and made.config["batch_size"] == 2
     assert made.config["strategy"] == "info_nce" and made.config["collection"] == run.data.collection
     assert all(isinstance(value, bool | int | float | str) for value in made.config.values())
     expected = followed.drop(columns="similarity")  # NaN: this strategy compares no documents

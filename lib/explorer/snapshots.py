@@ -11,7 +11,7 @@ import pandas as pd
 
 from lib.machine import store
 from lib.study import identity, rankers, runs
-from lib.study.experiment import Experiment, TestSet, describe
+from lib.study.experiment import Experiment, TestSet
 from lib.training import loop, scoring
 
 
@@ -22,7 +22,7 @@ def scores(run: Experiment, test: TestSet, *, count: int = 6) -> pd.DataFrame:
     NotTrained if a run that this one starts from or learns from is not in the store.
     """
     if run.training.adapter is not None:
-        raise ValueError(f"{describe(run)}: snapshots are of runs without an adapter")
+        raise ValueError(f"{run.about}: snapshots are of runs without an adapter")
     name = store.key(identity.of_evaluation(run, test), count)
     place = store.keep("snapshots", name, lambda folder: _repeat(run, test, count, folder), of=rankers.made_from(run))
     return pd.read_parquet(place / "scores.parquet")

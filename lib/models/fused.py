@@ -48,7 +48,9 @@ class Layer:
         self._activation = layer.intermediate.intermediate_act_fn
         self._norms = out.LayerNorm, layer.output.LayerNorm
 
-    def __call__(self, hidden: Float[Tensor, "tokens dim"], places: Places, first: bool) -> Float[Tensor, "rows dim"]:
+    def __call__(
+        self, hidden: Float[Tensor, "rows dim"], places: Places, first: bool
+    ) -> Float[Tensor, "rows_or_texts dim"]:
         """Packed tokens -> the same in bfloat16, or with `first` the first token of each text in float32."""
         hidden = hidden.bfloat16()
         asking = hidden.index_select(0, places.first) if first else hidden

@@ -13,7 +13,7 @@ from lib.analysis import measures, significance, style
 from lib.data import collections, views
 from lib.models import packaged
 from lib.study import runs, tables
-from lib.study.experiment import Experiment, Run, Teacher, TestSet, describe, fields
+from lib.study.experiment import Experiment, Run, Teacher, TestSet, fields
 from lib.training.bound import inner_function, parameters
 
 # architecture -> the hub's task, and how sentence-transformers opens it; the kit alone opens the others
@@ -37,7 +37,7 @@ def card(run: Run, tests: Iterable[TestSet], graphs: str = "") -> huggingface_hu
     data = huggingface_hub.ModelCardData(
         base_model=None if Path(hub).exists() else hub, library_name="sentence-transformers" if task else None,
         pipeline_tag=task, tags=[run.model.architecture, run.taught["paradigm"], run.taught["strategy"]],
-        metrics=list(measures.MEASURES), eval_results=results or None, model_name=describe(run) if results else None,
+        metrics=list(measures.MEASURES), eval_results=results or None, model_name=run.about if results else None,
     )  # fmt: skip
     table["text"] = [f"{row.mean:.3f} [{row.low:.3f}, {row.high:.3f}]" for row in table.itertuples()]
     shown = table.pivot_table("text", MEASURED[:2], "measure", "first", sort=False)
@@ -49,7 +49,7 @@ def card(run: Run, tests: Iterable[TestSet], graphs: str = "") -> huggingface_hu
     }  # fmt: skip
     left_out = {"Quality": table.empty, "Graphs": not graphs}
     text = "\n\n".join(f"## {name}\n\n{part.strip()}" for name, part in sections.items() if not left_out.get(name))
-    return huggingface_hub.ModelCard(f"---\n{data.to_yaml()}\n---\n\n# {describe(run)}\n\n{text}\n")
+    return huggingface_hub.ModelCard(f"---\n{data.to_yaml()}\n---\n\n# {run.about}\n\n{text}\n")
 
 
 def quality(run: Run, tests: Iterable[TestSet]) -> pd.DataFrame:
@@ -74,7 +74,7 @@ def quality(run: Run, tests: Iterable[TestSet]) -> pd.DataFrame:
 
 def _lineage(one: Teacher, role: str, depth: int = 0) -> Iterator[str]:
     """A line for a model and, indented below it, for each that it learned from."""
-    line = "  " * depth + f"- {role}: {public(one) if isinstance(one, str) else f'{describe(one)} (`{one.key}`)'}"
+    line = "  " * depth + f"- {role}: {public(one) if isinstance(one, str) else f'{one.about} (`{one.key}`)'}"
     if not isinstance(one, Experiment):
         backbone = one.model.backbone if isinstance(one, Run) else one if isinstance(one, str) else None
         before = backbone and packaged.trained_on(backbone)

@@ -11,7 +11,7 @@ from lib.data import collections, groups, score_files
 from lib.models import adapters, backbone, masked_lm
 from lib.study import rankers, targets
 from lib.study.derived import Pretrained
-from lib.study.experiment import Experiment, Model, Run, TestSet, Untrained, describe
+from lib.study.experiment import Experiment, Model, Run, TestSet, Untrained
 from lib.study.mining import Mined
 from lib.study.sources import Relabelled
 from lib.training import resume, trackers
@@ -57,10 +57,10 @@ def check(runs: Iterable[Run], tests: Iterable[TestSet]) -> None:
 def _check_groups(run: Experiment) -> None:
     collection, data = collections.load(run.data.collection), run.data
     if data.group_count > (available := groups.available(collection, data.positives)):
-        reason = f"{data.collection} has {available} training groups ({describe(run)})"
+        reason = f"{data.collection} has {available} training groups ({run.about})"
         raise ValueError(f"group_count={data.group_count}: {reason}")
     if data.docs > (available := len(collection.documents)):
-        raise ValueError(f"docs={data.docs}: {data.collection} has {available} documents ({describe(run)})")
+        raise ValueError(f"docs={data.docs}: {data.collection} has {available} documents ({run.about})")
 
 
 def _check_pretraining(run: Pretrained) -> None:
@@ -123,7 +123,7 @@ def _check_head(run: Run) -> None:
     """Refuse to learn from an untrained model with weights that its backbone does not have."""
     unread = "pooler" if run.model.architecture in ("dot", "colbert") else ""  # an encoder's, which these do not use
     if drawn := sorted(name for name in rankers.drawn(run.model) if unread not in name.split(".")):
-        raise ValueError(f"{describe(run)} cannot teach or find negatives: its {drawn[0]} is drawn at random. Give a "
+        raise ValueError(f"{run.about} cannot teach or find negatives: its {drawn[0]} is drawn at random. Give a "
                          "trained run, or a model that has all that it scores with")  # fmt: skip
 
 
@@ -144,4 +144,4 @@ def _check_states(run: Experiment) -> None:
             shape = strategy.align(*(draw.normal(size=(2, 3, shape[0], dim)) for dim in (width, own[1]))).shape[2:]
         strategy.try_states(own, shape)
     except ValueError as error:
-        raise ValueError(f"{describe(run)}: {error}") from error
+        raise ValueError(f"{run.about}: {error}") from error

@@ -57,7 +57,7 @@ class Data:
             known = f"a bi-encoder's run, Mined(run), {JUDGEMENTS!r}, {RANDOM!r} or None"
             raise ValueError(f"negatives={self.negatives!r}: give {known}")
         if self.negatives.model.architecture != "dot":
-            raise ValueError(f"negatives={describe(self.negatives)!r}: no bi-encoder (dot); give Mined(run)")
+            raise ValueError(f"negatives={self.negatives.about!r}: no bi-encoder (dot); give Mined(run)")
 
     @property
     def read(self) -> str:
@@ -148,9 +148,9 @@ class Experiment(Run):
             fix = "give an Experiment or another run that has weights of its own (lib.study.derived), or None"
             raise ValueError(f"{name}={start!r}: {fix}")
         if start.model.shape != self.model.shape:
-            raise ValueError(f"{name}={describe(start)!r}: it must have the same architecture, backbone and layers")
+            raise ValueError(f"{name}={start.about!r}: it must have the same architecture, backbone and layers")
         if self.training.adapter is not None and start.prefix:
-            raise ValueError(f"{name}={describe(start)!r} has a prefix already: give adapter=None")
+            raise ValueError(f"{name}={start.about!r} has a prefix already: give adapter=None")
 
     @property
     def teachers(self) -> tuple[Teacher, ...]:
@@ -293,8 +293,3 @@ def fields(run: Run | Data | Model | Training) -> Iterator[tuple[str, object]]:
 def lineage(run: Run) -> list[Run]:
     """Every run with a folder of its own that a run needs, in an order in which they can be made; itself last."""
     return [ancestor for parent in run.parents for ancestor in lineage(parent)] + [run] * (run.stored is run)
-
-
-def describe(run: Run | Source) -> str:
-    """One line for people."""
-    return run.about

@@ -119,7 +119,10 @@ def main() -> None:
     times, about, given = _times(), hardware.description(), parser.parse_args()
     device = f"{about['device']} ({about['features']}, {about['threads']} threads)"
     for profile in given.profiles:
-        taken = json.loads((store.data_folder() / "executed" / profile / notebooks.TIMES).read_text())
+        path = store.data_folder() / "executed" / profile / notebooks.TIMES
+        if not path.exists():
+            parser.error(f"{path} does not exist: run `make study PROFILE={profile}` twice, from an empty data folder")
+        taken = json.loads(path.read_text())
         measured = {
             name: {"cold": round(value["first"], 1), "warm": round(min(value.values()), 1)}
             for name, value in sorted(taken.items())

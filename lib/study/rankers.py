@@ -12,7 +12,7 @@ from lib.machine import hardware, store
 from lib.models import LateRanker, Ranker, adapters, backbone, changes, tokens, weights
 from lib.models.ranker import Tokenizer
 from lib.models.vectors import Identity, VectorStore
-from lib.study.experiment import Experiment, Model, Run, Teacher, describe
+from lib.study.experiment import Experiment, Model, Run, Teacher
 from lib.training import scoring
 
 
@@ -23,10 +23,10 @@ class NotTrained(LookupError):
 def folder(run: Run) -> Path:
     """The folder of a run's weights; raises NotTrained if it is not in the store, or is an untrained model."""
     if run.stored is None:
-        raise NotTrained(f"{describe(run)}: it has no training, so no history and no costs of one; give an Experiment")
+        raise NotTrained(f"{run.about}: it has no training, so no history and no costs of one; give an Experiment")
     place = store.find("runs", run.stored.key)
     if place is None:
-        raise NotTrained(f"{describe(run)} is not trained yet: call lib.study.runs.complete([run]) first")
+        raise NotTrained(f"{run.about} is not trained yet: call lib.study.runs.complete([run]) first")
     return place
 
 
@@ -109,7 +109,7 @@ def document_vectors(run: Run, collection: Collection, names: np.ndarray | None 
     def encode(into: Path) -> None:
         encoder, identity = ranker(run), Identity(run.key, collection.fingerprint)
         if not isinstance(encoder, LateRanker):
-            raise ValueError(f"{describe(run)}: no vectors of documents alone; give architecture='dot' or another")
+            raise ValueError(f"{run.about}: no vectors of documents alone; give architecture='dot' or another")
         scoring.encode(encoder, inputs(encoder, collection, run.model), into, identity, names=names)
 
     chosen = None if names is None else names.tolist()

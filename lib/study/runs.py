@@ -23,7 +23,7 @@ from lib.models.masked_lm import MaskedLM
 from lib.models.tokens import PairTokens, SeparateTokens
 from lib.study import checks, engines, forecast, identity, rankers, targets
 from lib.study.derived import Merged, Pretrained, snapshots
-from lib.study.experiment import Experiment, Run, TestSet, describe, fields, lineage
+from lib.study.experiment import Experiment, Run, TestSet, fields, lineage
 from lib.training import loop, pretraining, resume, trackers
 from lib.training.peers import Students
 
@@ -49,7 +49,7 @@ def complete(
         print(f"Models to train first: {len(missing)}, about {about} on this machine, without scoring", flush=True)
     if engine != "here":
         return _on(engine, missing, resources)
-    one_by_one(missing, "training", describe, lambda run: run.work, _keep)
+    one_by_one(missing, "training", lambda run: run.about, lambda run: run.work, _keep)
 
 
 def _on(engine: str, missing: list[Run], resources: engines.Needs) -> None:
@@ -62,8 +62,8 @@ def _on(engine: str, missing: list[Run], resources: engines.Needs) -> None:
             if not error and not store.is_whole(store.data_folder() / "runs" / run.key):
                 error = "its worker gave it another name: it computes in another precision, or has another lib"
             if error:
-                failed[run.key] = f"{describe(run)}: {error}"
-            progress.say(f"{failed.get(run.key, describe(run) + ' is trained')}; {len(left) - 1} left")
+                failed[run.key] = f"{run.about}: {error}"
+            progress.say(f"{failed.get(run.key, run.about + ' is trained')}; {len(left) - 1} left")
             del left[run.key]
     if failed:
         needing = f"; not trained, since they need these: {len(left)}" if left else ""
@@ -74,7 +74,7 @@ def history(run: Run) -> pd.DataFrame:
     """The training history of a run, one row per step (see `lib.training.loop.train`); raises NotTrained."""
     path = rankers.folder(run) / "history.parquet"
     if not path.exists():
-        raise rankers.NotTrained(f"{describe(run)}: nothing was trained here, so it has no history; ask for its runs'")
+        raise rankers.NotTrained(f"{run.about}: nothing was trained here, so it has no history; ask for its runs'")
     return pd.read_parquet(path)
 
 
@@ -144,10 +144,10 @@ def _write(run: Run, ranker: Ranker, measured: dict[str, float], folder: Path, *
     for name, weight in ranker.state_dict().items():
         if not weight.isfinite().all():
             fix = "lower the learning rate, or the scale of a merge"
-            raise FloatingPointError(f"{describe(run)}: {name} is not finite, so the run is not kept; {fix}")
+            raise FloatingPointError(f"{run.about}: {name} is not finite, so the run is not kept; {fix}")
     with_conditions(measured).to_parquet(folder / "costs.parquet")
     _save(run, ranker, folder / run.file)
-    known = {"name": describe(run), "backbone": run.model.backbone, **about}
+    known = {"name": run.about, "backbone": run.model.backbone, **about}
     (folder / ABOUT).write_text(json.dumps(known, indent=1))
 
 
@@ -173,7 +173,7 @@ def _train(run: Experiment, folder: Path | None) -> None:
 
     told = dict(fields(run)) | {"strategy": run.strategy.name}
     students = Students(ranker, _student(replace(run, start=run.peer))) if run.peer else ranker
-    with trackers.following(describe(run), key, told) as log, hardware.Meter() as meter:
+    with trackers.following(run.about, key, told) as log, hardware.Meter() as meter:
         steps = loop.train(
             students, groups, inputs, run.strategy, run.training, seed=run.seed, checkpoint=checkpoint, log=log,
             after=keep if kept else None,
@@ -183,7 +183,7 @@ def _train(run: Experiment, folder: Path | None) -> None:
     if folder is None:
         return
     if run.key != key:
-        raise ValueError(f"{describe(run)}: what decides it changed while it was trained, so it is not kept: let a "
+        raise ValueError(f"{run.about}: what decides it changed while it was trained, so it is not kept: let a "
                          "loss change none of the values that it uses, and edit no text, model or score file meanwhile"
                          )  # fmt: skip
     seconds = checkpoint.spent + meter.seconds
@@ -220,7 +220,7 @@ def _pretrain(run: Pretrained, folder: Path | None) -> None:
         name, run.model.layers, run.seed, dropout=run.training.dropout, embeddings=run.training.embeddings
     )
     checkpoint = resume.Checkpoint(run.key)
-    with trackers.following(describe(run), run.key, dict(fields(run))) as log, hardware.Meter() as meter:
+    with trackers.following(run.about, run.key, dict(fields(run))) as log, hardware.Meter() as meter:
         steps = pretraining.train(
             model, masked_lm.side(stored, name, run.model.max_length), rows, tokenizer, run.training,
             seed=run.seed, checkpoint=checkpoint, log=log,

@@ -19,7 +19,7 @@ from lib.models import backbone, tokens
 from lib.models.ragged import Ragged
 from lib.models.ranker import drawn_from
 from lib.study import rankers
-from lib.study.experiment import Experiment, describe
+from lib.study.experiment import Experiment
 from lib.study.run import Run, Source
 from lib.training import scoring
 
@@ -55,7 +55,7 @@ class Draws(Source):
     @property
     def about(self) -> str:
         """How many draws, of which run."""
-        return f"{self.count} draws with dropout {self.dropout:g} of {describe(self.run)}"
+        return f"{self.count} draws with dropout {self.dropout:g} of {self.run.about}"
 
     def scores(self, pairs: Groups, collection: Collection) -> np.ndarray:
         """Draw after draw, each with a seed of its own; raises NotTrained."""
@@ -63,7 +63,7 @@ class Draws(Source):
         inputs, draws = rankers.inputs(ranker, collection, self.run.model), []
         for number in range(self.count):
             with drawn_from(number):
-                what = f"draw {number + 1} of {self.count} of {describe(self.run)}"
+                what = f"draw {number + 1} of {self.count} of {self.run.about}"
                 asked = pairs.queries[:, None], pairs.documents
                 draws.append(scoring.score(ranker, inputs, *asked, what=what, dropout=True))
         found = np.stack(draws, -1)
@@ -104,7 +104,7 @@ class Relabelled(Source):
     @property
     def about(self) -> str:
         """Who judges."""
-        return f"labels with what {describe(self.ranker)} prefers to the positive"
+        return f"labels with what {self.ranker.about} prefers to the positive"
 
     def scores(self, pairs: Groups, collection: Collection) -> np.ndarray:
         """(groups, docs) float32; raises NotTrained."""

@@ -16,7 +16,7 @@ from lib.machine import hardware, store
 from lib.machine.provenance import warn_if_mixed
 from lib.models import Ranker
 from lib.study import identity, rankers, runs
-from lib.study.experiment import Run, TestSet, describe, fields
+from lib.study.experiment import Run, TestSet, fields
 from lib.study.mining import Mined
 from lib.study.run import Source
 from lib.training import resume, scoring
@@ -35,7 +35,7 @@ def complete(grid: Iterable[Run], tests: Iterable[TestSet] = ()) -> None:
     opened = lru_cache(1)(rankers.ranker)  # a run's test sets follow each other
     missing = [(run, test) for run in grid for test in tests if not store.is_whole(folder / _name(run, test))]
     runs.one_by_one(
-        missing, "scoring", lambda pair: f"{pair[1].collection} with {describe(pair[0])}",
+        missing, "scoring", lambda pair: f"{pair[1].collection} with {pair[0].about}",
         lambda pair: _about(pair[1]) * (pair[1].depth or 1000) * pair[0].model.layer_count,
         lambda pair: _keep(*pair, opened),
     )  # fmt: skip
@@ -180,7 +180,7 @@ def _settings(run: Run) -> dict[str, str]:
     def text(value: object) -> str:
         if isinstance(value, tuple) and any(isinstance(one, Run) for one in value):
             return " and ".join(map(text, value))
-        return f"{describe(value)} ({value.key[:6]})" if isinstance(value, Run | Source | Mined) else str(value)
+        return f"{value.about} ({value.key[:6]})" if isinstance(value, Run | Source | Mined) else str(value)
 
     settings = {name: text(value) for name, value in fields(run.with_seed(0)) if name != "seed"}
     return settings | {"strategy": run.taught["strategy"]}
@@ -254,7 +254,7 @@ def is_scored(run: Run, test: TestSet) -> bool:
 def _folder(run: Run, test: TestSet) -> Path:
     place = store.find("evaluations", _name(run, test))
     if place is None:
-        raise rankers.NotTrained(f"{describe(run)} is not scored on {test.collection} ({test.split}) yet: call "
+        raise rankers.NotTrained(f"{run.about} is not scored on {test.collection} ({test.split}) yet: call "
                                  "lib.study.tables.complete([run], [test]) first")  # fmt: skip
     return place
 

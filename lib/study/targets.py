@@ -19,7 +19,7 @@ from lib.models import backbone
 from lib.models.vectors import Identity
 from lib.search import nearest
 from lib.study import identity, rankers
-from lib.study.experiment import Data, Experiment, Model, Run, Teacher, describe
+from lib.study.experiment import Data, Experiment, Model, Run, Teacher
 from lib.study.mining import JUDGEMENTS, RANDOM, Mined
 from lib.study.run import Source
 from lib.training import resume, scoring
@@ -47,7 +47,7 @@ def _warn_of_labels(run: Experiment, taught: Groups) -> None:
     """Warn where the teacher's softmax is the label: it knows these groups, and says nothing that labels do not."""
     share = softmax(taught.targets[TEACHER], axis=1)[:, 0].mean()
     if share >= KNOWN:
-        who = " and ".join(one if isinstance(one, str) else describe(one) for one in run.teachers)
+        who = " and ".join(one if isinstance(one, str) else one.about for one in run.teachers)
         fix = "train it for fewer epochs or on other groups, or soften its scores by a temperature"
         warnings.warn(f"teacher {who}: its softmax gives the positives of these groups {share:.3f} on average, so it "
                       f"teaches little that labels do not say; {fix}", stacklevel=3)  # fmt: skip
