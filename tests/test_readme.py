@@ -90,7 +90,7 @@ def far_below(table, column, row):
 
 MEANS, ANSWER = kept("05_means"), (TABLES / "05_answer.md").read_text().splitlines()
 STUDENTS = ["info_nce", "bce", "ranknet", "kl", "margin_mse", "mse"]
-SUPERVISION, SEEDS, FEATURES = (kept(name, [0, 1]) for name in ("07_differences", "05_deciding", "14_correlations"))
+SUPERVISION, FEATURES = (kept(name, [0, 1]) for name in ("07_differences", "14_correlations"))
 RETRIEVAL, COST = kept("09_retrieval"), kept("10_cost")["all in, seconds"]
 CHOICES, WORDS = kept("10_differences"), kept("09_words")
 OWN_MARGINS = kept("08_differences").loc[["adaptive_margin", "distributed_margin"]]
@@ -109,10 +109,8 @@ VERDICTS = {
         (MEANS.loc["teacher"] > MEANS.loc["bm25"])[["pydocs", "mean out-of-domain"]].all(),
     "all strategies end close together in-domain, above BM25":
         undecided("04_differences", *STUDENTS[1:]) and MEANS["pydocs"][STUDENTS].min() > MEANS["pydocs"]["bm25"],
-    "in-domain it does, by a little; out-of-domain three seeds do not resolve it":
-        "distillation is better than contrastive" in ANSWER[0] and "not resolvable" in ANSWER[1],
-    "out-of-domain, where the difference changes more from seed to seed":
-        (SEEDS.loc["out-of-domain (5 sets)", "sd_seeds"] > SEEDS.loc["in-domain", "sd_seeds"]).all(),
+    "it does in both, by a little, with three seeds":
+        all("distillation is better than contrastive" in answer for answer in ANSWER),
     "pointwise MSE suffers from it; [Margin-MSE is ahead of it]": SUPERVISION["ahead"]["margin_mse", "mse"] == "first",
     "With 384 groups both adaptive losses are ahead of teacher distillation, and InfoNCE with in-batch negatives is no worse":
         (OWN_MARGINS[["p", "p_t"]].max(axis=1) < 0.05).all() and OWN_MARGINS["low"].min() > 0
@@ -157,9 +155,9 @@ VERDICTS = {
     "KL and Margin-MSE from the larger teacher are better than labels in both settings": all(
         kept("12_verdicts").loc[f"{name}, larger teacher, vs labels", "verdict"].tolist() == ["better"] * 2
         for name in ("KL", "Margin-MSE")),
-    "there KL is better in-domain and Margin-MSE out-of-domain, and the other two of the first claims are not resolvable":
+    "of the four verdicts on KL and Margin-MSE from a larger teacher, that of Margin-MSE out-of-domain alone is *better*":
         [kept("12_verdicts").loc[f"{name}, larger teacher, vs labels", "over all claims"].tolist() for name in ("KL", "Margin-MSE")]
-        == [["better", "not resolvable"], ["not resolvable", "better"]],
+        == [["not resolvable"] * 2, ["not resolvable", "better"]],
     "(+.007 and +.012) goes back to +.002 and -.002, though the difference between the two teachers' students is not resolvable":
         [kept("12_verdicts").loc[name, "difference"].str.split().str[0].tolist() for name in (
             "KL, larger teacher, vs labels", "KL, a teacher that knows the labels vs labels")]
