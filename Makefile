@@ -58,7 +58,7 @@ slides: study ## run the study, then write all executed notebooks as slides into
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps sphinx-revealjs
 	$(BIN)/python -m lib.study.site $(PROFILE) --slides
 
-figures: laptop-only study breadth ## run study and breadth, then copy its figures and tables into the README's
+figures: laptop-only study breadth ## run study and breadth, then copy their figures and tables into the README's
 	mkdir -p "$(FIGURES)/tables"
 	cp "$(DATA)/figures/$(PROFILE)"/*.png "$(FIGURES)"
 	cp "$(DATA)/figures/$(PROFILE)"/*.csv "$(DATA)/figures/$(PROFILE)"/*.md "$(FIGURES)/tables"

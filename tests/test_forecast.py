@@ -32,6 +32,8 @@ def test_the_announcement_names_times_what_is_unknown_and_what_fits(measured, mo
     assert "01_data" in said and "3 min 30 s" in said
     assert "no forecast: 11_new" in said
     assert "fit half an hour: smoke\n" in said
+    forecast.announce("laptop", ["11_new"])
+    assert "fit half an hour: none that was measured\n" in capsys.readouterr().out
     forecast.announce("laptop", ["01_data"])  # what is not asked for costs nothing
     assert "fit half an hour: smoke, laptop\n" in capsys.readouterr().out
 

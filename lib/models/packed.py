@@ -32,8 +32,8 @@ class Places:
 
     Batches differ in their number of tokens, and oneDNN compiles a kernel for every shape that it has not seen lately,
     which took as long as the products themselves. So the first token is repeated until there are few numbers of rows;
-    what is computed of these copies is not read, and their gradients are 0. Training became 1.4 times as fast, scoring
-    1.2 times.
+    what is computed of these copies is not read, and their gradients are 0. On two cores with AMX three layers trained
+    1.3 to 1.5 and scored 1.1 to 1.3 times as fast.
     """
 
     def __init__(self, mask: Bool[Tensor, "texts width"], heads: int):

@@ -107,7 +107,7 @@ def announce(profile: str, names: list[str]) -> None:
     if lacking := [name for name in names if name not in expected]:
         print(f"Not measured with profile {profile}, so no forecast: {', '.join(lacking)}")
     every = {name: sum(forecast(name, names, seconds).values()) for name in times}
-    fit = [name for name, total in every.items() if total <= HALF_AN_HOUR]
+    fit = [name for name, total in every.items() if 0 < total <= HALF_AN_HOUR]  # 0: none of them was measured
     print(f"Profiles with which they fit half an hour: {', '.join(fit) or 'none that was measured'}", flush=True)
 
 
