@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -14,7 +16,7 @@ import torch
 
 from lib import models
 from lib.data import collections, groups
-from lib.machine import hardware, progress
+from lib.machine import hardware, progress, store
 from lib.models import masked_lm, tokens
 from lib.models.backbone import tokenizer
 from lib.models.masked_lm import MaskedLM
@@ -106,11 +108,17 @@ def cut_short(backbone: str, collection: str) -> dict[str, list]:
     its last checkpoint counts.
     """
     os.environ["STUDY_CHECKPOINT_SECONDS"] = "0"
-    results = {}
+    write, results = store.replace_file, {}
+
+    def slowly(path: Path, fill: Callable[[Path], None]) -> None:
+        time.sleep(0.2)  # the other process is at its next training before the file is there
+        write(path, fill)
+
     for name in ("cat", "queue", "in-batch, in parts"):
         unbroken = train(name, backbone, collection, dropout=0.2)
         for until in (1, 2):  # the second counts from where the first ended
-            with mock.patch.object(progress, "steps", kit.cut(until)), contextlib.suppress(kit.Killed):
+            slow = mock.patch.object(store, "replace_file", slowly)
+            with slow, mock.patch.object(progress, "steps", kit.cut(until)), contextlib.suppress(kit.Killed):
                 train(name, backbone, collection, dropout=0.2, checkpoint=Checkpoint(name))
         checkpoint = Checkpoint(name)
         resumed = train(name, backbone, collection, dropout=0.2, checkpoint=checkpoint)

@@ -135,9 +135,10 @@ class Checkpoint:
         """How many steps are done, with `state` as it was after them; 0 if no checkpoint fits.
 
         One that is damaged, or of another key, version of torch or number of processes, is left unread, and a line says
-        so.
+        so. Without `each` all processes have to call this: the main one may still be writing the file.
         """
-        if not self._path.exists():
+        there = self._path.exists()
+        if not (there if self._each else processes.from_main(there)):
             return 0
         try:
             with safetensors.safe_open(self._path, "pt") as file:
