@@ -210,13 +210,19 @@ def tab(browser):
     context.close()
 
 
+def follow(tab, link):
+    """Click, and wait until the page that it opens is read whole: what is counted there could come later."""
+    with tab.expect_navigation():
+        link.click()
+
+
 @pytest.mark.browser
 @pytest.mark.slow
 def test_the_site_is_walked_and_the_explorer_alive_without_a_request(executed, tab):
     tab.goto(site.report("smoke").as_uri())
     walked = [tab.title()]
     while (after := tab.locator("a[rel=next]")).count():
-        after.first.click()
+        follow(tab, after.first)
         walked.append(tab.title())
         if tab.locator("iframe[srcdoc]").count():
             assert is_live(tab)
@@ -224,12 +230,12 @@ def test_the_site_is_walked_and_the_explorer_alive_without_a_request(executed, t
             assert picture.evaluate("image => image.naturalWidth") > 0
     assert [title.split(":")[0] for title in walked[1:]] == ["00 Start", "01 Data", "02 Explorer", "A guide"]
     for _ in walked[1:]:
-        tab.locator("a[rel=prev]").first.click()
+        follow(tab, tab.locator("a[rel=prev]").first)
     assert tab.title() == walked[0]
-    tab.get_by_role("link", name="01 Data").click()
-    tab.get_by_role("navigation", name="contents of this page").get_by_role("link").click()
+    follow(tab, tab.get_by_role("link", name="01 Data"))
+    follow(tab, tab.get_by_role("navigation", name="contents of this page").get_by_role("link"))
     assert tab.url.endswith("01_data.html#Part-two")
-    tab.get_by_role("link", name="00 Start").first.click()
+    follow(tab, tab.get_by_role("link", name="00 Start").first)
     above, below = (part.bounding_box() for part in tab.locator("math[display=block] mfrac > *").all())
     assert above["y"] + above["height"] <= below["y"] + 2  # the formula is drawn
 
@@ -244,7 +250,7 @@ def test_the_report_of_a_study_requests_nothing(tab):
     count = tab.locator(".cards li").count()
     assert count >= len(list((ROOT / "notebooks").glob("[0-9]*.ipynb")))
     for _ in range(count):
-        tab.locator("a[rel=next]").first.click()
+        follow(tab, tab.locator("a[rel=next]").first)
         assert tab.locator("img:not([alt*='?'])").count() == 0  # every figure asks a question
         if "13_explorer" in tab.url:
             assert tab.locator("iframe[srcdoc]").count() >= 4
