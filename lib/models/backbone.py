@@ -1,5 +1,7 @@
 """Pre-trained encoders: those that Python packages carry, any hub model, or a local folder."""
 
+from __future__ import annotations  # transformers reads its model classes, for seconds, when one is named
+
 import contextlib
 from collections.abc import Callable, Iterator
 from functools import lru_cache

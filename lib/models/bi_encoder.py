@@ -4,6 +4,8 @@ In 2010.02666 it is BERT_DOT (first token, dot product), in 2407.21515 the model
 sentence-transformers' layout, so a trained ranker loads there as it is.
 """
 
+from __future__ import annotations  # transformers reads its model classes, for seconds, when one is named
+
 import copy
 import json
 from collections.abc import Iterator
@@ -58,7 +60,7 @@ class BiEncoder(LateRanker):
     def open(
         cls, folder: Path, layers: tuple[int, ...] | None, seed: int, *, trained: bool, dropout: float | None,
         embeddings: bool, **options: object,
-    ) -> "BiEncoder":  # fmt: skip
+    ) -> BiEncoder:  # fmt: skip
         """It has no weights of its own, so `seed` decides nothing."""
         transformer = backbone.encoder(folder, layers, dropout=dropout, embeddings=embeddings, whole=trained)
         return cls(transformer, **options)

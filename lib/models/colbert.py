@@ -8,6 +8,8 @@ have to teach it. A model that was trained with markers should get its own: answ
 [unused1] (https://huggingface.co/answerdotai/answerai-colbert-small-v1).
 """
 
+from __future__ import annotations  # transformers reads its model classes, for seconds, when one is named
+
 import string
 from pathlib import Path
 
@@ -83,7 +85,7 @@ class ColBERT(LateRanker):
     def open(
         cls, folder: Path, layers: tuple[int, ...] | None, seed: int, *, trained: bool, dropout: float | None,
         embeddings: bool, **options: object,
-    ) -> "ColBERT":  # fmt: skip
+    ) -> ColBERT:  # fmt: skip
         """The projection is drawn from `seed`."""
         transformer = backbone.encoder(folder, layers, dropout=dropout, embeddings=embeddings, whole=trained)
         with drawn_from(seed):

@@ -7,6 +7,8 @@ RankLLaMA (Ma et al. 2023, https://arxiv.org/abs/2310.08319), or the language mo
 as in monoT5 (Nogueira et al. 2020, https://arxiv.org/abs/2003.06713) and 2507.08336's authors' later code.
 """
 
+from __future__ import annotations  # transformers reads its model classes, for seconds, when one is named
+
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,6 @@ from pathlib import Path
 import torch
 import transformers
 from torch import nn
-from transformers.modeling_layers import GenericForSequenceClassification
 
 from lib.models import backbone, packed, weights
 from lib.models.ragged import Ragged
@@ -66,7 +67,7 @@ class CrossEncoder(Ranker):
     def open(
         cls, folder: Path, layers: tuple[int, ...] | None, seed: int, *, trained: bool, dropout: float | None,
         embeddings: bool, **options: object,
-    ) -> "CrossEncoder":  # fmt: skip
+    ) -> CrossEncoder:  # fmt: skip
         """The head is drawn from `seed`; trained ones of sentence-transformers are opened too."""
         changes = {"dropout": dropout, "embeddings": embeddings}
         if options.get("score") == "yes_no":
@@ -195,6 +196,8 @@ def classifier(
 
 def _classifier_of(config: type) -> type:
     """What transformers' newer families have and recurrent ones lack: a linear layer `score` on the last token."""
+    from transformers.modeling_layers import GenericForSequenceClassification
+
     model = transformers.MODEL_MAPPING[config]
     family = next(kind for kind in model.__mro__ if kind.__name__.endswith("PreTrainedModel"))
     name = model.__name__.removesuffix("Model") + "ForSequenceClassification"

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers.activations import GELUActivation
 
 from lib.machine import hardware
 from lib.models.packed import PackedEncoder, Places
@@ -41,11 +40,14 @@ class Layer:
     """A layer of one of `packed.FAMILIES`; it is in place of the module within `fused`."""
 
     def __init__(self, layer: nn.Module):
+        from transformers.activations import GELUActivation  # late: it brings all of torch's compiler in
+
         attention, out = layer.attention.self, layer.attention.output
         self._query, self._keys = Product(attention.query), Product(attention.key, attention.value)
         inner, back = layer.intermediate.dense, layer.output.dense
         self._out, self._inner, self._back = Product(out.dense), Product(inner), Product(back)
         self._activation = layer.intermediate.intermediate_act_fn
+        self._gelu = isinstance(self._activation, GELUActivation)
         self._norms = out.LayerNorm, layer.output.LayerNorm
 
     def __call__(
@@ -60,10 +62,7 @@ class Layer:
         attended = F.scaled_dot_product_attention(*heads, attn_mask=places.bias(query.dtype)).transpose(1, 2).flatten(2)
         attended = attended.squeeze(1) if first else places.leave_out(attended)
         attended = self._norms[0](self._out.plus(attended, asking))
-        if isinstance(self._activation, GELUActivation):
-            inner = self._inner(attended, "gelu")
-        else:
-            inner = self._activation(self._inner(attended))
+        inner = self._inner(attended, "gelu") if self._gelu else self._activation(self._inner(attended))
         hidden = self._back.plus(inner, attended)
         return self._norms[1](hidden.float() if first else hidden)  # what is read is not rounded
 

@@ -4,6 +4,8 @@ Devlin et al. 2019, https://arxiv.org/abs/1810.04805. The head is the backbone's
 is its family's, drawn anew, with the input embeddings as its last layer. It is used in pre-training alone.
 """
 
+from __future__ import annotations  # transformers reads its model classes, for seconds, when one is named
+
 import transformers
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -24,7 +26,7 @@ class MaskedLM(nn.Module):
     @classmethod
     def open(
         cls, name: str, layers: tuple[int, ...] | None, seed: int, *, dropout: float, embeddings: bool
-    ) -> "MaskedLM":
+    ) -> MaskedLM:
         """That of a backbone, as `check` allows it; options as in `lib.models.build`."""
         check(name)
         with drawn_from(seed):

@@ -8,6 +8,8 @@ The modules are transformers' own (so LoRA, saving and loading know nothing of t
 work. Notebook 11 climbs here from transformers' way, one step at a time, and shows what each step brings.
 """
 
+from __future__ import annotations  # transformers reads its model classes, for seconds, when one is named
+
 from collections.abc import Iterable
 from functools import cache, cached_property, partial
 

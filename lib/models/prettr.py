@@ -6,6 +6,8 @@ the same head. Two things differ: below `split` no token sees the other side, an
 `offset`, wherever its query ends. With `split=0` and a query of `offset` tokens the scores are the cross-encoder's.
 """
 
+from __future__ import annotations  # transformers reads its model classes, for seconds, when one is named
+
 from pathlib import Path
 
 import safetensors.torch
@@ -13,7 +15,6 @@ import torch
 import transformers
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers.masking_utils import create_bidirectional_mask
 
 from lib.models import backbone, packed, weights
 from lib.models.cross_encoder import classifier, keep_float32, save_classifier
@@ -66,7 +67,7 @@ class PreTTR(LateRanker):
     def open(
         cls, folder: Path, layers: tuple[int, ...] | None, seed: int, *, trained: bool, dropout: float | None,
         embeddings: bool, split: int | None = None, **options: object,
-    ) -> "PreTTR":  # fmt: skip
+    ) -> PreTTR:  # fmt: skip
         """Head and compression are drawn from `seed`; `split` None is half of the layers."""
         transformer = classifier(folder, layers, seed, dropout=dropout, embeddings=embeddings, whole=trained)
         split = transformer.config.num_hidden_layers // 2 if split is None else split
@@ -81,6 +82,8 @@ class PreTTR(LateRanker):
         base = self.transformer.base_model
         if packed.fits(base.config) and hidden.device.type == "cpu":  # at the end the head reads the first token
             return packed.run(base.encoder.layer[layers], hidden, mask, first=layers.stop is None)
+        from transformers.masking_utils import create_bidirectional_mask
+
         wide = create_bidirectional_mask(base.config, hidden, mask)
         for layer in (getattr(base, "encoder", None) or base.transformer).layer[layers]:
             hidden = layer(hidden, wide)

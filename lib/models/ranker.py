@@ -7,6 +7,8 @@
 stored vectors as the joint call does.
 """
 
+from __future__ import annotations  # transformers reads its model classes, for seconds, when one is named
+
 import contextlib
 import json
 from abc import ABC, abstractmethod
@@ -57,7 +59,7 @@ class Ranker(nn.Module, ABC):
     def open(
         cls, folder: Path, layers: tuple[int, ...] | None, seed: int, *, trained: bool, dropout: float | None,
         embeddings: bool, **options: object,
-    ) -> "Ranker":  # fmt: skip
+    ) -> Ranker:  # fmt: skip
         """The ranker of a folder in the hub's layout: a backbone, or what `save` wrote where it is `trained`."""
 
     @abstractmethod

@@ -3,6 +3,8 @@
 transformers draws at random what a folder lacks and says so in a log; here what it reports decides.
 """
 
+from __future__ import annotations  # transformers reads its model classes, for seconds, when one is named
+
 import contextlib
 import json
 import re

@@ -5,6 +5,8 @@ alone, 2 per parameter and token in scoring and 6 in training (Kaplan et al. 202
 where only an adapter is trained, all at full length; a short measurement says how many this machine does a second.
 """
 
+from __future__ import annotations  # transformers reads its model classes, for seconds, when one is named
+
 import argparse
 import contextlib
 import re

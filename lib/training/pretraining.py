@@ -5,6 +5,8 @@ Gururangan et al. 2020 ("domain-adaptive pre-training"), https://arxiv.org/abs/2
 mask (80 %), a random token (10 %) or the token itself (10 %).
 """
 
+from __future__ import annotations  # transformers reads its model classes, for seconds, when one is named
+
 from itertools import islice
 
 import accelerate
