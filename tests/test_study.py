@@ -58,6 +58,13 @@ def test_a_second_study_trains_nothing(experiment, test_set, monkeypatch):
     pd.testing.assert_frame_equal(tables.results([experiment], [test_set]), first)
 
 
+def test_the_main_process_says_what_is_missing(experiment, monkeypatch):
+    """Another study may end a run after one process of a launch has looked and before another one does."""
+    monkeypatch.setattr(runs.processes, "from_main", lambda found: [*found, experiment.key])
+    monkeypatch.setattr(runs, "_keep", lambda _: pytest.fail("it is there"))
+    runs.complete([experiment])
+
+
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(
     experiment, test_set, monkeypatch, tmp_path, float32
 ):

@@ -42,7 +42,9 @@ def complete(
     """
     grid = distinct(grid)
     needed = distinct(ancestor for run in grid for ancestor in lineage(run))
-    missing = [run for run in needed if not store.is_whole(store.data_folder() / "runs" / run.key)]
+    # Said by the main process, since another study may end a run while the processes of a launch look.
+    there = processes.from_main([run.key for run in needed if store.is_whole(store.data_folder() / "runs" / run.key)])
+    missing = [run for run in needed if run.key not in there]
     checks.check([*missing, *(run for run in grid if run.stored is None)], tests)
     if progress.alone() and missing and (seconds := forecast.training(missing)) >= 5:
         about = progress.duration(seconds)
