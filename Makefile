@@ -1,7 +1,7 @@
 # Every target sets up what it needs. Variables for most targets: PYTHON, PROFILE (make study PROFILE=smoke), STUDY_DATA,
 # EXTRAS (groups of pyproject.toml that a new environment has).
 # Variables for one target each: BATCH (options of the study, such as --engine ray), TESTS (pytest options), LAB
-# (JupyterLab options), SIZE (of the benchmark), FIGURES, TABLE (of the evening), LEARNERS (folder of the copies).
+# (JupyterLab options), SIZE (of the benchmark), FIGURES, TABLE and QUESTIONS (of the evening), LEARNERS (folder of the copies).
 PYTHON ?= python3
 PROFILE ?= laptop
 EXTRAS ?= dev
@@ -70,7 +70,7 @@ laptop-only:
 	  { echo "error: figures/ shows the laptop profile; give another folder: make figures PROFILE=$(PROFILE) FIGURES=..."; exit 1; }
 
 evening: $(READY) ## compute what the table of five seeds lacks, for hours; stopped, it goes on from there another time
-	$(BIN)/python -m lib.study.evening --profile $(PROFILE) $(if $(TABLE),--out "$(TABLE)")
+	$(BIN)/python -m lib.study.evening --profile $(PROFILE) $(if $(TABLE),--out "$(TABLE)") $(if $(QUESTIONS),--questions $(QUESTIONS))
 
 bench: $(READY) ## pairs per second in training and scoring, next to sentence-transformers, ONNX Runtime and OpenVINO
 	@$(BIN)/python -c 'import onnxruntime, openvino' 2>/dev/null || \

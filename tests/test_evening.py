@@ -1,6 +1,9 @@
 """The evening's table: what it lacks is computed once, what it has is kept, and comparisons take the common seeds."""
 
+import os
+import sys
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -57,6 +60,32 @@ def test_an_evening_cut_short_keeps_what_it_has(tiny, tmp_path, monkeypatch):
     evening.extend(path, None)
     pd.testing.assert_frame_equal(evening.read(path).head(len(kept)), kept)
     assert evening.lacking(evening.read(path), None) == []
+
+
+def test_the_runs_for_some_questions_alone(tiny, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "table.parquet"
+    tiny[1] = replace(tiny[1], question="sizes")
+    evening.extend(path, None, ["sizes"])
+    assert set(evening.read(path)["ranker"]) == {tiny[1].ranker}
+    assert [entry for entry, _ in evening.lacking(evening.read(path), None)] == [tiny[0], *tiny[2:]]
+    monkeypatch.setattr(sys, "argv", ["evening", "--profile", "smoke", "--out", str(path), "--questions", "size"])
+    with pytest.raises(SystemExit):
+        evening.main()
+    assert "--questions 'size': give some of students, sizes" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["evening", "--profile", "smoke", "--out", os.path.relpath(evening.TABLE)])
+    with pytest.raises(SystemExit):
+        evening.main()
+    assert "the project's table has the laptop profile's settings" in capsys.readouterr().err
+
+
+def test_an_evening_that_has_no_model_yet_goes_on(tiny, tmp_path, monkeypatch):
+    """BM25 and the best order come first, and have no precision."""
+    whole = list(tiny)
+    tiny[:] = whole[:1]
+    evening.extend(tmp_path / "table.parquet", None)
+    tiny[:] = whole[:2]
+    evening.extend(tmp_path / "table.parquet", None)
+    assert set(evening.read(tmp_path / "table.parquet")["ranker"]) == {"bm25", "info_nce"}
 
 
 def test_rows_of_other_settings_are_replaced(tiny, tmp_path):

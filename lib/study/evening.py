@@ -7,7 +7,7 @@ and two columns more: `question`, and `evaluation`, the name of everything that 
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -207,19 +207,19 @@ def _name(entry: Entry, test: TestSet) -> str:
     return store.key(identity.of_evaluation(entry, test))
 
 
-def extend(path: Path, profile: Profile) -> None:
+def extend(path: Path, profile: Profile, questions: Container[str] | None = None) -> None:
     """Compute what a table lacks and add it, one run at a time; what is in the data folder is read, not trained again.
 
-    Rows of a ranker and seed whose settings have changed are replaced. Raises ValueError if the table was computed in
-    another precision than this machine's.
+    With `questions` only the runs for these. Rows of a ranker and seed whose settings have changed are replaced. Raises
+    ValueError if the table was computed in another precision than this machine's.
     """
     table = read(path) if path.exists() else pd.DataFrame()
     if len(table):
         made = sorted(set(table.loc[table["measure"] == "precision", "text"]))
-        if made != [hardware.precision()]:
+        if made and made != [hardware.precision()]:  # BM25 and the best order have none
             raise ValueError(f"{path} was computed with precision {', '.join(made)}, and this machine has "
                              f"{hardware.precision()}: give another file with --out")  # fmt: skip
-    missing = lacking(table, profile)
+    missing = [one for one in lacking(table, profile) if questions is None or one[0].question in questions]
     for number, (entry, sets) in enumerate(missing, 1):
         progress.say(f"evening, {number} of {len(missing)}: {entry.question}, {entry.ranker}, seed {entry.seed}")
         table = _with(table, entry, sets)
@@ -248,11 +248,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m lib.study.evening", description=main.__doc__)
     parser.add_argument("--profile", default="laptop", choices=profiles.PROFILES, help="whose settings the runs have")
     parser.add_argument("--out", type=Path, default=TABLE, help="the table; default: the one of this project")
+    parser.add_argument("--questions", nargs="+", metavar="QUESTION", help="only the runs for these; default: all runs")
     given = parser.parse_args()
-    if given.profile != "laptop" and given.out == TABLE:
+    if given.profile != "laptop" and given.out.resolve() == TABLE.resolve():
         parser.error(f"the project's table has the laptop profile's settings; with {given.profile} give --out")
+    known = dict.fromkeys(entry.question for entry in plan(profiles.named(given.profile)))
+    if unknown := [name for name in given.questions or () if name not in known]:
+        parser.error(f"--questions {unknown[0]!r}: give some of {', '.join(known)}")
     try:
-        extend(given.out, profiles.named(given.profile))
+        extend(given.out, profiles.named(given.profile), given.questions)
     except ValueError as error:
         parser.error(str(error))
 
