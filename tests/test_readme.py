@@ -104,7 +104,7 @@ OTHERS = kept("bench_collections")  # by collection
 SCIFACT = OTHERS[OTHERS.index.str.contains("scifact")].set_index("ranker")
 # A sentence, or a part of one -> whether the tables have it so
 VERDICTS = {
-    "the best order of BM25's candidates is far above BM25's own": (MEANS.loc["best"] > 1.25 * MEANS.loc["bm25"]).all(),
+    "the ideal ranking of BM25's candidates is far above BM25's own": (MEANS.loc["best"] > 1.25 * MEANS.loc["bm25"]).all(),
     "It is above BM25 in-domain and on the mean of the other sets":
         (MEANS.loc["teacher"] > MEANS.loc["bm25"])[["pydocs", "mean out-of-domain"]].all(),
     "all strategies end close together in-domain, above BM25":
@@ -130,8 +130,8 @@ VERDICTS = {
     "The queries that exact dense search alone finds have fewer words in common with their relevant passage than those that "
     "BM25 alone finds": WORDS["overlap"]["only dense"] < WORDS["overlap"]["only BM25"],
     "a teacher's own training dominates the cost": COST["teacher, Margin-MSE"] > 4 * COST.drop("teacher, Margin-MSE").max(),
-    "The fewer words a query has, the more Margin-MSE gains over labels, a weak tendency, and no other property of a query goes "
-    "with a difference": FEATURES[FEATURES["p"] < 0.05].index.tolist() == [("query words", "margin_mse")]
+    "Margin-MSE gains more over labels on shorter queries, but the correlation is weak, and no other property of a query is "
+    "correlated with a difference": FEATURES[FEATURES["p"] < 0.05].index.tolist() == [("query words", "margin_mse")]
         and -0.2 < FEATURES["rho"]["query words", "margin_mse"] < 0,
     "no ranker's scores are probabilities until they are scaled with an offset":
         all(2 * kept("14_calibration")[f"{where}, Platt"].max() < kept("14_calibration")[f"{where}, as it is"].min()

@@ -95,7 +95,7 @@ dpo = Exercise(
         "Beta multiplies the student's margin alone; it multiplies the difference of both margins.": (
             lambda s, r, beta: losses.dpo(beta * s, r.detach())
         ),
-        "Beta stands before the softplus; it belongs into it.": lambda s, r, beta: beta * losses.dpo(s, r.detach()),
+        "Beta stands before the softplus; it belongs inside it.": lambda s, r, beta: beta * losses.dpo(s, r.detach()),
         "The logarithm is missing: this is the probability of the wrong order.": lambda s, r, beta: torch.sigmoid(
             -beta * _added(s, r.detach())
         ).mean(-1),

@@ -130,7 +130,7 @@ ndcg_at_10 = Exercise(
             g, depth=99, best=99
         ),
         "The best order is not cut: it has ten documents too.": lambda g: _ndcg(g, best=99),
-        "The best order is one of the first ten alone; a relevant document below them belongs into it too.": (
+        "The best order is one of the first ten alone; a relevant document below them belongs in it too.": (
             lambda g: _ndcg(g, ideal=_falling(g[:DEPTH]))
         ),
         "The best order has the lowest grade first; it should be the highest.": lambda g: _ndcg(g, ideal=np.sort(g)),
