@@ -187,6 +187,9 @@ def test_snapshots_teach_start_merge_and_are_chosen_on_dev(kept, experiment, tes
     assert means[tables.best(shots, [dev], "RR@10")] == max(means.values())
     with pytest.raises(ValueError, match="split='test': what is chosen on test queries"):
         tables.best(shots, [dev, test_set], "RR@10")
+    for grid, devs in ((shots, []), ([], [dev])):
+        with pytest.raises(ValueError, match="give one of each at least"):
+            tables.best(grid, devs, "RR@10")
     assert shots[0].about.endswith("snapshot 1 of 3") and shots[0].with_seed(4).run.seed == 4
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from lib.machine import store
 from lib.study import batch, engines, runs
+from lib.study.engines import Resources
 from lib.study.experiment import vary
 from tests import engine_tasks
 from tests.test_batch import names, printed, write
@@ -17,6 +18,13 @@ OPTIONAL = "pip install --constraint constraints.txt --editable '.[cluster]'"
 @pytest.fixture
 def submitit():
     pytest.importorskip("submitit", reason=f"needs submitit: {OPTIONAL}")
+
+
+@pytest.mark.parametrize("wrong", [{"retries": -1}, {"cpus": 0}, {"gpus": -1}, {"gpus": float("nan")}])
+def test_resources_that_are_none_are_refused(wrong):
+    """With a negative number of retries a task would never run, and count as done."""
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))}="):
+        Resources(**wrong)
 
 
 @pytest.mark.slow

@@ -136,6 +136,12 @@ def test_differences_are_of_the_common_seeds_and_of_all_collections():
         judging.differences(table, "RR@10", ["x"], "a", "c")
     with pytest.raises(ValueError, match="'a' and 'once' with no seed in common"):
         judging.differences(table[(table["ranker"] == "once") | (table["seed"] > 0)], "RR@10", ["x"], "a", "once")
+    fewer = table[(table["ranker"] != "b") | (table["collection"] != "y") | (table["seed"] == 0)]
+    assert len(judging.differences(fewer, "RR@10", ["y"], "a", "b")) == 1  # its seeds on x do not count
+    lacking = table[(table["ranker"] != "fixed") | (table["query"] != "q1")]
+    for collections in (["x"], ["x", "y"]):
+        with pytest.raises(ValueError, match="the table lacks queries of 'a' or 'fixed' on x"):
+            judging.differences(lacking, "RR@10", collections, "a", "fixed")
 
 
 def test_a_claim_of_two_machines_says_so_and_is_no_warning():
@@ -144,7 +150,8 @@ def test_a_claim_of_two_machines_says_so_and_is_no_warning():
         ("a", 0, "x"): [0.5, 1.0], ("b", 0, "x"): [0.0, 0.5], ("b", 1, "x"): [0.0, 0.5], ("c", 0, "x"): [0.5, 0.5],
     })  # fmt: skip
     made = pd.DataFrame([
-        {"run": f"{ranker} {seed}", "ranker": ranker, "seed": seed, "query": "", "measure": "device", "text": device}
+        {"run": f"{ranker} {seed}", "ranker": ranker, "seed": seed, "collection": "", "query": "", "measure": "device",
+         "text": device}
         for ranker, seed, device in [("a", 0, "one"), ("b", 0, "one"), ("b", 1, "two"), ("c", 0, "two")]
     ])  # fmt: skip
     table = pd.concat([table.assign(paradigm="contrastive", text=""), made])

@@ -89,6 +89,9 @@ def test_seeds_are_counted_together_whatever_their_peers(several):
     run = several("mutual", epochs=1)
     moved = run.with_seed(3)
     assert (moved.start.seed, moved.peer.seed) == (3, 4)
+    start = run.start  # with a peer of the seed before, there is no run with seed 0
+    behind = [vary(run, start=start.with_seed(n), peer=start.with_seed(n - 1), seed=n) for n in (1, 2)]
+    assert len(set(tables.ranker_names(behind))) == 1 and len(set(tables.ranker_names([run, *behind]))) == 2
     table = tables.results([run, moved], [])
     assert table["configuration"].nunique() == 1
 

@@ -214,6 +214,15 @@ def test_rankers_of_other_queries_are_refused():
         significance.compare(pd.DataFrame({"old": [1.0, 0.0], "new": [1.0, np.nan]}), "old")
     with pytest.raises(ValueError, match="baseline='none'"):
         significance.compare(pd.DataFrame({"old": [1.0]}), "none")
+    with pytest.raises(ValueError, match=r"\['a'\] lack some queries"):
+        significance.contrasts(pd.DataFrame({"a": [1.0, np.nan]}))
+
+
+def test_a_tie_of_means_is_one_up_to_rounding():
+    seeds = pd.MultiIndex.from_product([["q0", "q1"], [0, 1, 2]], names=["query", "seed"])
+    noise = [0.1, 0.2, -0.3]  # their sum is 2.8e-17
+    row = significance.contrasts(pd.DataFrame({"a": [*noise, 0.5, 0.5, 0.5]}, index=seeds)).iloc[0]
+    assert (row["wins"], row["ties"], row["losses"]) == (1, 1, 0) and sum(noise) != 0
 
 
 def test_seeds_are_averaged_before_queries():
@@ -261,6 +270,15 @@ def test_one_run_in_two_tables_counts_once():
     twice = pd.concat([two_runs(), two_runs()])
     assert significance.over_seeds(twice, "RR@10", "c").iloc[0]["seeds"] == 2
     assert significance.per_query(pd.concat([twice, two_runs().iloc[:2]]), "RR@10", "c")["kl"].tolist() == [0.5, 1.0]
+
+
+@pytest.mark.parametrize("average", [significance.per_query, significance.paired, significance.over_seeds])
+def test_values_of_two_test_sets_have_no_common_mean(average):
+    other = two_runs().assign(value=lambda rows: rows["value"] + 1)  # such as of another depth
+    with pytest.raises(ValueError, match="two values of RR@10 for a query of 'c': these are tables of two test sets"):
+        average(pd.concat([two_runs(), other]), "RR@10", "c")
+    with pytest.raises(ValueError, match="'kl': some of its runs lack queries of 'c' that others have"):
+        average(two_runs().iloc[1:], "RR@10", "c")
 
 
 @pytest.mark.parametrize("average", [significance.per_query, significance.paired, significance.over_seeds])

@@ -6,11 +6,17 @@ import torch
 
 from lib.data import collections, corruptions
 from lib.models import ragged
-from lib.study import rankers, runs, tables, targets
+from lib.study import identity, rankers, runs, tables, targets
 from lib.study.experiment import TestSet, vary
 from lib.study.sources import Autoencoder, Draws, Relabelled
 from lib.training import scoring, strategies
 from tests import kit
+
+
+def test_targets_are_made_again_after_a_change_of_the_recipe(monkeypatch):
+    before = identity.of_teacher_scores(Autoencoder(), "texts", "pairs", 48)
+    monkeypatch.setattr(identity, "RECIPE", 99)
+    assert identity.of_teacher_scores(Autoencoder(), "texts", "pairs", 48) != before
 
 
 def of(run):

@@ -84,9 +84,7 @@ def compare(values: pd.DataFrame, baseline: str, *, within: float = 0.01) -> pd.
     """
     if baseline not in values:
         raise ValueError(f"baseline={baseline!r}: the rankers are {', '.join(map(str, values.columns))}")
-    if values.isna().any(axis=None):
-        lacking = values.columns[values.isna().any()].tolist()
-        raise ValueError(f"rankers {lacking} lack some queries; only rankers of the same queries can be compared")
+    _check_whole(values)
     table = contrasts(values.drop(columns=baseline).sub(values[baseline], axis="index"), within=within)
     by_query = values.groupby(level=0)
     spread = (by_query.max() - by_query.min()).max()  # over the seeds of a query
@@ -96,13 +94,17 @@ def compare(values: pd.DataFrame, baseline: str, *, within: float = 0.01) -> pd.
 
 
 def contrasts(differences: pd.DataFrame, *, within: float = 0.01) -> pd.DataFrame:
-    """As `compare`, of any paired differences: one column each, whose name is in the result's column `ranker`."""
+    """As `compare`, of any paired differences: one column each, whose name is in the result's column `ranker`.
+
+    Raises ValueError if a difference is missing, or a query lacks a seed.
+    """
+    _check_whole(differences)
     queries, seeds = _size(differences.index)
     differences = differences.sort_index()
     arrays = {ranker: column.to_numpy(dtype=float).reshape(queries, seeds) for ranker, column in differences.items()}
     rows = []
     for ranker, array in arrays.items():
-        mean, by_query = Mean.of(array), array.mean(axis=1)
+        mean, by_query = Mean.of(array), array.mean(axis=1).round(12)  # a tie of means is one up to rounding
         low, high = mean.interval()
         low_holm, high_holm = mean.interval(0.05 / len(arrays))
         spread = by_query.std(ddof=1) if queries > 1 else 0.0
@@ -118,6 +120,12 @@ def contrasts(differences: pd.DataFrame, *, within: float = 0.01) -> pd.DataFram
         })  # fmt: skip
     table = pd.DataFrame(rows)
     return table.assign(**{name: holm(table[name]) for name in ("p", "p_t", "p_equivalent") if name in table})
+
+
+def _check_whole(values: pd.DataFrame) -> None:
+    if values.isna().any(axis=None):
+        lacking = values.columns[values.isna().any()].tolist()
+        raise ValueError(f"rankers {lacking} lack some queries; only rankers of the same queries can be compared")
 
 
 def _size(index: pd.Index) -> tuple[int, int]:
@@ -161,7 +169,8 @@ def per_query(results: pd.DataFrame, measure: str, collection: str) -> pd.DataFr
     """One row per query, one column per ranker: one measure on one collection, averaged over seeds.
 
     `results` as `lib.study.tables.results` gives them; they may be joined, and rankers renamed. Raises ValueError if
-    there is no such measure or collection, or one ranker's runs differ in more than the seed.
+    there is no such measure or collection, one ranker's runs differ in more than the seed or have other queries, or a
+    run has two values for a query.
     """
     rows = _rows(results, measure, collection)
     return rows.pivot_table("value", "query", "ranker")[rows["ranker"].unique()]
@@ -193,7 +202,15 @@ def _rows(results: pd.DataFrame, measure: str, collection: str) -> pd.DataFrame:
             advice = "take them from one call of tables.results, or give each a name in the column ranker"
             raise ValueError(f"ranker {ranker!r}: {what}; {advice}")
     warn_if_mixed(results[results["run"].isin(rows["run"])])
-    return rows.drop_duplicates(["ranker", "run", "query"])
+    once = rows.drop_duplicates(["ranker", "run", "query"])
+    if len(rows.drop_duplicates(["ranker", "run", "query", "value"])) > len(once):
+        raise ValueError(f"a run has two values of {measure} for a query of {collection!r}: these are tables of two "
+                         "test sets of one collection; take the rows of one")  # fmt: skip
+    for ranker, part in once.groupby("ranker"):
+        if len(part) < part["run"].nunique() * part["query"].nunique():
+            raise ValueError(f"ranker {ranker!r}: some of its runs lack queries of {collection!r} that others have; "
+                             "give all of them the same test set")  # fmt: skip
+    return once
 
 
 def compare_each(values: Mapping[str, pd.DataFrame], baseline: str) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from types import ModuleType
 from unittest import mock
 
 from lib.machine import store
+from lib.machine.literals import check_number, check_whole
 
 NAMES = ("here", "ray", "submitit")
 
@@ -27,6 +28,11 @@ class Resources:
     gpus: float = 0  # on Ray also a part: with .25 four tasks share an accelerator, and have to fit into its memory
     retries: int = 0  # by the same worker; on Ray a task whose worker died goes to another one
     submitit: dict[str, object] = field(default_factory=dict)  # of AutoExecutor.update_parameters: slurm_partition, ...
+
+    def __post_init__(self) -> None:
+        check_whole(self, "cpus")
+        check_whole(self, "retries", least=0)
+        check_number(self, "gpus")
 
 
 @dataclass(frozen=True)

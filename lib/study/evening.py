@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lib.data import pydocs
 from lib.machine import hardware, progress, store
 from lib.study import identity, profiles, tables, ways
 from lib.study.experiment import Run, TestSet, vary
@@ -55,9 +56,14 @@ class Entry:
 
 
 def tests(profile: Profile) -> tuple[TestSet, ...]:
-    """Every in-domain query and `QUERIES` of each other set; with the smoke profile its own of two sets."""
+    """Every in-domain query and `QUERIES` of each other set.
+
+    With the smoke profile its own of two sets, and with one whose texts are not the kit's all of its own.
+    """
     if profile.name == "smoke":
         return profile.tests[:2]
+    if profile.tests[0].collection != pydocs.IN_DOMAIN:
+        return profile.tests
     return profiles.test_sets(None, QUERIES, profile.tests[0].depth)
 
 

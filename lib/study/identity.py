@@ -87,7 +87,9 @@ def of_teacher(teacher: object) -> dict[str, object]:
 def of_teacher_scores(teacher: object, collection: str, pairs: str, max_length: int) -> dict[str, object]:
     """What decides a teacher's scores: `collection` and `pairs` are the fingerprint and the key of what it scores."""
     of = {"teacher": of_teacher(teacher), "collection": collection, "pairs": pairs}
-    return of | (_common() | {"max_length": max_length} if isinstance(teacher, str) else {})
+    if isinstance(teacher, str):
+        return of | _common() | {"max_length": max_length}
+    return of if hasattr(teacher, "model") else of | {"recipe": RECIPE}  # the key of a source need not have it
 
 
 def of_evaluation(run: object, test: object) -> dict[str, object]:

@@ -25,7 +25,11 @@ def differences(table: pd.DataFrame, measure: str, collections: list[str], one: 
     Queries of several collections count alike. Raises ValueError if the table lacks one of the rankers on a collection,
     or they have no seed in common.
     """
-    values = significance.pooled(_compared(table, one, other).query("query != ''"), measure, collections)
+    rows = _compared(table[table["collection"].isin(collections)], one, other)
+    values = significance.pooled(rows[rows["query"] != ""], measure, collections)
+    if one not in values or other not in values or values.isna().any(axis=None):
+        fault = f"the table lacks queries of {one!r} or {other!r} on {', '.join(collections)}"
+        raise ValueError(f"{fault}: `make evening` adds what it lacks")
     return (values[one] - values[other]).to_frame(one)
 
 
@@ -41,12 +45,12 @@ def judged(
     """
     quality, parts = measures.select(table, measure), []
     table = pd.concat([quality, table[table["query"] == ""]])  # without the other measures
-    compared = {claim: _compared(table, *pair).query("measure == 'device'")["text"] for claim, pair in claims.items()}
     for where, collections in places.items():
-        rows = []
+        here, rows = table[table["collection"].isin(["", *collections])], []
         for claim, pair in claims.items():
-            row = significance.contrasts(differences(table, measure, collections, *pair))
-            rows.append(row.assign(claim=claim, of=" - ".join(pair), devices=compared[claim].nunique()))
+            row = significance.contrasts(differences(here, measure, collections, *pair))
+            devices = _compared(here, *pair).query("measure == 'device'")["text"].nunique()
+            rows.append(row.assign(claim=claim, of=" - ".join(pair), devices=devices))
         part = pd.concat(rows, ignore_index=True).assign(where=where)
         part["family"] = [(families or {}).get(claim, "own") for claim in part["claim"]]
         part["over_all"] = _corrected(part, "where").apply(significance.decided, axis=1)

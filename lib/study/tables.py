@@ -134,6 +134,8 @@ def best(grid: Iterable[Run], devs: Iterable[TestSet], measure: str) -> Run:
     was chosen is to be measured.
     """
     grid, devs = runs.distinct(grid), list(devs)
+    if not grid or not devs:
+        raise ValueError(f"{len(grid)} runs and {len(devs)} sets of dev queries: give one of each at least")
     for dev in devs:
         if dev.split == "test":
             raise ValueError(f"split={dev.split!r}: what is chosen on test queries cannot be measured there; give dev")
@@ -171,7 +173,13 @@ def ranker_names(grid: Sequence[Run]) -> list[str]:
 
 def _configuration(run: Run) -> str:
     """The key that runs share exactly if they differ in nothing but the seed, and that of their start."""
-    return run.with_seed(0).key
+    return _at_least_seed(run).key
+
+
+def _at_least_seed(run: Run) -> Run:
+    """The run with seed 0; with a peer of a lower seed, with the one that gives the peer 0."""
+    peer = getattr(run, "peer", None)
+    return run.with_seed(max(0, run.seed - peer.seed) if peer else 0)
 
 
 def _settings(run: Run) -> dict[str, str]:
@@ -182,7 +190,7 @@ def _settings(run: Run) -> dict[str, str]:
             return " and ".join(map(text, value))
         return f"{value.about} ({value.key[:6]})" if isinstance(value, Run | Source | Mined) else str(value)
 
-    settings = {name: text(value) for name, value in fields(run.with_seed(0)) if name != "seed"}
+    settings = {name: text(value) for name, value in fields(_at_least_seed(run)) if name != "seed"}
     return settings | {"strategy": run.taught["strategy"]}
 
 

@@ -11,7 +11,7 @@ from lib.analysis.style import finish, log_ticks, panels, references, style
 def ahead(differences: pd.Series, measure: str, first: str, second: str) -> Figure:
     """On which queries is the first ahead, on which the second? Values of the first minus the second's, by query."""
     figure, (axes,) = panels(width=9, height=3.8)
-    ordered = differences.sort_values(ascending=False).to_numpy()
+    ordered = differences.round(12).sort_values(ascending=False).to_numpy()  # a tie is one up to rounding
     row = significance.contrasts(differences.to_frame(first)).iloc[0]
     bars = {"width": 1, "edgecolor": "black", "linewidth": 0.3}
     sides = {f"{first} ahead": (ordered > 0, style(first).colour, ""), f"{second} ahead": (ordered < 0, "white", "///")}
