@@ -1,5 +1,6 @@
 """Collections and first stage: what is read, and what is refused with file and row."""
 
+import csv
 import json
 import shutil
 import warnings
@@ -58,6 +59,7 @@ def test_an_unknown_name_is_refused():
         ("corpus.jsonl", '{"_id": true, "text": "a"}', "line 41: _id True"),
         ("corpus.jsonl", '{"_id": 1.5, "text": "a"}', "line 41: _id 1.5"),
         ("corpus.jsonl", '{"_id": "a\\tb", "text": "a"}', "line 41: _id 'a"),
+        ("corpus.jsonl", '{"_id": "d99\\u0000", "text": "a"}', r"line 41: _id 'd99.x00' must .* without .*NUL"),
         ("corpus.jsonl", '["d99", "a"]', "line 41: expected"),
         ("corpus.jsonl", "[" * 100_000, "line 41: expected"),
         ("corpus.jsonl", '{"_id": "d99", "text": "\\ud800"}', r"line 41: .*can't encode character '.ud800'.*UTF-8"),
@@ -84,6 +86,28 @@ def test_a_broken_row_is_named(copy, file, line, says):
         opened.write((line if isinstance(line, bytes) else line.encode()) + b"\n")
     with pytest.raises(collections.CollectionError, match=says):
         collections.load(str(copy))
+
+
+def test_a_blank_line_may_be_before_the_header(copy, tiny_collection):
+    path = copy / "qrels" / "test.tsv"
+    path.write_text("\n" + path.read_text())
+    assert collections.load(str(copy)).split("test") == collections.load(tiny_collection).split("test")
+
+
+def test_a_split_without_judgements_is_named(copy):
+    (copy / "qrels" / "dev.tsv").write_text("query-id\tcorpus-id\tscore\n")
+    with pytest.raises(collections.CollectionError, match="dev.tsv: empty; fill it, or remove it"):
+        collections.load(str(copy))
+
+
+def test_quoted_ids_are_read_as_beir_reads_them_unless_they_are_ids_as_written(copy):
+    with (copy / "corpus.jsonl").open("a") as file:
+        file.writelines(json.dumps({"_id": name, "text": "alpha"}) + "\n" for name in ('"Heroes"_(album)', '"b"', "b"))
+    with (copy / "qrels" / "test.tsv").open("a") as file:
+        csv.writer(file, delimiter="\t").writerow(["q0", '"Heroes"_(album)', 1])  # as BEIR does
+        file.write('q0\t"b"\t1\n"q1"\t"d1"\t1\n')
+    relevant = collections.load(str(copy)).relevant("test")
+    assert relevant["q0"] == {'"Heroes"_(album)': 1, '"b"': 1} and relevant["q1"] == {"d1": 1}
 
 
 @pytest.mark.parametrize("header", ["corpus-id\tquery-id\tscore", "this is a\tlie\tscore", "a\tb\tc\tscore"])
@@ -121,6 +145,23 @@ def test_missing_parts_are_named(copy):
     (copy / "corpus.jsonl").unlink()
     with pytest.raises(collections.CollectionError, match=r"corpus\.jsonl: missing"):
         collections.load(str(copy))
+
+
+@pytest.mark.parametrize("name", ["qrels/dev.tsv", "collection.json"])
+def test_what_is_no_file_is_named(copy, name):
+    (copy / name).mkdir()
+    with pytest.raises(collections.CollectionError, match=f"{name}: .*a folder or a broken link"):
+        collections.load(str(copy))
+    (copy / name).rmdir()
+    (copy / name).symlink_to("nowhere")
+    with pytest.raises(collections.CollectionError, match=f"{name}: .*a folder or a broken link"):
+        collections.load(str(copy))
+
+
+def test_a_dataset_without_a_name_is_no_collection():
+    for name in ("hub:", "hub:#train", "ir:"):
+        with pytest.raises(collections.CollectionError, match=f"no collection '{name}': give one of .*hub:<dataset>"):
+            collections.load(name)
 
 
 def test_hub_layout_is_read_from_a_local_copy(tmp_path, tiny_collection):
@@ -174,11 +215,46 @@ def test_judgements_of_the_hub_may_be_a_configuration(hub, configuration, row, g
     ({"query-id": "q0", "corpus-id": None, "score": 1}, "split test, row 0: ids 'q0' and None"),
     ({"query-id": "q0", "corpus-id": "a\tb", "score": 1}, "split test, row 0: ids 'q0' and 'a"),
     ({"query-id": "q0", "corpus-id": "d0", "score": 0.5}, "split test, row 0: score 0.5 is no whole number"),
+    ({"query-id": "q0", "corpus-id": "d0", "score": float("nan")}, "split test, row 0: score nan is no whole number"),
+    ({"query-id": "q0", "corpus-id": 1.0, "score": 1}, "split test, row 0: ids 'q0' and 1.0"),
+    ({"query-id": "q0", "corpus-id": "2020-01-01"}, "split test: datasets reads the column 'corpus-id' as timestamp"),
     ({"query-id": "nobody", "corpus-id": "d0", "score": 1}, "hub dataset '.*whole'/qrels/test.tsv, line 2: .*nobody"),
 ])  # fmt: skip
 def test_a_faulty_judgement_of_the_hub_is_named(hub, row, says):
     with pytest.raises(collections.CollectionError, match=says):
         collections.load(hub("default", [row]))
+
+
+@pytest.mark.parametrize("place", ["whole/judged/test.tsv", "whole-qrels/test.tsv"])
+@pytest.mark.parametrize("name", ["0001", "1e5", "true", "NA"])
+def test_ids_of_tsv_on_the_hub_are_as_they_are_written(hub, tmp_path, place, name):
+    dataset, folder = hub("default", []), tmp_path / "hub" / "whole"
+    card = (folder / "README.md").read_text().replace(".jsonl", ".tsv")
+    own = place.startswith("whole/")
+    (folder / "README.md").write_text(card if own else card.partition("- config_name: default")[0] + "---\n")
+    for part in ("corpus", "queries"):
+        (folder / f"{part}.tsv").write_text(f"_id\ttext\n{name}\tN/A\n")
+    (tmp_path / "hub" / place).parent.mkdir(exist_ok=True)
+    (tmp_path / "hub" / place).write_text(f"query-id\tcorpus-id\tscore\n{name}\t{name}\t1\n")
+    found = collections.load(dataset)
+    assert found.relevant("test") == {name: {name: 1}} and found.documents == found.queries == {name: "N/A"}
+
+
+@pytest.mark.parametrize("column", ["_id", "text"])
+def test_ids_and_texts_of_the_hub_that_became_dates_are_refused(hub, tmp_path, column):
+    dataset = hub("default", [{"query-id": "q0", "corpus-id": "d0", "score": 1}])
+    (tmp_path / "hub/whole/corpus.jsonl").write_text(json.dumps({"_id": "d0", "text": "a"} | {column: "2020-01-01"}))
+    with pytest.raises(collections.CollectionError, match=f"reads the column '{column}' as timestamp.* parquet"):
+        collections.load(dataset)
+
+
+def test_queries_of_the_hub_in_several_splits_are_all_read(hub, tmp_path):
+    dataset, folder = hub("default", [{"query-id": "new", "corpus-id": "d0", "score": 1}]), tmp_path / "hub" / "whole"
+    (folder / "more.jsonl").write_text('{"_id": "new", "text": "alpha"}\n')
+    both = "  - split: train\n    path: queries.jsonl\n  - split: test\n    path: more.jsonl\n"
+    card = (folder / "README.md").read_text()
+    (folder / "README.md").write_text(card.replace("  - split: queries\n    path: queries.jsonl\n", both))
+    assert len(collections.load(dataset).queries) == 25
 
 
 def test_an_id_with_a_quotation_mark_is_kept(hub):
@@ -321,6 +397,26 @@ def test_the_grade_that_counts_is_part_of_the_collection(copy):
     assert collections.fingerprint(str(copy)) == named.fingerprint
 
 
+def test_a_card_may_have_a_byte_order_mark(copy):
+    (copy / "collection.json").write_bytes(b'\xef\xbb\xbf{"relevant_grade": 1}')
+    assert collections.load(str(copy)).relevant_grade == 1
+
+
+def test_the_data_card_counts_relevant_documents_over_all_queries(copy):
+    judgements = [
+        ("q0", "d0", 1),
+        ("q0", "d1", 2),
+        ("q0", "gone", 1),
+        ("q1", "d0", 0),
+        ("q2", "d2", 0),
+        ("q3", "d3", 0),
+    ]
+    beir.write_judgements(copy, "test", ("{}\t{}\t{}\n".format(*row) for row in judgements))
+    with pytest.warns(collections.CollectionWarning, match="1 of 6 judgements"):
+        card = collections.card(collections.load(str(copy))).set_index("split")
+    assert card.loc["test", "relevant per query"] == 0.5 and card.loc["train", "relevant per query"] == 1
+
+
 @pytest.mark.parametrize("card", ["{", "[]", "{}", '{"relevant_grade": 0}', '{"relevant_grade": "two"}', '{"grade": 2}',
                                   '{"relevant_grade": 2, "other": 1}', '{"relevant_grade": 1.5}'])  # fmt: skip
 def test_a_wrong_card_is_named(card, copy):
@@ -361,6 +457,9 @@ def test_most_dev_queries_may_be_trained_on_and_the_others_stay(tmp_path, tiny_c
     assert found.fingerprint == collections.fingerprint(f"from-dev:{folder}") != whole.fingerprint
     with pytest.raises(collections.CollectionError, match="it has training queries; give 'tiny' itself"):
         collections.load(f"from-dev:{tiny_collection}")
+    beir.write_judgements(folder, "dev", (f"q{number}\td{number}\t1\n" for number in range(4)))
+    with pytest.raises(collections.CollectionError, match="from-dev:tiny: it has 4 dev queries, and 5 are the fewest"):
+        collections.load(f"from-dev:{folder}")
     (folder / "qrels" / "dev.tsv").unlink()
     with pytest.raises(collections.CollectionError, match="no split 'dev'"):
         collections.load(f"from-dev:{folder}")

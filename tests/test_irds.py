@@ -3,11 +3,12 @@
 import sys
 import types
 from collections import namedtuple
+from pathlib import Path
 
 import pytest
 
 from lib.data import collections, irds
-from lib.data.collections import CollectionError
+from lib.data.collections import CollectionError, CollectionWarning
 
 Text = namedtuple("Text", "doc_id query_id title text")
 Text.default_text = lambda self: f"{self.title} {self.text}"
@@ -34,7 +35,8 @@ class Dataset:
         return iter(DOCUMENTS)
 
     def queries_iter(self):
-        return (Text("", query, "", f"text of {query}") for query in self.queries)
+        own = self.queries if isinstance(self.queries, dict) else {}
+        return (Text("", query, "", own.get(query, f"text of {query}")) for query in self.queries)
 
     def qrels_iter(self):
         return (Judgement(*one, 0) for one in self.judged)
@@ -50,6 +52,10 @@ def package(monkeypatch):
         "set/judged": Dataset(["q1", "q2"], [("q2", "d0", 2)]),
         "bare": Dataset(["q1"]),
         "faulty": Dataset(["q1"], [("q9", "d0", 1)]),
+        "lacking": Dataset(["q1"], [("q1", "d0", 1), ("q1", "gone", 1)]),
+        "two/train": Dataset(["q1"], [("q1", "d1", 1)]),
+        "two/test": Dataset({"q1": "another text"}, [("q1", "d0", 1)]),
+        "two": Dataset(),
     }
     module = types.ModuleType("ir_datasets")
     module.load = known.__getitem__
@@ -74,12 +80,21 @@ def test_a_dataset_without_judgements_has_those_of_its_parts():
 @pytest.mark.parametrize("name, fault", [
     ("none", "ir_datasets has no collection 'none'.*ir-datasets.com"),
     ("bare", "ir:bare has no judgements"),
-    ("faulty", "test.tsv, line 2: query 'q9' is not in queries.jsonl"),
+    ("faulty", "^ir:faulty/qrels/test.tsv, line 2: query 'q9' is not in queries.jsonl"),
+    ("two", "ir:two: query 'q1' has two texts in its parts; give the id of one part"),
 ])  # fmt: skip
 def test_what_is_missing_is_named_and_nothing_is_kept(name, fault, data_folder):
     with pytest.raises(CollectionError, match=fault):
         collections.load(f"ir:{name}")
     assert not list((data_folder / "collections").glob("ir-*"))
+
+
+def test_a_warning_is_given_once_and_names_a_file_that_is_kept(data_folder):
+    with pytest.warns(CollectionWarning) as given:
+        collections.load("ir:lacking")
+    (warning,) = given
+    assert "1 of 2 judgements name documents" in str(warning.message)
+    assert Path(str(warning.message).partition(": ")[0]).is_file()
 
 
 def test_a_missing_package_is_one_clear_error(monkeypatch):

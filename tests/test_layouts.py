@@ -1,6 +1,7 @@
 """Hub datasets whose rows hold their texts: every layout as a collection, every fault with its row, and as groups."""
 
 import dataclasses
+import datetime
 import json
 import warnings
 
@@ -41,6 +42,7 @@ def judged(name, split="train"):
     ({"query": "one", "positive": ALPHA, "negative": BETA}, TRIPLES),
     ({"anchor": "one", "positive": ALPHA, "negative": BETA, "other": 3}, TRIPLES),
     ({"question": "one", "answer": ALPHA, "negative_1": BETA, "negative_2": GAMMA}, TRIPLES | {("one", GAMMA): 0}),
+    ({"query": "one", "positive": ALPHA, "negative": BETA, "negative_1": GAMMA}, TRIPLES | {("one", GAMMA): 0}),
     ({"query": "one", "pos": [ALPHA], "neg": [BETA, GAMMA]}, TRIPLES | {("one", GAMMA): 0}),
     ({"query": "one", "passages": [BETA, ALPHA, GAMMA], "scores": [0, 2, 1]},
      {("one", BETA): 0, ("one", ALPHA): 2, ("one", GAMMA): 1}),
@@ -84,20 +86,23 @@ def test_own_ids_are_kept_and_equal_texts_are_one_document(dataset):
 
 
 @pytest.mark.parametrize("rows, fault", [
-    ([{"query": "one", "positive": None, "negative": BETA}], "row 0: null in place of a text"),
+    ([{"query": "one", "positive": None, "negative": BETA}], "row 0: None in place of a text"),
     ([{"query": "one", "negative": ALPHA}], "row 0: lacks column 'positive'; expected query with positive"),
     ([{"query": "one", "passage": ALPHA}], "row 0: lacks column 'scores'; expected query with positive"),
     ([{"query": "one", "passage": ALPHA, "label": 0.7}], "row 0: label 0.7 of a pair is no grade"),
-    ([{"query": "one", "passage": ALPHA, "label": float("nan")}], "row 0: label NaN of a pair is no grade"),
-    ([{"query": "one", "answer": ALPHA, "label": None}], "row 0: label null of a pair is no grade"),
+    ([{"query": "one", "passage": ALPHA, "label": float("nan")}], "row 0: label nan of a pair is no grade"),
+    ([{"query": "one", "answer": ALPHA, "label": None}], "row 0: label None of a pair is no grade"),
     ([{"query": "one", "passages": {"passage_text": [ALPHA], "is_selected": []}}], "row 0: 1 passages, but 0 scores"),
     ([{"positive": ALPHA, "negative": BETA}], "row 0: lacks column 'query'"),
     ([{"query": "one", "positive": 3, "negative": 4}], "row 0: 3 in place of a text"),
     ([{"query": "one", "passages": [ALPHA], "scores": [1.0, 2.0]}], "row 0: 1 passages, but 2 scores"),
     ([{"query": "one", "passages": [ALPHA], "scores": [float("nan")]}], "row 0: score nan is not a finite number"),
     ([{"query": "one", "positive_passages": [{"docid": "x", "title": "alpha", "text": None}],
-       "negative_passages": []}], "row 0: null in place of a text"),
-    ([{"query": "one", "passages": None, "scores": [1.0]}], "row 0: passages is null; expected a list"),
+       "negative_passages": []}], "row 0: None in place of a text"),
+    ([{"query": "one", "passages": None, "scores": [1.0]}], "row 0: passages is None; expected a list"),
+    ([{"query": "one", "passages": [ALPHA], "scores": [[0.1]]}], r"row 0: score \[0.1\] is not a finite number"),
+    ([{"query": "one", "pos": [datetime.date(2020, 1, 1)], "neg": []}], r"row 0: datetime.date\(2020, 1, 1\) in place"),
+    ([{"query_id": 1.5, "query": "one", "positive": ALPHA}], "row 0: id 1.5 is neither a text nor a whole number"),
     ([{"query_id": "a", "query": "one", "positive": ALPHA, "negative": BETA},
       {"query_id": "a", "query": "two", "positive": ALPHA, "negative": BETA}], "row 1: id 'a' has another text"),
 ])  # fmt: skip
@@ -200,3 +205,32 @@ def test_jsonl_is_read_as_parquet_is(dataset, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert judged(f"hub:{tmp_path / 'lines'}") == judged(dataset(rows)) == TRIPLES
+
+
+@pytest.fixture
+def csv(tmp_path):
+    """Writes a file of CSV as a local dataset in the hub's form; gives its name."""
+
+    def write(text):
+        (tmp_path / "table").mkdir()
+        (tmp_path / "table" / "train.csv").write_text(text)
+        return f"hub:{tmp_path / 'table'}"
+
+    return write
+
+
+def test_ids_and_texts_of_csv_are_as_they_are_written(csv):
+    name = csv("query_id,query,passage,label\n001,2020,alpha,1\n1,true,N/A,0\n1e5,NA,2020-01-01,2\n")
+    assert judged(name) == {("2020", "alpha"): 1, ("true", "N/A"): 0, ("NA", "2020-01-01"): 2}
+    assert list(collections.load(name).queries) == ["001", "1", "1e5"]
+
+
+def test_a_label_that_csv_lacks_is_named_with_its_row(csv):
+    with pytest.raises(CollectionError, match="split train, row 1: label None of a pair is no grade"):
+        collections.load(csv("query,passage,label\none,alpha,1\ntwo,beta,\n"))
+
+
+def test_texts_that_became_dates_are_refused(tmp_path):
+    (tmp_path / "train.jsonl").write_text('{"query": "2020-01-01", "positive": "alpha"}\n')
+    with pytest.raises(CollectionError, match="split train: datasets reads the column 'query' as timestamp"):
+        collections.load(f"hub:{tmp_path}")

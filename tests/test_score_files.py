@@ -9,6 +9,8 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from lib.data import score_files
@@ -98,6 +100,8 @@ def test_published_layouts_are_read_as_published(tmp_path):
     assert everything(path) == [("a b", ["c", "d", "e"], [3, 2, 1], 1)]
     path.write_text('{"anchor": "a", "positive": "p", "negative": "n", "scores": [1.5, 0.5]}\n')
     assert everything(path) == [("a", ["p", "n"], [1.5, 0.5], 1)]
+    path.write_text('{"query": "a", "positive": "p", "negative_1": "o", "negative": "n", "scores": [3, 2, 1]}\n')
+    assert everything(path) == [("a", ["p", "n", "o"], [3, 2, 1], 1)]
 
 
 def test_several_positives_give_a_row_each(tmp_path):
@@ -171,6 +175,8 @@ def test_a_malformed_line_is_named_and_skipped_wherever_batches_end(tmp_path, mo
 OBJECT_FAULTS = [
     ("lists", {"scores": [1]}, "wrong length", "1 scores (not margins) for 2 documents"),
     ("lists", {"scores": 1}, "wrong type", "int"),
+    ("lists", {"document_ids": "ab"}, "wrong type", "document_ids is of type str; expected a list"),
+    ("lists", {"document_ids": {"a": 1, "b": 2}}, "wrong type", "document_ids is of type dict"),
     ("lists", {"document_ids": [], "scores": []}, "wrong length", "0 scores"),
     ("lists", {"scores": [1, "2"]}, "not a number", "'2'"),
     ("lists", {"scores": [1, None]}, "not a number", "None"),
@@ -189,6 +195,8 @@ OBJECT_FAULTS = [
     ("tevatron", {"negative_passages": [{"docid": "a"}]}, "missing column", "'score'"),
     ("tuples", {"scores": [1]}, "wrong length", "margins"),
     ("tuples", {"negative_1": None}, "empty field", "document"),
+    ("tuples", {"negative": "c"}, "wrong length", "2 scores (not margins) for 3 documents"),
+    ("flag", {"pos": "a"}, "wrong type", "pos is of type str"),
     ("flag", {"neg_scores": []}, "not a number", "None"),
 ]
 SOUND = {
@@ -249,9 +257,6 @@ def test_a_missing_key_is_a_missing_column(tmp_path, layout):
 
 
 def test_parquet_rows_are_named(tmp_path):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     rows = [{"query_id": number, "document_ids": [1, 2], "scores": [1.0, 2.0]} for number in range(3000)]
     rows[2500]["scores"] = [1.0, float("nan")]
     path = tmp_path / "scores.parquet"
@@ -416,6 +421,10 @@ def test_scores_of_one_pair_must_agree(tmp_path):
     found = score_files.scores_of(path, ["q"], wanted, tolerance=1.0)
     np.testing.assert_array_equal(found, np.array([[1.00001, 2, 3]], np.float32))  # the first stands
     np.testing.assert_array_equal(score_files.scores_of(path, ["other"], wanted[:, :1]), [[5]])  # others are not asked
+    rows = [{"query_id": "q", "document_ids": ["d"], "scores": [score]} for score in (1.0, 2.0)]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    with pytest.raises(ScoreFileError, match="scores, row 2: query 'q'"):
+        score_files.scores_of(path, ["q"], [["d"]])
 
 
 def test_what_cannot_be_written_leaves_nothing(tmp_path):
@@ -423,6 +432,7 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path):
     for queries, documents, scores, layout, what in (
         (["q"], [["a", "b\tc"]], [[1, 2]], "pairs", "tab or a line end"),
         (["q\n"], [["a", "b"]], [[1, 2]], "pairs", "tab or a line end"),
+        (["q"], [["a", "b c"]], [[1, 2]], "pairs", "group 0: .* an id has a space.*; give layout='lists'"),
         (["q"], [["a", ""]], [[1, 2]], "lists", "empty"),
         (["q"], [["a", "\ud800"]], [[1, 2]], "lists", "surrogate"),
         (["q", "r"], [["a", "b"]] * 2, [[1, 2], [1, np.nan]], "lists", "group 1: not finite"),

@@ -5,6 +5,7 @@ import re
 import warnings
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,7 @@ from lib.data.texts import Texts
 from lib.machine import digest, store
 
 LAYOUT = 1  # of the stored texts: raise it when they change
+NAME = re.compile(r"[^\s\0]([^\t\r\n\0]*[^\s\0])?")  # an id; NumPy would drop a NUL at its end
 HEADER = "query-id\tcorpus-id\tscore"  # of judgements
 
 
@@ -29,9 +31,10 @@ def files(folder: Path) -> list[Path]:
     """The files of a collection: corpus, queries, and judgements for each split."""
     texts = [folder / "corpus.jsonl", folder / "queries.jsonl"]
     judgements = sorted((folder / "qrels").glob("[!.]*.tsv"))  # a file with a dot in front is some system's own
-    for path in texts:
+    for path in texts + judgements:
         if not path.is_file():
-            raise CollectionError(f"{path}: missing; a BEIR folder holds corpus.jsonl, queries.jsonl and qrels/")
+            what = "missing, or a folder or a broken link; a BEIR folder holds the files"
+            raise CollectionError(f"{path}: {what} corpus.jsonl, queries.jsonl and qrels/<split>.tsv")
     if not judgements:
         raise CollectionError(f"{folder / 'qrels'}: no judgements; a BEIR folder holds qrels/<split>.tsv")
     return texts + judgements
@@ -53,16 +56,29 @@ def read(folder: Path) -> tuple[Texts, dict[str, str], dict[str, pd.DataFrame]]:
             what = f"{len(empty)} of {len(named)} texts are empty, the first {where}"
             _warn(f"{path}: {what}; no ranker can tell them apart")
     for path in splits:
-        grades = _entries(path, lambda line: _grade(line, queries))
+        parse = partial(_grade, queries=queries, documents=documents)
+        grades = _entries(path, parse)
         rows = [(query, document, grade) for (query, document), grade in grades.items()]
         judgements[path.stem] = pd.DataFrame(rows, columns=["query", "document", "grade"])
         known = {document for _, document in grades} & documents.keys()
         if missing := [pair for pair in grades if pair[1] not in known]:
-            where = f"the first in line {_line(path, lambda line: _grade(line, queries), missing[0])}"
+            where = f"the first in line {_line(path, parse, missing[0])}"
             what = f"{len(missing)} of {len(rows)} judgements name documents that corpus.jsonl lacks, {where}"
             why = "the measures count them as documents that no ranker finds, and they are never training positives"
             _warn(f"{path}: {what}; {why}")
     return documents, queries, judgements
+
+
+def check_copy(folder: Path, name: str) -> None:
+    """Read a copy of a dataset that is not kept if it is malformed: its errors name the dataset in the folder's place.
+
+    Its warnings are given when the copy is read in its own place.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore", category=CollectionWarning):
+            read(folder)
+    except CollectionError as error:
+        raise CollectionError(str(error).replace(str(folder), name)) from None
 
 
 def write_judgements(folder: Path, split: str, lines: Iterable[str]) -> None:
@@ -113,7 +129,7 @@ def _parsed(path: Path, parse: Callable[[str], tuple]) -> Iterator[tuple[int, tu
         for number, line in enumerate(file, 1):
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-                if not text.strip() or (number == 1 and text == HEADER):
+                if not text.strip() or (not there and text == HEADER):
                     continue
                 there, entry = True, parse(text)
             except ValueError as error:
@@ -121,7 +137,7 @@ def _parsed(path: Path, parse: Callable[[str], tuple]) -> Iterator[tuple[int, tu
                 raise CollectionError(f"{path}, line {number}: {error}{advice}") from None
             yield number, entry
     if not there:
-        raise CollectionError(f"{path}: empty")
+        raise CollectionError(f"{path}: empty; fill it, or remove it if it is a split without judgements")
 
 
 def _text(line: str) -> tuple[str, str]:
@@ -134,8 +150,8 @@ def _text(line: str) -> tuple[str, str]:
         raise ValueError('expected {"_id": ..., "text": ...}')
     title = "" if row.get("title") is None else row["title"]
     name = str(row["_id"]) if type(row["_id"]) is int else row["_id"]
-    if not isinstance(name, str) or not re.fullmatch(r"\S([^\t\r\n]*\S)?", name):
-        raise ValueError(f"_id {name!r} must be a text without tabs, line breaks and outer spaces")
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise ValueError(f"_id {name!r} must be a text without tabs, line breaks, NUL characters and outer spaces")
     for field, value in (("text", row["text"]), ("title", title)):
         if not isinstance(value, str):
             raise ValueError(f"{field} of {name!r} is {json.dumps(value)[:40]}; it must be a text")
@@ -144,14 +160,20 @@ def _text(line: str) -> tuple[str, str]:
     return name, text
 
 
-def _grade(line: str, queries: Mapping[str, str]) -> tuple[tuple[str, str], int]:
+def _grade(line: str, queries: Mapping[str, str], documents: Mapping[str, str]) -> tuple[tuple[str, str], int]:
     """((query, document), grade) of a line of judgements."""
     fields = line.split("\t")
     if len(fields) != 3 or not fields[1].strip() or not re.fullmatch(r"[+-]?[0-9]{1,4}", fields[2]):
         hint = "; this looks like TREC's four columns" if len(fields) != 3 and len(line.split()) == 4 else ""
         expected = "query-id, corpus-id and a score, a whole number of at most four digits, tab-separated"
         raise ValueError(f"expected {expected}{hint}")
-    query, document, grade = fields
+    query, document = map(_unquoted, fields, (queries, documents))
     if query not in queries:
         raise ValueError(f"query {query!r} is not in queries.jsonl")
-    return (query, document), int(grade)
+    return (query, document), int(fields[2])
+
+
+def _unquoted(field: str, known: Mapping[str, str]) -> str:
+    """An id of a line of judgements: BEIR's own files are CSV, with quotation marks around an id that holds one."""
+    quoted = re.fullmatch('"(.+)"', field)
+    return quoted[1].replace('""', '"') if quoted and field not in known else field

@@ -111,8 +111,10 @@ def _place(name: str) -> tuple[Path, int]:
     card = folder / CARD
     if separator:
         where, text = name, f'{{"relevant_grade": {grade}}}'
-    elif card.exists():
-        where, text = card, card.read_text("utf-8", "replace")
+    elif card.exists() or card.is_symlink():
+        if not card.is_file():
+            raise CollectionError(f"{card}: a folder or a broken link; write a file in its place, or remove it")
+        where, text = card, card.read_text("utf-8-sig", "replace")
     else:
         return folder, 1
     found = re.fullmatch(r'\s*\{\s*"relevant_grade"\s*:\s*([1-9]\d?)\s*\}\s*', text)
@@ -129,7 +131,7 @@ def _made(path: str) -> tuple[str, Callable[[Path], None]] | None:
         code = [digest.of_file(Path(module.__file__)) for module in (pydocs, services)]
         return f"services-{store.key(services.versions(), code)}", services.build
     kind, _, dataset = path.partition(":")
-    if source := {"hub": hub, "ir": irds}.get(kind):
+    if (source := {"hub": hub, "ir": irds}.get(kind)) and dataset.partition("#")[0]:
         return source.identity(dataset), partial(source.copy, dataset)
     return None
 
@@ -145,11 +147,12 @@ def card(collection: Collection) -> pd.DataFrame:
     lengths = np.array([len(text.split()) for text in collection.documents.values()])
     rows = []
     for split, judged in collection.judgements.items():
-        query_lengths = [len(collection.queries[query].split()) for query in collection.split(split)]
-        relevant = judged[judged["grade"] >= collection.relevant_grade].groupby("query").size()
+        queries, relevant = collection.split(split), collection.relevant(split)
+        query_lengths = [len(collection.queries[query].split()) for query in queries]
+        counts = [len(relevant.get(query, ())) for query in queries]  # of relevant documents that the collection has
         rows.append({
-            "collection": collection.name, "split": split, "documents": len(lengths), "queries": len(query_lengths),
-            "judgements": len(judged), "relevant per query": relevant.mean(),
+            "collection": collection.name, "split": split, "documents": len(lengths), "queries": len(queries),
+            "judgements": len(judged), "relevant per query": np.mean(counts),
             "words per query": np.mean(query_lengths), "words per document": lengths.mean(),
             "words, longest 5 %": np.quantile(lengths, 0.95), "fingerprint": collection.fingerprint,
         })  # fmt: skip

@@ -1,17 +1,23 @@
 """Datasets on the Hugging Face hub, in BEIR's layout or with texts in their rows, as folders in BEIR's layout."""
 
+import contextlib
 import errno
 import shutil
-import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 from huggingface_hub.errors import HfHubHTTPError
+from pyarrow import types
 
 from lib.data import beir, layouts
 from lib.machine import digest, store
 
+COPY = 2  # of the stored copies: raise it when they change
+TEXTS = ("_id", "title", "text", "query-id", "corpus-id", *layouts.TEXTS)  # columns
+# Of CSV and TSV: datasets would take an id 0001 for 1, `true` for True, and a text N/A for none.
+AS_WRITTEN = {"converters": dict.fromkeys(TEXTS, str), "keep_default_na": False,
+              "na_values": {"score": [""], "label": [""]}}  # fmt: skip
 NETWORK = HfHubHTTPError.__bases__  # what is raised where the hub cannot be reached or refuses: OSError, its client's
 
 
@@ -20,7 +26,7 @@ def identity(dataset: str) -> str:
     name = dataset.partition("#")[0]
     folders = filter(Path.is_dir, (Path(name), Path(f"{name}-qrels")))
     content = [digest.of_files(folder, filter(Path.is_file, folder.rglob("*"))) for folder in folders]
-    return f"hub-{store.key(dataset, content)}"
+    return f"hub-{store.key(COPY, dataset, content)}"
 
 
 def copy(dataset: str, folder: Path) -> None:
@@ -34,14 +40,15 @@ def copy(dataset: str, folder: Path) -> None:
 
     name, _, configuration = dataset.partition("#")
     # A cache of its own: datasets' takes a local file that was edited within a second for the old one.
-    load = partial(datasets.load_dataset, cache_dir=str(folder / "cache"))
+    load = partial(_load, str(folder / "cache"))
     (folder / "qrels").mkdir()
     try:
         if configuration or not (corpus := _configuration(load, name, "corpus")):
             layouts.write(_splits(load(name, configuration or None)), folder)
         else:
             for part, rows in (("corpus", corpus), ("queries", load(name, "queries"))):
-                rows.get(part, next(iter(rows.values()))).to_json(folder / f"{part}.jsonl")
+                whole = rows[part] if part in rows else datasets.concatenate_datasets([*rows.values()])
+                whole.to_json(folder / f"{part}.jsonl")
             for split, rows in _splits(_judgements(load, name)).items():
                 beir.write_judgements(folder, split, (_line(split, *row) for row in enumerate(rows)))
     except Exception as error:  # scripts are RuntimeErrors, broken files are errors of datasets' own
@@ -54,12 +61,25 @@ def copy(dataset: str, folder: Path) -> None:
         what = f"is neither in BEIR's layout ({layout}) nor in one with texts in its rows ({layouts.COLUMNS})"
         cause = f" ({error.__cause__})" if error.__cause__ else ""  # a broken file is named there
         raise beir.CollectionError(f"hub dataset {dataset!r} {what}: {error}{cause}") from error
-    try:
-        with warnings.catch_warnings(action="ignore", category=beir.CollectionWarning):  # given when the copy is read
-            beir.read(folder)  # a malformed copy is not kept
-    except beir.CollectionError as error:
-        raise beir.CollectionError(str(error).replace(str(folder), f"hub dataset {dataset!r}")) from None
+    beir.check_copy(folder, f"hub dataset {dataset!r}")
     shutil.rmtree(folder / "cache")
+
+
+def _load(cache: str, name: str, configuration: str | None = None) -> Mapping:
+    """The splits of a dataset, with ids and texts as they are in its files; raises ValueError for what became dates."""
+    import datasets
+
+    load = partial(datasets.load_dataset, name, configuration, cache_dir=cache)
+    splits = {}
+    with contextlib.suppress(TypeError, ValueError):  # of other files than CSV, which have no such settings
+        splits = load(**AS_WRITTEN)
+    splits = splits or load()  # any other fault is raised here
+    for split, rows in splits.items():
+        for field in rows.features.arrow_schema:
+            if field.name in TEXTS and types.is_temporal(field.type):
+                what = f"datasets reads the column {field.name!r} as {field.type}, not as text"
+                raise ValueError(f"split {split}: {what}; save it as text, in CSV or parquet")
+    return splits
 
 
 def _configuration(load: Callable, name: str, configuration: str) -> Mapping | None:
@@ -80,10 +100,10 @@ def _judgements(load: Callable, name: str) -> Mapping:
 def _line(split: str, number: int, row: Mapping) -> str:
     """A judgement as a line; without a score it is 1. Raises ValueError for what a line cannot hold."""
     query, document, score = row["query-id"], row["corpus-id"], row.get("score", 1)
-    names = [str(name) for name in (query, document)]
-    if None in (query, document) or not all(names) or any(set(name) & set("\t\r\n") for name in names):
+    names = [str(name) for name in (query, document) if type(name) in (int, str)]
+    if len(names) < 2 or not all(names) or any(set(name) & set("\t\r\n") for name in names):
         raise ValueError(f"split {split}, row {number}: ids {query!r} and {document!r}; give texts without tabs")
-    if not isinstance(score, int | float) or score != int(score):
+    if not isinstance(score, int | float) or score % 1 != 0:  # NaN too
         raise ValueError(f"split {split}, row {number}: score {score!r} is no whole number")
     return f"{names[0]}\t{names[1]}\t{int(score)}\n"
 

@@ -9,12 +9,13 @@ from lib.data import beir
 from lib.data.beir import CollectionError
 from lib.machine import store
 
+COPY = 2  # of the stored copies: raise it when they change
 SPLITS = ("train", "dev", "test")
 
 
 def identity(name: str) -> str:
     """The store's name for a dataset."""
-    return f"ir-{store.key(name)}"
+    return f"ir-{store.key(COPY, name)}"
 
 
 def documents(name: str) -> int:
@@ -41,8 +42,12 @@ def copy(name: str, folder: Path) -> None:
         raise CollectionError(f"the collection ir:{name} needs the package ir_datasets; {advice}") from None
     try:
         whole, splits = ir_datasets.load(name), _splits(ir_datasets, name)
-        queries = {one.query_id: one.default_text() for part in (whole, *splits.values()) if part.has_queries()
-                   for one in part.queries_iter()}  # fmt: skip
+        queries = {}
+        for part in (whole, *splits.values()):
+            for one in part.queries_iter() if part.has_queries() else ():
+                if queries.setdefault(one.query_id, one.default_text()) != one.default_text():
+                    advice = "give the id of one part, such as beir/scifact/test"
+                    raise CollectionError(f"ir:{name}: query {one.query_id!r} has two texts in its parts; {advice}")
         with (folder / "corpus.jsonl").open("w") as file:
             file.writelines(_line(one.doc_id, one.default_text()) for one in whole.docs_iter())
         (folder / "queries.jsonl").write_text("".join(_line(*pair) for pair in queries.items()))
@@ -58,7 +63,7 @@ def copy(name: str, folder: Path) -> None:
             raise
         advice = "Check the network, or follow the instructions that ir_datasets printed"
         raise ConnectionError(f"ir:{name} cannot be downloaded: {error}. {advice}") from error
-    beir.read(folder)  # a malformed copy is not kept
+    beir.check_copy(folder, f"ir:{name}")
 
 
 def _splits(ir_datasets, name: str) -> dict[str, object]:

@@ -30,11 +30,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from lib.data import beir
-from lib.data.score_files import ALIASES
+from lib.data.score_files import ALIASES, NEGATIVE
 
 SCORES = "scores.jsonl"
 NAMES = ALIASES | {"docs": "passages", "documents": "passages", "document": "passage", "labels": "scores",
                    "label": "scores"}  # fmt: skip
+TEXTS = ("query_id", "query", "anchor", "question", "positive", "answer", "negative", "passage", "document")  # columns
 COLUMNS = (
     "query with positive and perhaps negatives, passage and label, passages and scores, positive_passages and "
     "negative_passages, or pos and neg"
@@ -94,7 +95,7 @@ def _are_grades(rows: Iterable[dict[str, Any]]) -> bool:
     if not isinstance(_named(next(iter(rows), {})).get("scores"), list):
         return True  # there are none, and the rows need not be read twice
     scores = (row.get("scores") for row in map(_named, rows))
-    return all(set(one) <= {0, 1} for one in scores if isinstance(one, list))
+    return all(score in (0, 1) for one in scores if isinstance(one, list) for score in one)
 
 
 def _candidates(row: dict[str, Any], graded: bool) -> Iterator[Candidate]:
@@ -120,7 +121,7 @@ def _candidates(row: dict[str, Any], graded: bool) -> Iterator[Candidate]:
     elif "pos" in row:
         sides = (("pos", 1), ("neg", 0))
         yield from (Candidate(None, text, grade) for side, grade in sides for text in _list(row, side))
-    elif negatives := [name for name in row if re.fullmatch(r"negative_\d+", name)]:
+    elif negatives := [name for name in row if re.fullmatch(NEGATIVE, name)]:
         yield Candidate(None, row["positive"], 1)
         yield from (Candidate(None, row[name], 0) for name in negatives)
     else:
@@ -131,7 +132,7 @@ def _label(row: dict[str, Any]) -> int:
     """The grade of a pair."""
     label = row["scores"] if "passage" in row else row.get("scores", 1)
     if not isinstance(label, int | float) or label % 1 != 0:  # NaN too
-        what = f"label {json.dumps(label):.40} of a pair is no grade, a whole number"
+        what = f"label {label!r:.40} of a pair is no grade, a whole number"
         raise ValueError(f"{what}; scores of pairs are for a score file (lib.data.score_files)")
     return int(label)
 
@@ -145,19 +146,22 @@ def _check_scores(names: list[str], found: list[Candidate]) -> None:
 
 def _list(row: dict[str, Any], column: str) -> list:
     if not isinstance(row[column], list):
-        raise ValueError(f"{column} is {json.dumps(row[column])[:40]}; expected a list")
+        raise ValueError(f"{column} is {row[column]!r:.40}; expected a list")
     return row[column]
 
 
 def _grades(found: list[Candidate]) -> list[int]:
     values = [one.value for one in found]
-    return [int(one if type(one) is not float else one == max(values)) for one in values]
+    highest = max(values, default=None)
+    return [int(one if type(one) is not float else one == highest) for one in values]
 
 
 def _name(name: object, text: object, file: TextIO, seen: dict[str, int]) -> str:
     """The id of a text, which is written if it is new."""
     if not isinstance(text, str):
-        raise ValueError(f"{json.dumps(text)[:40]} in place of a text")
+        raise ValueError(f"{text!r:.40} in place of a text")
+    if name is not None and type(name) not in (int, str):
+        raise ValueError(f"id {name!r:.40} is neither a text nor a whole number")
     name = hashlib.sha256(text.encode()).hexdigest()[:16] if name is None else str(name)
     if name not in seen:
         file.write(json.dumps({"_id": name, "text": text}) + "\n")

@@ -36,8 +36,10 @@ from lib.machine import digest, progress, store
 TABBED, ID_LAYOUTS = ("pairs", "texts"), ("pairs", "lists", "tevatron")
 LAYOUTS = (*ID_LAYOUTS, "texts", "tuples", "flag")
 FIELDS = ("pos_score", "neg_score", "query", "positive", "negative")  # of a tab-separated line
-COLUMNS = {"document_ids": "lists", "positive_passages": "tevatron", "pos": "flag", "negative_1": "tuples"}
-ALIASES = {"anchor": "query", "question": "query", "answer": "positive", "negative": "negative_1", "score": "scores"}
+NEGATIVE = r"negative(_[0-9]+)?"  # the name of a column
+COLUMNS = {"document_ids": "lists", "positive_passages": "tevatron", "pos": "flag", "negative_1": "tuples",
+           "negative": "tuples"}  # fmt: skip
+ALIASES = {"anchor": "query", "question": "query", "answer": "positive", "score": "scores"}
 ENDINGS = {".tsv", ".csv", ".txt", ".json", ".jsonl", ".parquet", ".gz", ".trec", ".run"}
 FAULTS = {UnicodeDecodeError: "bad UTF-8", KeyError: "missing column", TypeError: "wrong type"}
 NUMBER = re.compile(r" *[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf(inity)?) *", re.ASCII | re.IGNORECASE)
@@ -77,9 +79,7 @@ def read(
     records, first = _records(path), 1
     while batch := list(islice(records, BATCH)):
         rows = _parsed(batch, first) if layout in TABBED else None
-        if rows is not None and not _all_known(rows, *known):
-            rows = None
-        if rows is None:
+        if rows is None or not _all_known(rows, *known):
             rows = []
             for line, record in enumerate(batch, first):
                 try:
@@ -162,18 +162,25 @@ def _groups(record: bytes | dict, layout: str) -> list[tuple]:
         return [(fields[2], fields[3:], [float(text) if NUMBER.fullmatch(text) else text for text in fields[:2]])]
     values = record if isinstance(record, dict) else json.loads(record.decode("utf-8-sig").rstrip())
     if layout == "lists":
-        return [(values["query_id"], values["document_ids"], values["scores"])]
+        return [(values["query_id"], _list(values, "document_ids"), _list(values, "scores"))]
     if layout == "tuples":
         values = {ALIASES.get(name, name): value for name, value in dict(values).items()} | values
-        numbers = sorted(int(name[9:]) for name in values if re.fullmatch("negative_[0-9]+", name)) or [1]
-        return [(values["query"], [values["positive"], *(values[f"negative_{n}"] for n in numbers)], values["scores"])]
+        negatives = [name for name in values if re.fullmatch(NEGATIVE, name)] or ["negative_1"]
+        names = ["positive", *sorted(negatives, key=lambda name: int(name[9:] or 0))]
+        return [(values["query"], [values[name] for name in names], _list(values, "scores"))]
     if layout == "tevatron":
-        query, sides = values["query_id"], (values["positive_passages"], values["negative_passages"])
+        query, sides = values["query_id"], [_list(values, f"{side}_passages") for side in ("positive", "negative")]
         positives, negatives = ([(passage["docid"], passage["score"]) for passage in side] for side in sides)
     else:
-        query, sides = values["query"], [(values[side], values[f"{side}_scores"]) for side in ("pos", "neg")]
-        positives, negatives = (list(zip_longest(*side)) for side in sides)
+        query, sides = values["query"], [(side, f"{side}_scores") for side in ("pos", "neg")]
+        positives, negatives = (list(zip_longest(*(_list(values, name) for name in side))) for side in sides)
     return [(query, *zip(positive, *negatives, strict=True)) for positive in positives] or [(query, [], [])]
+
+
+def _list(values: dict, column: str) -> list:
+    if not isinstance(values[column], list):
+        raise ScoreFileError(f"{column} is of type {type(values[column]).__name__}; expected a list", "wrong type")
+    return values[column]
 
 
 def _checked(line: int, query: Any, documents: Sequence, scores: Sequence, known: Known = (None, None)) -> Row:
@@ -218,10 +225,10 @@ def scores_of(path: Path | str, queries: Sequence, documents: Sequence, *, toler
             pair = row.query, document
             if pair in looked_up and abs(score - scores.setdefault(pair, score)) > tolerance:
                 what = f"query {row.query!r} and document {document!r} have the score {score:.9g} here"
-                message = f"{path}, line {row.line}: {what} and {scores[pair]:.9g} before. Keep one score for each pair"
+                place = f"{path}, {'line' if isinstance(next(_records(Path(path))), bytes) else 'row'} {row.line}"
+                message = f"{place}: {what} and {scores[pair]:.9g} before. Keep one score for each pair"
                 raise ScoreFileError(message, "two scores", row.line)
-    missing = [pair for pair in pairs if pair not in scores]
-    if missing:
+    if missing := [pair for pair in pairs if pair not in scores]:
         what = f"no score for {len(missing)} of {len(pairs)} pairs of query and document; the first is {missing[0]}"
         raise ScoreFileError(f"{path}: {what}. Score them with the teacher, or leave out those groups")
     return np.array([scores[pair] for pair in pairs], np.float32).reshape(shapes[1])
@@ -257,15 +264,14 @@ def write(path: Path | str, queries: Sequence, documents: Sequence, scores: Sequ
 
 def _written(row: Row, layout: str) -> list[str] | list[dict]:
     """A row as lines, or as named values."""
-    names = [row.query, *row.documents]
+    query, documents = row.query, row.documents
     scores = [float(f"{np.float32(score):.9g}") for score in row.scores]  # nine digits tell any two float32 apart
     if layout in TABBED:
-        query, positive, *negatives = (re.sub(r"[\t\n\r]+", " ", name) for name in names)
-        if layout == "pairs" and [query, positive, *negatives] != names:
-            raise ScoreFileError("an id has a tab or a line end", "wrong type")
+        if layout == "pairs" and any(re.search(r"[ \t\n\r]", name) for name in (query, *documents)):
+            raise ScoreFileError("an id has a space, a tab or a line end; give layout='lists'", "wrong type")
+        query, positive, *negatives = (re.sub(r"[\t\n\r]+", " ", name) for name in (query, *documents))
         pairs = zip(scores[1:], negatives, strict=True)
         return [f"{scores[0]:.9g}\t{score:.9g}\t{query}\t{positive}\t{negative}" for score, negative in pairs]
-    query, documents = row.query, row.documents
     if layout == "lists":
         return [{"query_id": query, "document_ids": documents, "scores": scores}]
     if layout == "tuples":

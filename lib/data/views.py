@@ -72,12 +72,15 @@ def corrupted(collection: Collection, kind: str) -> Collection:
 def from_dev(collection: Collection) -> Collection:
     """The same collection with four in five of its dev queries for training, for one that has no training queries.
 
-    The others stay for choices, and the test queries are as before. Raises CollectionError if there is no dev split, or
-    a training split already.
+    The others stay for choices, and the test queries are as before. Raises CollectionError if there is no dev split,
+    one of so few queries that none would stay, or a training split already.
     """
     if "train" in collection.judgements:
         raise CollectionError(f"from-dev:{collection.name}: it has training queries; give {collection.name!r} itself")
     dev, judged = collection.split("dev"), collection.judgements["dev"]
+    if len(dev) < STAYS_DEV:
+        what = f"it has {len(dev)} dev queries, and {STAYS_DEV} are the fewest of which one stays"
+        raise CollectionError(f"from-dev:{collection.name}: {what}; judge more, or give cropped:{collection.name}")
     stays = judged["query"].isin(dev[STAYS_DEV - 1 :: STAYS_DEV])
     splits = {"train": judged[~stays].reset_index(drop=True), "dev": judged[stays].reset_index(drop=True)}
     return replace(collection, judgements=collection.judgements | splits)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from lib.analysis import significance
-from lib.data import collections, groups
+from lib.data import collections, groups, views
 from lib.study.derived import Merged, Pretrained
 from lib.study.experiment import Experiment, Run, TestSet, vary
 from lib.study.profiles import Profile
@@ -34,10 +34,11 @@ class Adaptation:
     @property
     def text(self) -> str:
         """What is learned from in the target: training queries, else most dev queries, else cropped queries."""
-        judgements = collections.load(self.target).judgements
-        if "train" in judgements:
+        target = collections.load(self.target)
+        if "train" in target.judgements:
             return self.target
-        return f"from-dev:{self.target}" if "dev" in judgements else f"cropped:{self.target}"
+        enough = "dev" in target.judgements and len(target.split("dev")) >= views.STAYS_DEV
+        return f"from-dev:{self.target}" if enough else f"cropped:{self.target}"
 
     @property
     def tests(self) -> tuple[TestSet, TestSet]:
