@@ -35,6 +35,7 @@ CASES = {
     "prettr": ("prettr", {"offset": 16}, "info_nce", {}),
     "tk": ("tk", {"heads": 4}, "hinge", {}),
     "queries of a batch": ("cat", {}, "tst", {}),
+    "queries of a batch, in parts": ("dot", {}, "tst", {"batching": GradCache(1)}),
     "margins": ("dot", COSINE, "adaptive_margin", {}),
     "distributed margins": ("dot", COSINE, "distributed_margin", {}),
     "in-batch": ("dot", COSINE, "in_batch", {}),

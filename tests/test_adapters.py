@@ -123,6 +123,8 @@ def test_lora_is_merged(architecture, tiny_backbone, found, tmp_path):
     assert ranker.adapter is None and type(ranker.transformer) is type(plain.transformer)
     assert [type(module) for module in ranker.modules()] == [type(module) for module in plain.modules()]
     assert list(ranker.state_dict()) == list(plain.state_dict())
+    trained = [{name for name, one in each.named_parameters() if one.requires_grad} for each in (ranker, plain)]
+    assert trained[0] == trained[1]
     scale = max(1, learnt.abs().max().item())  # colbert sums over tokens
     np.testing.assert_allclose(scores(ranker, tokens), learnt, atol=1e-5 * scale, rtol=1e-5)
     ranker.save(tmp_path / "model", backbone.tokenizer(tiny_backbone), 32)

@@ -6,6 +6,7 @@ import torch
 
 from lib import models
 from lib.data import collections
+from lib.models import adapters
 from lib.study import rankers, runs
 from lib.study.experiment import Data, Experiment, Model, vary
 from lib.training.settings import Adapter, GradCache
@@ -70,3 +71,11 @@ def test_what_cannot_is_refused(tiny_backbone, tmp_path):
         vary(Experiment("info_nce"), architecture="tk", gradient_checkpointing=True)
     with pytest.raises(ValueError, match="backbone OpenAIGPTForSequenceClassification cannot compute its layers again"):
         models.build("cat", written("openai-gpt", tmp_path), None, 0).checkpoint_gradients()
+    own = vary(Experiment("info_nce"), adapter=Adapter("prefix", 2))
+    for with_prefix, more in ((own, {}), (Experiment("info_nce"), {"start": own})):
+        with pytest.raises(ValueError, match="gradient_checkpointing=True: no run with a prefix"):
+            vary(with_prefix, gradient_checkpointing=True, **more)
+    ranker = models.build("dot", tiny_backbone, None, 0)
+    adapters.attach(ranker, "prefix", 2, 0)
+    with pytest.raises(ValueError, match="gradient_checkpointing=True: a ranker with a prefix"):
+        ranker.checkpoint_gradients()

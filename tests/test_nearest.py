@@ -75,6 +75,14 @@ def test_approximate_ones_find_most(tmp_path, passages, kind, least, dtype):
     assert nearest.recall(nearest.search(opened(store, kind), queries, 40, effort=8)[1], exact, 10) > least
 
 
+@pytest.mark.parametrize("kind", ["SQ8", "L2norm,Flat", "Flat,RFlat", "IVF16_HNSW8,Flat"])
+def test_other_descriptions_of_faiss_are_searched_too(store, kind):
+    """Those without cells and without a graph have no effort to set."""
+    queries = clustered(100, seed=1)
+    exact = nearest.search(opened(store, "Flat"), queries, 10)[1]
+    assert nearest.recall(nearest.search(opened(store, kind), queries, 40)[1], exact, 10) > 0.8
+
+
 @pytest.mark.parametrize("kind", ["HNSW8", "IVF64,Flat", "IVF64,SQ8"])
 def test_more_effort_finds_more(store, kind):
     queries = clustered(100, seed=1)

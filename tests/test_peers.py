@@ -60,6 +60,15 @@ def test_with_a_frozen_peer_mutual_learning_is_distillation():
 
 
 @pytest.mark.parametrize("name", [name for name, one in strategies.STRATEGIES.items() if one.peers])
+def test_a_student_alone_is_refused(name, several, experiment):
+    run = several(name, teacher=experiment if strategies.named(name).needs_teacher else None)
+    runs.complete([*runs.lineage(run)[:-1]])
+    ranker, groups, inputs = runs.at_start(run)
+    with pytest.raises(ValueError, match=f"strategy {name}: students teach each other; give"):
+        runs.loop.train(ranker, groups, inputs, run.strategy, run.training)
+
+
+@pytest.mark.parametrize("name", [name for name, one in strategies.STRATEGIES.items() if one.peers])
 def test_students_get_above_their_start(name, several, experiment, tiny_collection):
     teacher = vary(experiment, epochs=20, seed=7) if strategies.named(name).needs_teacher else None
     run = several(name, epochs=20, teacher=teacher)

@@ -151,6 +151,8 @@ def test_a_vector_that_is_not_finite_names_its_text(broken, architecture, tmp_pa
 def test_an_accelerator_has_as_many_texts_in_a_batch_as_fit(monkeypatch):
     lengths = np.array([3, 90, 10, 10, 5, 90, 4])
     assert [len(part) for part in scoring._longest_first(lengths, 2)] == [2, 2, 2, 1]
+    with pytest.raises(ValueError, match="batch_size=0"):
+        scoring._longest_first(lengths, 0)
     monkeypatch.setattr(scoring.hardware, "device", lambda: torch.device("cuda"))
     monkeypatch.setattr(scoring, "PLACES", 30)
     parts = scoring._longest_first(lengths, 2)

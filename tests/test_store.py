@@ -113,6 +113,24 @@ def test_a_removed_lock_costs_no_builder_its_work(data_folder):
     assert [path.name for path in (data_folder / "runs").iterdir()] == ["a"]
 
 
+def test_the_other_processes_of_a_launch_are_told_that_the_main_one_waits(data_folder, monkeypatch):
+    """They wait in a collective, which ends with an error long before another study's training does."""
+    said = []
+    monkeypatch.setattr(store, "TOLD_EVERY", 0.05)
+    monkeypatch.setattr(store.processes, "from_main", lambda value: said.append(value) or value)
+    other = python(BUILD.format(mark="other"), stdin=subprocess.PIPE)
+    assert other.stdout.readline() == "building\n"
+    ending = threading.Timer(0.5, lambda: other.communicate("go\n"))
+    ending.start()
+    store.keep("runs", "a", write("x"), together=True)
+    ending.join()
+    assert said[:2] == [store.WAITING] * 2 and said[-1] is True  # whole, since the other one built it
+    replies = iter([store.WAITING, store.WAITING, True])
+    monkeypatch.setattr(store.processes, "from_main", lambda _: next(replies))
+    monkeypatch.setattr(store.processes, "is_main", lambda: False)
+    assert store.keep("runs", "a", write("x"), together=True).name == "a" and not list(replies)
+
+
 def test_what_a_killed_build_left_is_removed_by_the_next(data_folder):
     killed = python(BUILD.format(mark="killed"), stdin=subprocess.PIPE)
     assert killed.stdout.readline() == "building\n"

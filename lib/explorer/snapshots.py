@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.machine import store
+from lib.machine import processes, store
 from lib.study import identity, rankers, runs
 from lib.study.experiment import Experiment, TestSet
 from lib.training import loop, scoring
@@ -21,8 +21,10 @@ def scores(run: Experiment, test: TestSet, *, count: int = 6) -> pd.DataFrame:
     Columns step, query, document, rank, first_stage, grade, score. Kept, so the training is repeated once. Raises
     NotTrained if a run that this one starts from or learns from is not in the store.
     """
-    if run.training.adapter is not None:
-        raise ValueError(f"{run.about}: snapshots are of runs without an adapter")
+    if run.training.adapter is not None or run.peer is not None:
+        raise ValueError(f"{run.about}: snapshots are of runs without an adapter and without a peer")
+    if processes.count() > 1:
+        raise ValueError(f"{run.about}: {processes.count()} processes were launched; snapshots are made in one")
     name = store.key(identity.of_evaluation(run, test), count)
     place = store.keep("snapshots", name, lambda folder: _repeat(run, test, count, folder), of=rankers.made_from(run))
     return pd.read_parquet(place / "scores.parquet")

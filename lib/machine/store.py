@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from lib.machine import processes, progress
 
 MANIFEST = "manifest.json"
+WAITING, TOLD_EVERY = "waiting", 60.0  # what the main process of a launch tells the others while it waits; seconds
 CHECKED_BYTES = 2**26  # `keep` compares larger files by size alone; `python -m lib.study.space --check` reads all
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -86,7 +87,7 @@ def keep(
     """
     place = data_folder() / kind / name
     if not processes.is_main():
-        if together and not processes.from_main(None):
+        if together and not _said():
             build(None)
         while not is_whole(place):  # if the main process fails, the launcher ends this one
             time.sleep(0.1)
@@ -145,7 +146,7 @@ def _verify(place: Path, _written: int) -> None:
 def _build(place: Path, build: Callable[[Path], None], of: list[str], together: bool) -> None:
     with clear_write_errors(data_folder()):
         place.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(place):
+        with _locked(place, together):
             whole = is_whole(place)  # then another process built it while this one waited
             if together:
                 processes.from_main(whole)
@@ -155,14 +156,25 @@ def _build(place: Path, build: Callable[[Path], None], of: list[str], together: 
                     _finish(folder, place, of)
 
 
+def _said() -> bool:
+    """Whether the main process finds a place whole, once it has the lock."""
+    while (said := processes.from_main(None)) == WAITING:
+        pass
+    return said
+
+
 @contextlib.contextmanager
-def _locked(place: Path) -> Iterator[None]:
-    lock = FileLock(place.parent / f".{place.name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        progress.say(f"waiting: another process is making {place.parent.name}/{place.name}")
-        lock.acquire()
+def _locked(place: Path, together: bool) -> Iterator[None]:
+    lock, timeout = FileLock(place.parent / f".{place.name}.lock"), 0.0
+    while True:
+        with contextlib.suppress(Timeout):
+            lock.acquire(timeout=timeout)
+            break
+        if not timeout:
+            progress.say(f"waiting: another process is making {place.parent.name}/{place.name}")
+        if together:  # the other processes would not wait for as long as a training takes
+            processes.from_main(WAITING)
+        timeout = TOLD_EVERY
     try:
         yield
     finally:

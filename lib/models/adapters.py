@@ -30,8 +30,8 @@ WEIGHTS, PROMPT = "adapter_model.safetensors", "prompt_embeddings"  # as peft na
 class Lora:
     """peft's model around a ranker's transformer, whose projections it has replaced in place; see `finish`."""
 
-    def __init__(self, model):
-        self.model = model
+    def __init__(self, model, trained: list[nn.Parameter]):
+        self.model, self.trained = model, trained  # what was trained before, and is again once it is merged
 
     def save(self, folder: Path) -> None:
         """Always raises ValueError."""
@@ -102,6 +102,7 @@ def attach(ranker: Ranker, kind: str, size: int, seed: int) -> None:
             r=size, lora_alpha=2 * size, lora_dropout=0.0, target_modules=known.get(family, "all-linear"),
             exclude_modules=["out_proj"] if family in STATE_SPACE else None,
         )  # fmt: skip
+    trained = [parameter for parameter in ranker.parameters() if parameter.requires_grad]
     base.requires_grad_(False)
     if (outputs := ranker.transformer.get_output_embeddings()) is not None:
         outputs.requires_grad_(False)
@@ -113,7 +114,7 @@ def attach(ranker: Ranker, kind: str, size: int, seed: int) -> None:
         if kind == "prefix":
             for weight in model.prompt_encoder.parameters():
                 weight.data.copy_(torch.randn(weight.shape) * base.config.initializer_range)
-    ranker.adapter = Prefix(model) if kind == "prefix" else Lora(model)
+    ranker.adapter = Prefix(model) if kind == "prefix" else Lora(model, trained)
     ranker.train(ranker.training)
 
 
@@ -121,6 +122,8 @@ def finish(ranker: Ranker) -> None:
     """After training, merge LoRA into the weights, in place: the ranker is then one like any other; a prefix stays."""
     if isinstance(ranker.adapter, Lora):
         ranker.adapter.model.merge_and_unload()
+        for parameter in ranker.adapter.trained:
+            parameter.requires_grad_()
         ranker.adapter = None
 
 

@@ -110,6 +110,8 @@ class Ranker(nn.Module, ABC):
         if not getattr(transformer, "supports_gradient_checkpointing", False):
             kind = self.architecture if transformer is None else f"backbone {type(transformer).__name__}"
             raise ValueError(f"gradient_checkpointing=True: {kind} cannot compute its layers again; give False")
+        if isinstance(self.adapter, nn.Module):  # a prefix: transformers' layers leave it out there
+            raise ValueError("gradient_checkpointing=True: a ranker with a prefix cannot be trained so; give False")
         later = getattr(transformer, "activation_checkpointing_enable", None)  # the same by its later name
         (later or transformer.gradient_checkpointing_enable)({"use_reentrant": False})
 

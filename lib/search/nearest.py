@@ -99,8 +99,10 @@ def search(
         if index.factory == "Flat":
             scores, rows = _exact(index.searcher, queries, depth, depth + 1)
         else:  # with a smaller efSearch, faiss would fill the last places with what it happened to see
-            name, value = ("nprobe", effort) if "IVF" in index.factory else ("efSearch", max(effort, depth))
-            faiss.ParameterSpace().set_index_parameter(index.searcher, name, value)
+            for kind, name, value in (("IVF", "nprobe", effort), ("HNSW", "efSearch", max(effort, depth))):
+                if kind in index.factory:
+                    faiss.ParameterSpace().set_index_parameter(index.searcher, name, value)
+                    break
             scores, rows = _ordered(*index.searcher.search(queries, depth))
     return np.where(rows < 0, -np.inf, scores).astype(np.float32), rows
 

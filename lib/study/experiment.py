@@ -90,6 +90,9 @@ class Experiment(Run):
         for name in ("start", "peer"):
             if getattr(self, name) is not None:
                 self._check_start(name)
+        if self.training.gradient_checkpointing and self.prefix:
+            raise ValueError("gradient_checkpointing=True: no run with a prefix, its own or its start's, can have it: "
+                             "give False")  # fmt: skip
         if (self.peer is not None) != (self.strategy.peers is not None):
             fix = f"strategy={self.strategy.name!r}: give another start if it has peers, and else peer=None"
             raise ValueError(f"peer={reprlib.repr(self.peer)} with {fix}")

@@ -19,6 +19,7 @@ from lib.models.ranker import InBatch
 from lib.models.tokens import PairTokens, SeparateTokens
 from lib.training.batches import batches
 from lib.training.grad_cache import cached_backward
+from lib.training.peers import Students
 from lib.training.resume import Checkpoint, TrainingState
 from lib.training.settings import Queue, Training
 from lib.training.strategy import OWN, PEERS, STATES, Matrix, Strategy
@@ -46,6 +47,8 @@ def train(
     gradient or a weight is not finite, ValueError if groups or settings cannot be trained with.
     """
     _check_targets(groups, strategy)
+    if strategy.peers is not None and not (isinstance(model, Students) and len(model.rankers) > 1):
+        raise ValueError(f"strategy {strategy.name}: students teach each other; give lib.training.peers.Students")
     steps = len(groups) // settings.batch_size * settings.epochs
     if not steps:
         fix = f"give {len(groups)} or less"
@@ -91,6 +94,7 @@ def train(
             schedule.step()
             if after:
                 after(step)
+                compared.train()  # it may have scored the model
             if checkpoint and not history.unread:  # else an accelerator would wait
                 checkpoint.keep(step, state)
     accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)  # the caller's model computes in its own precision again
@@ -171,7 +175,8 @@ def _in_chunks(
         return {side: {name: values[rows[side]] for name, values in batch["tokens"][side].items()} for side in rows}
 
     def loss(*vectors: torch.Tensor) -> torch.Tensor:
-        matrices.append(strategy.matrix(lambda *_: compare(*model.sides(*vectors)), **batch))
+        matrix = strategy.matrix(lambda *_: compare(*model.sides(*vectors)), **batch)
+        matrices.append(_of_all(matrix) if strategy.columns is None else matrix)
         with torch.autocast(vectors[0].device.type, enabled=False):  # as without chunks: a loss is no part of the model
             return strategy.loss(*matrices[0][:2]).mean()
 

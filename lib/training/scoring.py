@@ -54,6 +54,8 @@ def score(
     from torch's random state. Raises FloatingPointError if a score is not finite, as do all functions here that score
     or encode.
     """
+    if not documents.size:
+        raise ValueError("documents: there is no pair to score")
     pairs, inverse = _pairs(tokens, queries, documents)
     count = len(tokens.documents)
     if isinstance(model, LateRanker):
@@ -175,6 +177,8 @@ def _longest_first(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
 
     An accelerator has as many more in a batch as fit into `PLACES` tokens.
     """
+    if batch_size < 1 or not len(lengths):
+        raise ValueError(f"batch_size={batch_size}, {len(lengths)} texts or pairs: give one of each at least")
     order, parts = np.argsort(-lengths, kind="stable"), []
     places = 0 if hardware.device().type == "cpu" else PLACES
     while len(order):
