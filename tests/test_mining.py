@@ -45,6 +45,14 @@ def test_candidates_are_in_the_rankers_order_and_below_the_lowest_positive(by, m
             assert not clear or ((query, document) in kept) == (margin is None or value <= lowest - margin)
 
 
+def test_nothing_is_mined_where_the_first_stage_finds_nothing(by, monkeypatch):
+    kit.history(by)
+    collection = collections.load(by.data.collection)
+    none = first_stage.bm25(collection, list(collection.relevant("train")), 12)[:0]
+    monkeypatch.setattr(targets.first_stage, "bm25", lambda *_: none)
+    assert targets.mined(Mined(by, depth=12), collection, list(collection.relevant("train")), 50).empty
+
+
 def test_the_hardest_alone_or_one_from_each_part_of_the_order(by):
     kit.history(by)
     collection = collections.load(by.data.collection)

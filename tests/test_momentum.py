@@ -7,6 +7,7 @@ from torch import nn
 
 from lib import losses
 from lib.models.momentum import Momentum, negatives
+from lib.models.vectors import Vectors
 
 
 class Encoder(nn.Module):
@@ -17,9 +18,12 @@ class Encoder(nn.Module):
         self.linear = nn.Linear(3, dim, bias=False, dtype=torch.float64)
         self.dropout = nn.Dropout(dropout)
 
-    def vectors(self, tokens, docs):
-        assert tokens["documents"].shape[1] == docs
-        return tuple(self.dropout(self.linear(tokens[side])) for side in ("queries", "documents"))
+    def encode_queries(self, tokens):
+        """(texts, dim), or (texts, docs, dim) one below the other -> a vector for each."""
+        values = self.dropout(self.linear(tokens)).flatten(0, -2).unsqueeze(1)
+        return Vectors(values, values.new_ones(values.shape[:2]))
+
+    encode_documents = encode_queries
 
 
 def step(number, batch=2, docs=3):

@@ -33,11 +33,12 @@ class Momentum(nn.Module):
         One call is one step: it moves the copy and, after scoring, puts this step's positives (column 0) in the queue,
         where the oldest leave. `queued` are the places that each query is compared with (`negatives`); None: all.
         """
-        queries = self.encoder.vectors(tokens, docs)[0]
+        queries = self.encoder.encode_queries(tokens["queries"]).values.squeeze(1)
         with torch.no_grad():  # copy = momentum * copy + (1 - momentum) * encoder
             for slow, fast in zip(self.momentum_encoder.parameters(), self.encoder.parameters(), strict=True):
                 slow.lerp_(fast, 1 - self.momentum)
-            documents = self.momentum_encoder.eval().vectors(tokens, docs)[1]
+            documents = self.momentum_encoder.eval().encode_documents(tokens["documents"]).values
+            documents = documents.squeeze(1).unflatten(0, (-1, docs))
         with torch.autocast(queries.device.type, enabled=False):  # in bfloat16 near scores would tie
             kind = torch.promote_types(queries.dtype, torch.float32)
             queries, documents = queries.to(kind), documents.to(kind)

@@ -76,13 +76,13 @@ def mined(by: Mined, collection: Collection, queries: list[str], depth: int) -> 
         relevant = collection.relevant("train")
         pairs = [pair for query in queries for pair in product([query], relevant.get(query, ()))]
         judged = pd.DataFrame(pairs, columns=["query", "document"])
-        both = pd.concat([found, judged], keys=["found", "judged"])
+        both, count = pd.concat([found, judged], ignore_index=True), len(found)
         ranker = rankers.ranker(by.ranker)
         inputs = rankers.inputs(ranker, collection, by.ranker.model)
         both["score"] = scoring.score(
             ranker, inputs, both["query"].to_numpy(), both["document"].to_numpy(), what="negatives"
         )
-        found, lowest = both.loc["found"], both.loc["judged"].groupby("query")["score"].min()
+        found, lowest = both[:count], both[count:].groupby("query")["score"].min()
         if by.margin is not None:
             found = found[found["score"] <= found["query"].map(lowest).fillna(np.inf) - by.margin]
         found.sort_values(["query", "score", "document"], ascending=[True, False, True]).to_parquet(
