@@ -84,7 +84,7 @@ def mined(by: Mined, collection: Collection, queries: list[str], depth: int) -> 
         )
         found, lowest = both[:count], both[count:].groupby("query")["score"].min()
         if by.margin is not None:
-            found = found[found["score"] <= found["query"].map(lowest).fillna(np.inf) - by.margin]
+            found = found[found["score"] <= found["query"].map(lowest).astype(float).fillna(np.inf) - by.margin]
         found.sort_values(["query", "score", "document"], ascending=[True, False, True]).to_parquet(
             into / "run.parquet"
         )
