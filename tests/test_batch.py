@@ -1,6 +1,7 @@
 """The batch command: what it refuses, whose folders it means, and what a failure, a signal or a dead kernel leaves."""
 
 import functools
+import json
 import os
 import signal
 import subprocess
@@ -61,6 +62,10 @@ REFUSED = [
     (["nowhere.ipynb"], "{at}/nowhere.ipynb: no such notebook"),
     ([str(NOTEBOOKS[3])], "two notebooks have this name"),
     (["--out", str(ROOT / "notebooks")], "its executed copy would replace it"),
+    (["--gpus", "8"], "--cpus, --gpus: a notebook that runs here has the whole machine; give --engine too"),
+    (["--cpus", "500"], "--cpus, --gpus: a notebook that runs here has the whole machine; give --engine too"),
+    (["-s", "slurm_partition", "nothere"], "-s slurm_partition: for submitit alone; give --engine submitit"),
+    (["--engine", "ray", "-s", "timeout_min", "9"], "-s timeout_min: for submitit alone; give --engine submitit"),
 ]
 
 
@@ -124,6 +129,20 @@ def test_relative_paths_are_the_callers(at, monkeypatch):
     assert said[3:] == [f"{at}/beir?relevant_grade=2 | test | {at}/my.run; scifact; hub:beir/scifact", f"{at}/beir"]
 
 
+@pytest.mark.parametrize(("given", "meant"), [
+    ("typos:./tiny", "typos:{at}/tiny"), ("from-dev:./tiny?relevant_grade=2", "from-dev:{at}/tiny?relevant_grade=2"),
+    ("hub:./tiny", "hub:{at}/tiny"), ("cropped:hub:./tiny#one", "cropped:hub:{at}/tiny#one"),
+    ("typos:./t", "typos:{at}/t"), ("typos:pydocs", "typos:pydocs"), ("ir:beir/scifact", "ir:beir/scifact"),
+])  # fmt: skip
+def test_a_word_before_a_path_leaves_it_the_callers(given, meant, at):
+    for folder in ("tiny", "t"):
+        (at / folder).mkdir()
+    meant = meant.replace("{at}", str(at))
+    assert batch._value("folders", f"{given}, ./tiny") == f"{meant},{at}/tiny"
+    assert batch._value("sets", f"{given} | test; scifact") == f"{meant} | test; scifact"
+    assert batch._value("target", given) == meant
+
+
 def test_kernels_use_the_package_of_the_command(at):
     """Another checkout may be the installed one."""
     write(at / "a.ipynb", "import lib\nprint(lib.__file__)", parameters="a = 3")
@@ -166,6 +185,28 @@ def test_what_is_missing_follows_notebook_parameters_and_content(at, capsys):
     assert batch.main(command) == 0 and "2 of 2 notebooks" in capsys.readouterr().out
     assert batch.main([*command, "-p", "profile", "laptop"]) == 0 and "0 of 2 notebooks" in capsys.readouterr().out
     assert printed(at / "out" / "a.ipynb") == "laptop\n"
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]", '{"metadata": []}', b"\xff"])
+def test_a_broken_executed_copy_is_missing(content, at):
+    write(at / "a.ipynb")
+    (at / "out").mkdir()
+    (at / "out" / "a.ipynb").write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert not notebooks.is_done(at / "a.ipynb", at / "out", {})
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"a": 3}', '{"a": {"first": 3}}'])
+def test_damaged_times_are_begun_anew_and_the_batch_goes_on(content, at, capsys, monkeypatch):
+    for name in "ab":
+        write(at / f"{name}.ipynb")
+    (at / "out").mkdir()
+    (at / "out" / "times.json").write_text(content)
+    monkeypatch.setattr(notebooks, "run", lambda *_: None)
+    monkeypatch.setattr("lib.study.forecast.announce", lambda *_: None)
+    assert batch.main(["a.ipynb", "b.ipynb", "--out", "out"]) == 0
+    assert capsys.readouterr().err == f"{at}/out/times.json is damaged: it is begun anew\n"
+    times = json.loads((at / "out" / "times.json").read_text())
+    assert set(times) == {"a", "b"} and set(times["a"]) == {"first", "last"}
 
 
 def test_a_kernel_that_dies_is_one_clear_error_and_its_copy_is_kept(at, capsys):

@@ -44,6 +44,30 @@ def test_bins_hold_every_query_once_and_name_their_values():
     assert list(table["mean"]) == pytest.approx([0.0, 0.1, 0.5]) and table["queries"].sum() == 6
 
 
+@pytest.mark.parametrize("values, labels", [
+    (0.8 + np.arange(30) * 1e-4, ["0.8 to 0.801", "0.801 to 0.802", "0.802 to 0.803"]),
+    (np.arange(100, 130), ["100 to 109", "110 to 119", "120 to 129"]),
+    (np.arange(30) / 30, ["0 to 0.3", "0.33 to 0.63", "0.67 to 0.97"]),
+    (np.arange(30) * 100, ["0 to 900", "1000 to 1900", "2000 to 2900"]),
+    (np.repeat([0.81, 0.812, 0.814], 10), ["0.81", "0.812", "0.814"]),
+])  # fmt: skip
+def test_names_of_bins_are_readable_and_differ(values, labels):
+    index = pd.MultiIndex.from_product([range(30), [0]], names=["query", "seed"])
+    table = by_query.in_bins(pd.DataFrame({"kl": np.arange(30.0)}, index), pd.Series(values))
+    assert list(table["bin"]) == labels
+
+
+def test_queries_without_a_difference_are_counted():
+    index = pd.MultiIndex.from_product([range(20), [0]], names=["query", "seed"])
+    differences, feature = pd.DataFrame({"kl": np.arange(20.0)}, index), pd.Series(np.arange(30.0))
+    says = "10 of 30 queries with a feature have no difference, the first 20"
+    with pytest.raises(ValueError, match=says):
+        by_query.in_bins(differences, feature)
+    with pytest.raises(ValueError, match=says):
+        by_query.correlations(differences, pd.DataFrame({"f": feature}))
+    assert len(by_query.in_bins(differences, feature[:15])) == 3  # a query without a relevant candidate has no feature
+
+
 def test_a_correlation_is_found_and_a_constant_has_none():
     draw = np.random.default_rng(0)
     values = draw.normal(size=80)

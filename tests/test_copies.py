@@ -52,6 +52,13 @@ def test_every_notebook_of_a_profile_is_copied(executed, tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "figures" / "notebooks").iterdir()] == ["05_gain.md"]
 
 
+def test_the_command_asks_for_its_arguments(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["copies"])
+    with pytest.raises(SystemExit):
+        copies.main()
+    assert "error: the following arguments are required: profile, figures" in capsys.readouterr().err
+
+
 def test_a_warning_is_copied_once_and_without_its_place(tmp_path):
     said = "/a/machine/lib/x.py:158: UserWarning: mixed conditions.\n  rows = _rows(results)\n"
     outputs = [new_output("stream", name="stderr", text=2 * said), new_output("stream", name="stderr", text=said),

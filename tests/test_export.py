@@ -13,6 +13,7 @@ import torch
 from lib import models
 from lib.analysis import measures, significance
 from lib.data import collections
+from lib.machine import store
 from lib.models import backbone, graphs
 from lib.study import card, export, profiles, rankers, tables
 from lib.study.experiment import TestSet, vary
@@ -245,6 +246,31 @@ def test_trec_eval_finds_the_kits_values_in_a_trec_run(command, experiment, test
     assert set(map(tuple, again[["query", "document", "rank"]].to_numpy())) == set(
         map(tuple, ranked[["query", "document", "rank"]].to_numpy())
     )
+
+
+def test_two_parts_of_a_split_have_files_of_their_own(experiment, test_set, tmp_path):
+    parts = [dataclasses.replace(test_set, queries=4), dataclasses.replace(test_set, skip=4)]
+    kit.complete([experiment], parts)
+    paths = [export.trec(experiment, test, tmp_path) for test in parts]
+    assert [path.name.split("-bm25")[0] for path in paths] == ["tiny-test-4", "tiny-test-4-after4"]
+    tested = card.quality(experiment, parts)["test set"].unique()
+    assert [name.split(", ")[2] for name in tested] == ["4 queries", "4 queries after the first 4"]
+
+
+def test_what_is_not_scored_or_damaged_is_one_clear_error(command, experiment, test_set, tmp_path, capsys, monkeypatch):
+    other = dataclasses.replace(test_set, depth=5)
+    small = dataclasses.replace(profiles.named("smoke"), tests=(other,), architecture_test=other)
+    with monkeypatch.context() as patch:
+        patch.setattr(profiles, "named", lambda name: small)
+        assert command("--trec", tmp_path / "runs") == 1 and not (tmp_path / "runs").exists()
+    assert capsys.readouterr().err == (
+        f"error: {experiment.about} is scored on no test set of profile laptop; run `make study PROFILE=laptop` first\n"
+    )
+    place = rankers.folder(experiment)
+    (place / "costs.parquet").write_bytes(b"")
+    store._verify.cache_clear()  # another process: in this one the folder was sound
+    assert command("--to", tmp_path / "model") == 1
+    assert f"Delete the folder {place}: it is made again." in capsys.readouterr().err
 
 
 def test_the_command_wants_to_know_where_to(command, capsys):

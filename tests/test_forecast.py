@@ -74,6 +74,18 @@ def test_times_that_no_study_left_are_asked_for(tmp_path, monkeypatch, capsys):
     assert "executed/smoke/times.json does not exist: run `make study PROFILE=smoke` twice" in said
 
 
+@pytest.mark.parametrize("name", ["laptop", "smoke", "09_other"])
+def test_a_part_that_was_not_measured_is_refused(name, measured, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("STUDY_DATA", str(tmp_path))
+    monkeypatch.setattr(forecast, "probe", lambda: 3.0)
+    notebooks.record(tmp_path / "executed" / "smoke", {"01_data": 30.0})
+    before = forecast.TIMES.read_text()
+    monkeypatch.setattr("sys.argv", ["forecast", "smoke", "--only", "01_data", name])
+    with pytest.raises(SystemExit):
+        forecast.main()
+    assert f"--only: {name} was not measured" in capsys.readouterr().err and forecast.TIMES.read_text() == before
+
+
 def test_times_are_kept_from_the_first_run_and_the_last_and_published(tmp_path, monkeypatch):
     monkeypatch.setenv("STUDY_DATA", str(tmp_path))
     monkeypatch.setattr(forecast, "TIMES", tmp_path / "published.json")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from lib.study import forecast, grids, papers, plan, profiles, runs
+from lib.study.derived import Pretrained
 from lib.study.experiment import Experiment, TestSet, Untrained, fields, vary
 from tests.test_batch import write
 
@@ -126,5 +127,34 @@ def test_costs_follow_the_sizes(experiment):
     assert plan.training(vary(run, epochs=2)) == 2 * plan.training(run)
     taught = [vary(run, strategy="kl", teacher=Untrained(), seed=seed) for seed in (0, 1)]
     assert plan.teaching(taught) == 2 * 6 * minilm.of_layer * 96 * 2800 * 3  # once for both seeds
+    other = vary(taught[0], teacher=Untrained(seed=1))
+    assert plan.teaching([*taught, other]) == 2 * plan.teaching(taught)  # two teachers of one size
+    named = vary(run, strategy="kl", teacher="msmarco-minilm-l12")
+    assert plan.teaching([named]) == 2 * 12 * minilm.of_layer * run.model.max_length * 2800 * 3
+    assert plan.teaching([vary(named, teacher="scores.tsv"), vary(named, teacher="nobody/unknown")]) == 0
     assert plan.memory(vary(run, batch_size=16)) > plan.memory(run) > minilm.parameters * 16 / 2**30
     assert plan.memory(run) > plan.memory(vary(run, gradient_checkpointing=True)) > minilm.parameters * 16 / 2**30
+
+
+def test_pre_training_is_counted_and_an_unknown_size_is_named(experiment, tmp_path, offline, monkeypatch, capsys):
+    monkeypatch.setattr(forecast, "probe", lambda: 2.0)
+    imports = "from lib.study import profiles, runs\nfrom lib.study.derived import Pretrained\nfrom lib.study.run import Model"
+    cells = (
+        "from lib.study.experiment import Experiment, vary",
+        "runs.complete([vary(Experiment('info_nce'), backbone='nobody/unknown')])",
+        "runs.complete([Pretrained(Model(layers=(0, 1)), 'pydocs', document_count=100000)])",
+    )
+    plan.main(["smoke", str(write(tmp_path / "a.ipynb", imports, *cells))])
+    said = capsys.readouterr().out
+    assert "2 trainings" in said and "1 info_nce, 1 masked_language_model" in said
+    assert "in no number below, since their size is not known here: nobody/unknown" in said
+    assert "GiB for minilm, the largest training" in said and "nan" not in said
+    (run,) = (one for one in grids.of_notebook(tmp_path / "a.ipynb", {}).runs if isinstance(one, Pretrained))
+    assert plan.training(run) == 6 * 2 * plan.size("minilm").of_layer * 96 * 100000
+    assert plan.memory(run) > plan.size("minilm").parameters * 16 / 2**30
+
+
+def test_a_notebook_that_is_not_there_is_one_clear_error(capsys):
+    with pytest.raises(SystemExit):
+        plan.main(["smoke", "nowhere.ipynb"])
+    assert capsys.readouterr().err.splitlines()[-1].endswith("error: nowhere.ipynb: no such notebook")

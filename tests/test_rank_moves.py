@@ -16,6 +16,11 @@ def test_a_move_is_up_where_the_second_ranker_ranks_higher():
     assert by_document["move"].to_dict() == {"a": "down", "b": "stays", "c": "up"}
 
 
+def test_a_collection_says_which_grade_is_relevant():
+    graded = table(4.0, 3.0, 2.0, 1.0).assign(grade=[2, 1, 3, 0])
+    assert list(rank_moves.moves(graded, graded, 2)["document"]) == ["a", "c"]
+
+
 def test_the_figure_asks_a_question_and_draws_every_kind_of_move():
     moves = rank_moves.moves(table(4.0, 3.0, 2.0, 1.0), table(1.0, 3.0, 4.0, 2.0))
     drawn = rank_moves.figure({("bm25", "kl"): moves, ("kl", "mse"): moves})

@@ -51,3 +51,19 @@ def test_the_temperature_follows_the_scale(scale):
 def test_equal_scores_have_no_temperature():
     with pytest.raises(ValueError, match="every group's scores are equal"):
         score_shapes.suggested_temperature(np.ones((3, 4)))
+
+
+@pytest.mark.parametrize("scores", [[[1, 1, 0]] * 5, [[1, 1, 0, 0]], [[1, 0]] * 2 + [[3, 3]] * 2])
+def test_tied_highest_scores_may_have_no_temperature(scores):
+    with pytest.raises(ValueError, match="% of the groups have several highest scores, so at any temperature"):
+        score_shapes.suggested_temperature(np.array(scores))
+    assert score_shapes.suggested_temperature(np.array([[1, 1, 0, 0]] + [[3, 2, 1, 0]] * 9)) > 0
+
+
+def test_a_collection_says_which_grade_is_relevant():
+    graded = table([3.0, 1.0, 2.0, 0.0], [2, 1, 0, 0])
+    binary = table([3.0, 1.0, 2.0, 0.0], [1, 0, 0, 0])
+    assert score_shapes.margins(graded, 2).tolist() == score_shapes.margins(binary).tolist() == [2.0, 1.0, 3.0]
+    of_graded, of_binary = (pd.Series(score_shapes.summary(*given)) for given in ((graded, 2), (binary,)))
+    assert of_graded.equals(of_binary) and score_shapes.summary(graded)["correct"] < of_graded["correct"] == 1
+    assert score_shapes.auc(graded, 2) == 1 > score_shapes.auc(graded)

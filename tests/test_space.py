@@ -1,9 +1,11 @@
 """The command that says what takes space removes what nothing refers to, and nothing else."""
 
+import shutil
+
 import pytest
 
 from lib.machine import store
-from lib.study import identity, space, tables
+from lib.study import identity, runs, space, tables
 from lib.study.experiment import TestSet, vary
 from tests import kit
 
@@ -70,3 +72,54 @@ def test_files_of_others_in_the_data_folder_are_left_alone(data_folder):
     (data_folder / "figures" / "laptop").mkdir(parents=True)
     (data_folder / "figures" / "laptop" / "a.png").touch()
     assert space.unreferenced(caches=True) == []
+
+
+@pytest.fixture
+def of_a_copy(experiment, tiny_collection, tmp_path, monkeypatch):
+    """The folder of a run whose collection has a relative path, called in the folder that has it."""
+    shutil.copytree(tiny_collection, tmp_path / "caller" / "own")
+    monkeypatch.chdir(tmp_path / "caller")
+    run = vary(experiment, collection="own")
+    runs.complete([run])
+    return store.data_folder() / "runs" / run.key
+
+
+def test_a_run_whose_text_is_not_found_is_kept_and_named(of_a_copy, tmp_path, monkeypatch, capsys):
+    assert space.reviewed() == ([], {})
+    monkeypatch.chdir(tmp_path)
+    assert space.main(["--remove"]) == 0 and of_a_copy.is_dir()
+    said = capsys.readouterr().out
+    assert f"cannot be checked, so kept: runs/{of_a_copy.name}: no collection 'own'" in said
+    assert "removed 0 folders" in said
+    (tmp_path / "own").mkdir()  # an empty mount point, or something else of this name
+    assert space.unreferenced() == [] and of_a_copy in space.reviewed()[1]
+
+
+def test_another_folders_text_of_the_same_relative_path_says_nothing(of_a_copy, tmp_path, monkeypatch):
+    shutil.copytree("own", tmp_path / "other" / "own")
+    monkeypatch.chdir(tmp_path / "other")
+    with (tmp_path / "other" / "own" / "qrels" / "test.tsv").open("a") as file:
+        file.write("q1\td2\t1\n")
+    old, unchecked = space.reviewed()
+    assert old == [] and "has other content" in unchecked[of_a_copy]
+
+
+def test_a_text_that_is_found_and_differs_makes_a_run_outdated(experiment, tiny_collection, tmp_path):
+    folder = shutil.copytree(tiny_collection, tmp_path / "own")
+    run = vary(experiment, collection=str(folder))
+    runs.complete([run])
+    before = names(path for path in space.folders() if path.parent.name == "runs")
+    with (folder / "qrels" / "test.tsv").open("a") as file:
+        file.write("q1\td2\t1\n")
+    assert names(space.unreferenced()) == before and len(before) == 1
+
+
+@pytest.mark.parametrize("content", [None, "", "{"])
+def test_a_run_without_a_readable_description_is_named_and_kept(content, of_a_copy, capsys):
+    path = of_a_copy / runs.ABOUT
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    assert space.main(["--remove"]) == 0 and of_a_copy.is_dir()
+    said = capsys.readouterr().out
+    assert f"{path} is missing or damaged. Delete the folder {of_a_copy}: it is made again." in said

@@ -38,6 +38,12 @@ def test_the_edge_of_the_grid_is_an_error(scored, values, where):
         tuning.chosen(table, "one")
 
 
+def test_an_unknown_arm_is_told_with_the_known_ones(scored):
+    table = tuning.tuned({"one": ARM, "two": ARM}, "learning_rate", (3e-5, 1e-4, 3e-4), DEV)
+    with pytest.raises(ValueError, match="arm='three': give one of one, two"):
+        tuning.chosen(table, "three")
+
+
 def test_no_choice_reads_a_test_split(scored):
     with pytest.raises(ValueError, match="choices are made on dev queries"):
         tuning.tuned({"one": ARM}, "learning_rate", (1e-5, 1e-4, 1e-3), TestSet(queries=8, depth=6))

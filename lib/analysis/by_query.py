@@ -49,25 +49,49 @@ def _words(text: str) -> list[str]:
 def in_bins(differences: pd.DataFrame, feature: pd.Series, *, bins: int = 3) -> pd.DataFrame:
     """Mean differences for queries of low to high values of a feature: columns bin, ranker, mean, low, high, queries.
 
-    `differences` are as `significance.contrasts` takes them; the bins hold about equally many queries.
+    `differences` are as `significance.contrasts` takes them; the bins hold about equally many queries. Raises
+    ValueError as `correlations`.
     """
+    _check(differences, feature.index)
     groups = pd.qcut(feature.rank(method="average"), bins, duplicates="drop", labels=False)
-    parts = []
-    for _, members in feature.groupby(groups):
-        low, high = members.min(), members.max()
+    members_of_bins, parts = [members for _, members in feature.groupby(groups)], []
+    for members, label in zip(members_of_bins, _labels(members_of_bins), strict=True):
         rows = differences[differences.index.get_level_values(0).isin(members.index)]
-        label = f"{low:.2g} to {high:.2g}" if high > low else f"{low:.2g}"
         found = significance.contrasts(rows).rename(columns={"difference": "mean"})
         parts.append(found.assign(bin=label)[["bin", "ranker", "mean", "low", "high", "queries"]])
     return pd.concat(parts, ignore_index=True)
+
+
+def _labels(bins: list[pd.Series]) -> list[str]:
+    """A name for each bin, its lowest and highest value: with two digits, or as many as tell all of them apart."""
+    ends = [sorted({members.min(), members.max()}) for members in bins]
+    for digits in range(2, 18):
+        texts = [[_text(value, digits) for value in pair] for pair in ends]
+        labels = [" to ".join(pair) for pair in texts]
+        if len(set(labels)) == len(labels) and all(len(set(pair)) == len(pair) for pair in texts):
+            break
+    return labels
+
+
+def _text(value: float, digits: int) -> str:
+    text = f"{value:.{digits}g}"
+    return f"{value:.0f}" if "e+" in text else text
+
+
+def _check(differences: pd.DataFrame, queries: pd.Index) -> None:
+    """Refuse queries without a difference: a bin or a correlation would silently be of the others."""
+    if len(lacking := queries.difference(differences.index.get_level_values(0))):
+        what = f"{len(lacking)} of {len(queries)} queries with a feature have no difference, the first {lacking[0]!r}"
+        raise ValueError(f"{what}: give features and differences of the same queries")
 
 
 def correlations(differences: pd.DataFrame, features: pd.DataFrame) -> pd.DataFrame:
     """Spearman's rank correlation of each feature and each ranker's differences: columns feature, ranker, rho, p.
 
     Differences are averaged over seeds; p has Holm's correction over all rows. A feature that has one value gives nan,
-    and p is then 1.
+    and p is then 1. Raises ValueError if queries with a feature have no difference.
     """
+    _check(differences, features.index)
     by_query = differences.groupby(level=0).mean().loc[features.index]
     rows = []
     for feature, values in features.items():

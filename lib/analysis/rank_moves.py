@@ -12,14 +12,14 @@ from lib.analysis.style import finish, panels
 MOVES = {"up": ("#08306b", "-"), "down": ("#a63603", "--"), "stays": ("#767676", ":")}
 
 
-def moves(left: pd.DataFrame, right: pd.DataFrame) -> pd.DataFrame:
+def moves(left: pd.DataFrame, right: pd.DataFrame, relevant_grade: int = 1) -> pd.DataFrame:
     """The relevant documents with their ranks under two rankers: columns query, document, left, right, move.
 
-    Each table has columns query, document, grade, score.
+    Each table has columns query, document, grade, score; `relevant_grade` is that of the collection, where it is not 1.
     """
     pairs = ["query", "document"]
     ranked = measures.rank(left).merge(measures.rank(right)[[*pairs, "rank"]], on=pairs, suffixes=("_left", "_right"))
-    relevant = ranked[ranked["grade"] > 0].rename(columns={"rank_left": "left", "rank_right": "right"})
+    relevant = ranked[ranked["grade"] >= relevant_grade].rename(columns={"rank_left": "left", "rank_right": "right"})
     move = (relevant["right"] - relevant["left"]).map(lambda by: "up" if by < 0 else "down" if by > 0 else "stays")
     return relevant[[*pairs, "left", "right"]].assign(move=move).reset_index(drop=True)
 

@@ -1,20 +1,23 @@
-"""What scores look like: margins, separation, spread. Works on a table with the columns query, score, grade."""
+"""What scores look like: margins, separation, spread. Works on a table with the columns query, score, grade.
+
+`relevant_grade` is the lowest grade that counts as relevant: that of the collection, where it is not 1.
+"""
 
 import numpy as np
 import pandas as pd
 from scipy import optimize, special, stats
 
 
-def margins(table: pd.DataFrame) -> np.ndarray:
+def margins(table: pd.DataFrame, relevant_grade: int = 1) -> np.ndarray:
     """Raw score of each relevant document minus that of each other document of its query, (pairs,) in table order."""
     parts = [np.empty(0)]
     for _, part in table.groupby("query", sort=False):
-        relevant, scores = part["grade"].to_numpy() > 0, part["score"].to_numpy(dtype=float)
+        relevant, scores = part["grade"].to_numpy() >= relevant_grade, part["score"].to_numpy(dtype=float)
         parts.append(np.subtract.outer(scores[relevant], scores[~relevant]).ravel())
     return np.concatenate(parts)
 
 
-def summary(table: pd.DataFrame) -> dict[str, float]:
+def summary(table: pd.DataFrame, relevant_grade: int = 1) -> dict[str, float]:
     """Numbers that describe a ranker's raw scores.
 
     positive, negative: mean score of relevant and of other documents. margin: median. correct: share of margins above
@@ -22,8 +25,8 @@ def summary(table: pd.DataFrame) -> dict[str, float]:
     of scores that occur again in their query. offset: standard deviation over queries of their mean score, which no
     ranking loss sees.
     """
-    differences, by_query = pd.Series(margins(table)), table.groupby("query")["score"]
-    relevant = table["grade"] > 0
+    differences, by_query = pd.Series(margins(table, relevant_grade)), table.groupby("query")["score"]
+    relevant = table["grade"] >= relevant_grade
     return {
         "positive": table.loc[relevant, "score"].mean(), "negative": table.loc[~relevant, "score"].mean(),
         "margin": differences.median(), "correct": (differences > 0).mean() + (differences == 0).mean() / 2,
@@ -32,9 +35,9 @@ def summary(table: pd.DataFrame) -> dict[str, float]:
     }  # fmt: skip
 
 
-def auc(table: pd.DataFrame) -> float:
+def auc(table: pd.DataFrame, relevant_grade: int = 1) -> float:
     """Chance that a relevant document of any query scores above another document of any query; ties count half."""
-    relevant, scores = table["grade"] > 0, table["score"]
+    relevant, scores = table["grade"] >= relevant_grade, table["score"]
     if relevant.all() or not relevant.any():
         return float("nan")
     larger = stats.mannwhitneyu(scores[relevant], scores[~relevant], method="asymptotic").statistic
@@ -60,7 +63,8 @@ def suggested_temperature(scores: np.ndarray) -> float:
     """The temperature at which the mean entropy of a teacher's softmax over scores (groups, docs) is log(docs) / 2.
 
     A rule of thumb, no paper's: a colder teacher says little more than a label, a hotter one hardly tells documents
-    apart. Raises ValueError if the scores of every group are equal.
+    apart. Raises ValueError if the scores of every group are equal, or so many groups have several highest scores that
+    the coldest softmax is no sharper.
     """
     scores = scores.astype(float) - scores.max(axis=1, keepdims=True)
     if not scores.any():
@@ -71,4 +75,11 @@ def suggested_temperature(scores: np.ndarray) -> float:
         return float(special.entr(weights).sum(1).mean() / np.log(scores.shape[1]) - 0.5)
 
     scale = np.log(np.abs(scores).max())
+    if (excess := excess_entropy(scale - 25)) > -1e-9:
+        tied = ((scores == 0).sum(axis=1) > 1).mean()
+        raise ValueError(
+            f"{tied:.0%} of the groups have several highest scores, so at any temperature the mean entropy stays "
+            f"above {excess + 0.5:.2f} log(docs), and 0.50 is asked for: leave such groups out, or give scores that "
+            "tell documents apart"
+        )
     return float(np.exp(optimize.brentq(excess_entropy, scale - 25, scale + 10)))

@@ -61,6 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
         resources = engines.Resources(
             options.cpus, options.gpus, options.retries, {name: _value(name, text) for name, text in options.submitit}
         )
+        _check_engine(options.engine, resources)
         engines.package(options.engine)
     except (ValueError, NotebookError, ModuleNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -88,21 +89,43 @@ def _value(name: str, text: str) -> object:
 
 
 def _folder(text: str) -> str:
-    if re.match(r"[a-z]+:", text):  # hub:<dataset>
-        return text
-    if not _absolute(text).is_dir():
-        raise ValueError(f"parameter 'folders': there is no folder {_absolute(text)}")
-    return str(_absolute(text))
+    """A folder as an absolute one; a dataset of the hub, or a view of a named collection, stays."""
+    before, path, after = _parted(text)
+    if path and _absolute(path).is_dir():
+        return f"{before}{_absolute(path)}{after}"
+    if not before and not path.startswith("ir:"):
+        raise ValueError(f"parameter 'folders': there is no folder {_absolute(path)}")
+    return text
 
 
 def _of_caller(part: str) -> str:
     """A path of the caller's folder as an absolute one; a name, such as that of a collection, stays."""
-    path = part.strip().partition("?")[0]
-    return part.replace(path, str(_absolute(path)), 1) if "/" in path and _absolute(path).exists() else part
+    before, path, after = _parted(part)
+    return f"{before}{_absolute(path)}{after}" if "/" in path and _absolute(path).exists() else part
+
+
+def _parted(name: str) -> tuple[str, str, str]:
+    """The name of a collection or a run in three: words such as "typos:" and "hub:", the path, what follows it."""
+    from lib.data import views  # late: it takes half a second
+
+    words = "|".join([*views.VIEWS, "hub"])
+    before, path, after = re.fullmatch(rf"(?s)(\s*(?:(?:{words}):)*)([^?]*?)(\s*(?:\?.*)?)", name).groups()
+    if before.endswith("hub:"):
+        path, mark, configuration = path.partition("#")
+        after = mark + configuration + after
+    return before, path, after
 
 
 def _absolute(text: str) -> Path:
     return Path(text).expanduser().absolute()
+
+
+def _check_engine(engine: str, resources: engines.Resources) -> None:
+    """Refuse what an engine would not heed."""
+    if engine == "here" and (resources.cpus, resources.gpus) != (1, 0):
+        raise ValueError("--cpus, --gpus: a notebook that runs here has the whole machine; give --engine too")
+    if engine != "submitit" and resources.submitit:
+        raise ValueError(f"-s {next(iter(resources.submitit))}: for submitit alone; give --engine submitit")
 
 
 def _variant(chosen: list[Path], parameters: dict[str, object]) -> str:

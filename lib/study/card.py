@@ -66,10 +66,16 @@ def quality(run: Run, tests: Iterable[TestSet]) -> pd.DataFrame:
         for measure in measures.MEASURES:
             own = measures.select(stage, measure)["value"]
             by_query = {first: own} | {name: tables.values(one, test, measure) for name, one in scored.items()}
-            name = f"{public(test.collection)}, {test.split}, {size} queries, top {test.depth or 'all'} of {first}"
+            asked = f"{public(test.collection)}, {test.split}, {queries(test, size)}"
+            name = f"{asked}, top {test.depth or 'all'} of {first}"
             rows += [(name, ranker, measure, values.mean(), *significance.interval(values))
                      for ranker, values in by_query.items()]  # fmt: skip
     return pd.DataFrame(rows, columns=MEASURED)
+
+
+def queries(test: TestSet, count: int | str) -> str:
+    """How many queries of a split a test set has, and where they begin unless that is at the first."""
+    return f"{count} queries" + (f" after the first {test.skip}" if test.skip else "")
 
 
 def _lineage(one: Teacher, role: str, depth: int = 0) -> Iterator[str]:

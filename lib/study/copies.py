@@ -5,8 +5,8 @@ the one of the same bytes in figures/, so a copy holds text alone and its differ
 with scripts shows, such as the explorer, is left out.
 """
 
+import argparse
 import re
-import sys
 from pathlib import Path
 
 import nbformat
@@ -53,11 +53,15 @@ def _plain_warnings(outputs: list) -> list:
 
 
 def main() -> None:
-    """Copy the executed notebooks of a profile into a folder of figures: the two arguments."""
-    place, figures = store.data_folder() / "executed" / sys.argv[1], Path(sys.argv[2])
+    """Copy the executed notebooks of a profile into a folder of figures."""
+    parser = argparse.ArgumentParser(prog="python -m lib.study.copies", description=main.__doc__)
+    parser.add_argument("profile")
+    parser.add_argument("figures", type=Path, help="the copies go to its folder `notebooks`")
+    given = parser.parse_args()
+    place, figures = store.data_folder() / "executed" / given.profile, given.figures
     paths = sorted(path for path in place.glob("*.ipynb") if not path.stem.endswith(".failed"))
     if not paths:
-        raise SystemExit(f"{place}: no executed notebooks; run `make study PROFILE={sys.argv[1]}`")
+        raise SystemExit(f"{place}: no executed notebooks; run `make study PROFILE={given.profile}`")
     (figures / "notebooks").mkdir(exist_ok=True)
     for path in paths:
         write(path, figures, figures / "notebooks" / f"{path.stem}.md")

@@ -18,7 +18,7 @@ import scipy.stats
 
 from lib.analysis import measures, significance, style
 from lib.data import hub
-from lib.machine import hardware
+from lib.machine import hardware, store
 from lib.models import backbone, graphs
 from lib.study import card, evening, profiles, rankers, tables
 from lib.study.experiment import Experiment, Run, TestSet, lineage
@@ -82,6 +82,7 @@ def compared(run: Run, paths: dict[str, Path], test: TestSet) -> pd.DataFrame:
 def _section(table: pd.DataFrame, test: TestSet) -> str:
     """What `compared` found, in Markdown, with the conditions."""
     given, rows = hardware.description(), list(table.itertuples())
+    count = test.queries - test.skip if test.queries else "all"
     shown = pd.DataFrame({
         "file": [graphs.FILES[row.Index] for row in rows],
         "drift of scores: largest (mean)": [f"{row.largest:.1e} ({row.mean:.1e})" for row in rows],
@@ -89,10 +90,9 @@ def _section(table: pd.DataFrame, test: TestSet) -> str:
         "change of nDCG@10 [95 % interval]": [f"{row.change:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" for row in rows],
         "pairs/s (the kit's)": [f"{row.pairs_per_second:.0f} ({row.kit_pairs_per_second:.0f})" for row in rows],
     }, table.index)  # fmt: skip
-    queries = (
-        f"{test.queries or 'all'} queries of {card.public(test.collection)} ({test.split}), top {test.depth or 'all'}"
-    )
-    return (f"{style.markdown(shown)}\nAgainst the kit's own scores (precision {given['precision']}) on {queries}; "
+    of = f"{card.public(test.collection)} ({test.split}), top {test.depth or 'all'}"
+    asked = f"{card.queries(test, count)} of {of}"
+    return (f"{style.markdown(shown)}\nAgainst the kit's own scores (precision {given['precision']}) on {asked}; "
             f"{given['threads']} threads each, {given['device']}.")  # fmt: skip
 
 
@@ -103,7 +103,8 @@ def trec(run: Run, test: TestSet, folder: Path | str) -> Path:
     """
     ranking, (collection, queries, _) = tables.scores(run, test), test.candidates()
     judged = collection.judgements[test.split]
-    what = f"{collection.name}-{test.split}-{len(queries)}-{test.ranked_by}-top{test.depth or 'all'}"
+    which = f"{len(queries)}-after{test.skip}" if test.skip else f"{len(queries)}"
+    what = f"{collection.name}-{test.split}-{which}-{test.ranked_by}-top{test.depth or 'all'}"
     path = Path(folder, f"{what}-{run.key}.trec")
     path.parent.mkdir(parents=True, exist_ok=True)
     measures.write_trec(ranking, judged[judged["query"].isin(set(queries))], path, run.key)
@@ -169,12 +170,15 @@ def main(arguments: list[str] | None = None) -> int:
         tests = dict.fromkeys((*profile.tests, profile.architecture_test, *evening.tests(profile)))
         if given.to:
             print(write(run, given.to, tests, dev=profile.dev if given.graphs else None))
-        for test in tests if given.trec else ():
-            if tables.is_scored(run, test):
+        if given.trec:
+            if not (scored := [test for test in tests if tables.is_scored(run, test)]):
+                fix = f"run `make study PROFILE={given.profile}` first"
+                raise rankers.NotTrained(f"{run.about} is scored on no test set of profile {given.profile}; {fix}")
+            for test in scored:
                 print(trec(run, test, given.trec))
         if given.push:
             print(push(given.to, given.push))
-    except (OSError, ValueError, LookupError, ImportError) as error:
+    except (OSError, ValueError, LookupError, ImportError, store.StoreError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

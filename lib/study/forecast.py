@@ -129,7 +129,7 @@ def main() -> None:
         }  # fmt: skip
         conditions = {"probe": round(probe(), 3), "device": device, "commit": provenance.commit()}
         if given.only:
-            if unknown := {profile, *given.only} - {*times, *measured}:
+            if unknown := ({profile} - times.keys()) | (set(given.only) - measured.keys()):
                 parser.error(f"--only: {', '.join(sorted(unknown))} was not measured: run it with that profile first")
             times[profile]["notebooks"] |= {name: measured[name] | conditions for name in given.only}
         else:

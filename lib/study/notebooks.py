@@ -3,6 +3,7 @@
 import ast
 import json
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,15 +116,26 @@ def key(notebook: Path, parameters: dict[str, object]) -> str:
 
 
 def is_done(notebook: Path, folder: Path, parameters: dict[str, object]) -> bool:
-    """Whether `folder` holds an executed copy with today's `key`."""
-    done = folder / notebook.name
-    return done.is_file() and json.loads(done.read_text())["metadata"].get(KEY) == key(notebook, parameters)
+    """Whether `folder` holds an executed copy with today's `key`; a broken one is none."""
+    try:
+        made = json.loads((folder / notebook.name).read_text())["metadata"][KEY]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+    return made == key(notebook, parameters)
 
 
 def record(folder: Path, taken: dict[str, float]) -> None:
-    """Keep the seconds that notebooks took, by name, beside their executed copies: when first run, and when last."""
-    path = folder / TIMES
-    before = json.loads(path.read_text()) if path.exists() else {}
+    """Keep the seconds that notebooks took, by name, beside their executed copies: when first run, and when last.
+
+    A damaged file is begun anew, since what it says is worth less than the notebooks that are still to run.
+    """
+    path, before = folder / TIMES, {}
+    try:
+        if path.exists():
+            before = {name: {"first": value["first"], "last": value["last"]}
+                      for name, value in json.loads(path.read_text()).items()}  # fmt: skip
+    except (ValueError, LookupError, TypeError, AttributeError):
+        print(f"{path} is damaged: it is begun anew", file=sys.stderr, flush=True)
     kept = {name: {"first": before.get(name, {}).get("first", value), "last": value} for name, value in taken.items()}
     store.replace_file(path, lambda into: into.write_text(json.dumps({**before, **kept}, indent=1)))
 

@@ -9,9 +9,11 @@ from __future__ import annotations  # transformers reads its model classes, for 
 
 import argparse
 import contextlib
+import math
 import re
 import shutil
 from collections import Counter
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -28,7 +30,10 @@ from lib.models import backbone, packaged
 from lib.models.weights import config
 from lib.study import forecast, grids, identity, papers, profiles
 from lib.study.derived import Pretrained
-from lib.study.experiment import Experiment, Model, Run, TestSet
+from lib.study.experiment import Experiment, Model, Run, Teacher, TestSet, Untrained
+from lib.study.notebooks import NotebookError
+
+Trained = Experiment | Pretrained  # a merge costs next to nothing
 
 # Configurations of hub models that are not on this machine, as their cards have them: (type, what differs from
 # transformers' defaults, which are those of the base models).
@@ -114,22 +119,39 @@ def operations(model: Model, pairs: float, groups: float, per_parameter: int) ->
     return per_parameter * of.of_layer * layers * tokens
 
 
-def training(run: Experiment) -> float:
+def training(run: Trained) -> float:
     """Operations of training a run, without those of its teachers."""
+    if isinstance(run, Pretrained):
+        texts = run.document_count * run.training.epochs  # each alone, so it is no pair
+        return operations(run.model, texts, 0, 6)
     groups = run.data.group_count * run.training.epochs
     return operations(run.model, groups * run.data.docs, groups, 4 if run.training.adapter else 6)
 
 
-def teaching(runs: list[Experiment]) -> float:
+def teaching(runs: list[Trained]) -> float:
     """Operations of the teachers' scores: each teacher scores each set of groups once, for draws once a draw."""
     asked = set()
     for run in runs:
-        for teacher in run.teachers:
-            scored = (teacher,) if isinstance(teacher, Run) else getattr(teacher, "parents", ())
-            asked |= {(one.model, run.data, getattr(teacher, "count", 1)) for one in scored}
-    return sum(
-        times * operations(model, data.group_count * data.docs, data.group_count, 2) for model, data, times in asked
+        for teacher in getattr(run, "teachers", ()):
+            asked |= {(one, run.data, times) for one, times in _scoring(teacher, run)}
+    return _sum(
+        times * operations(one.model, data.group_count * data.docs, data.group_count, 2) for one, data, times in asked
     )
+
+
+def _scoring(teacher: Teacher, student: Experiment) -> list[tuple[Run, int]]:
+    """The models that compute a teacher's scores for a student, and how often: none where they come from a file."""
+    if isinstance(teacher, str):
+        named = Untrained(Model(backbone=teacher, max_length=student.model.max_length))
+        return [] if score_files.is_file_name(teacher) else [(named, 1)]
+    if isinstance(teacher, Run):
+        return [(teacher, 1)]
+    return [(one, getattr(teacher, "count", 1)) for one in teacher.parents]
+
+
+def _sum(work: Iterable[float]) -> float:
+    """The sum of what is known; `_costs` names the rest."""
+    return sum(one for one in work if not math.isnan(one))
 
 
 def scoring(run: Run, test: TestSet) -> float:
@@ -139,12 +161,12 @@ def scoring(run: Run, test: TestSet) -> float:
     return operations(run.model, queries * (test.depth or UNKNOWN_DEPTH), queries, 2)
 
 
-def memory(run: Experiment) -> float:
+def memory(run: Trained) -> float:
     """GiB of training: weights, of what is trained gradients and Adam's moments too, and a step's activations."""
     if (of := size(run.model.backbone)) is None:
         return float("nan")
     weights = of.parameters * 4 * (1 if run.training.adapter else 4)
-    pairs = (run.training.chunk or run.training.batch_size) * run.data.docs
+    pairs = (run.training.chunk or run.training.batch_size) * (run.data.docs if isinstance(run, Experiment) else 1)
     layers = len(run.model.layers or range(of.layers))
     kept = 2 * layers + ACTIVATIONS if run.training.gradient_checkpointing else layers * ACTIVATIONS
     return (weights + pairs * run.model.max_length * of.width * kept) / 2**30
@@ -174,8 +196,8 @@ def show(profile: str, chosen: list[Path]) -> None:
     runs, scorings, rows = {}, {}, []
     found = {path.stem: grids.of_notebook(path, {"profile": profile}) for path in chosen}
     for name, grid in found.items():
-        own = [run for run in grid.runs if isinstance(run, Experiment)]
-        new = Counter(run.strategy.name.partition("(")[0] for run in own if run not in runs)
+        own = [run for run in grid.runs if isinstance(run, Trained)]
+        new = Counter(run.taught["strategy"].partition("(")[0] for run in own if run not in runs)
         rows.append([name, len(own), new.total(), ", ".join(f"{count} {what}" for what, count in new.items())])
         runs |= dict.fromkeys(own)
         scorings |= grid.scorings
@@ -214,9 +236,13 @@ def _to_get(name: str) -> str:
     return f"to fetch from {'ir_datasets' if name.startswith('ir:') else 'the hub'}, {what}"
 
 
-def _costs(missing: list[Experiment], to_score: list[tuple[Run, TestSet]]) -> None:
+def _costs(missing: list[Trained], to_score: list[tuple[Run, TestSet]]) -> None:
     _heading(f"Cost of the {len(missing)} trainings and {len(to_score)} scorings that are missing")
-    heaviest = max(missing, key=memory, default=None)
+    needed = [*missing, *(run for run, _ in to_score)]
+    needed += [one for run in missing for teacher in getattr(run, "teachers", ()) for one, _ in _scoring(teacher, run)]
+    if unknown := sorted({run.model.backbone for run in needed if size(run.model.backbone) is None}):
+        print(f"  in no number below, since their size is not known here: {', '.join(unknown)}")
+    heaviest = max((run for run in missing if size(run.model.backbone)), key=memory, default=None)
     disk = sum(of.parameters * 4 for run in missing if (of := size(run.model.backbone)))
     data = store.data_folder()
     free = shutil.disk_usage(next(path for path in (data, *data.parents) if path.exists())).free
@@ -225,8 +251,8 @@ def _costs(missing: list[Experiment], to_score: list[tuple[Run, TestSet]]) -> No
     if heaviest is not None:
         print(f"  memory: about {memory(heaviest):.1f} GiB for {heaviest.model.backbone}, the largest training")
     rate = forecast.rate()
-    parts = {"training": sum(map(training, missing)), "teachers' scores": teaching(missing),
-             "scoring": sum(scoring(*pair) for pair in to_score)}  # fmt: skip
+    parts = {"training": _sum(map(training, missing)), "teachers' scores": teaching(missing),
+             "scoring": _sum(scoring(*pair) for pair in to_score)}  # fmt: skip
     device = hardware.description()["device"]
     print(f"  {device} did {rate / 1e12:.2g} TFLOP/s in a short measurement. Hours at that rate, and at 100 TFLOP/s, "
           "which a large accelerator may reach:")  # fmt: skip
@@ -252,7 +278,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("profile", choices=profiles.PROFILES)
     parser.add_argument("notebooks", nargs="+", type=Path)
     given = parser.parse_args(arguments)
-    show(given.profile, given.notebooks)
+    try:
+        show(given.profile, given.notebooks)
+    except NotebookError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

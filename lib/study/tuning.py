@@ -41,8 +41,13 @@ def tuned(
 
 
 def chosen(table: pd.DataFrame, arm: str) -> float:
-    """The best value of an arm of a table of `tuned`; of equal ones the lowest. Raises GridEdge at the grid's edge."""
+    """The best value of an arm of a table of `tuned`; of equal ones the lowest.
+
+    Raises ValueError if there is no such arm, and GridEdge at the grid's edge.
+    """
     field, part = table.columns[1], table[table["arm"] == arm].reset_index(drop=True)
+    if part.empty:
+        raise ValueError(f"{arm=}: give one of {', '.join(table['arm'].unique())}")
     best = part["mean"].idxmax()
     if best in (0, len(part) - 1):
         where = "lower" if best == 0 else "higher"
