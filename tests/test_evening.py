@@ -79,7 +79,7 @@ def test_the_runs_for_some_questions_alone(tiny, tmp_path, monkeypatch, capsys):
 
 
 def test_an_evening_that_has_no_model_yet_goes_on(tiny, tmp_path, monkeypatch):
-    """BM25 and the best order come first, and have no precision."""
+    """BM25 and the ideal ranking come first, and have no precision."""
     whole = list(tiny)
     tiny[:] = whole[:1]
     evening.extend(tmp_path / "table.parquet", None)

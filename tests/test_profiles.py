@@ -87,7 +87,7 @@ def test_hard_negatives_are_found_by_the_run_that_they_are_compared_with(setting
 
 
 def test_references_are_what_no_training_made(experiment, tiny_collection, monkeypatch):
-    """BM25, the zero-shot rankers and the best order, which none is above."""
+    """BM25, the zero-shot rankers and the ideal ranking, which none is above."""
     monkeypatch.setattr(profiles, "ZERO_SHOT", {"a ranker": Untrained(experiment.model)})
     test = TestSet(tiny_collection, queries=8, depth=10)
     found, values = profiles.references(test, "RR@10"), profiles.reference_values(test, "RR@10")

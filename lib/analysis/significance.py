@@ -64,7 +64,7 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 
 
 def compare(values: pd.DataFrame, baseline: str, *, within: float = 0.01) -> pd.DataFrame:
-    """One row per ranker: the paired difference to `baseline`, of values with a column per ranker.
+    """One row per ranker: the paired difference from `baseline`, of values with a column per ranker.
 
     The index is of queries (`per_query`) or of (query, seed), every query with every seed (`paired`). Columns:
 

@@ -174,7 +174,7 @@ def points(axes: plt.Axes, table: pd.DataFrame, names: str, **more: object) -> N
 
 
 def references(axes: plt.Axes, means: pd.Series, *, vertical: bool = False) -> None:
-    """A line for each of what no training here made (BM25, zero-shot rankers, best order), its mean in the legend."""
+    """A line for each ranker that was not trained here, and for the ideal ranking, with its mean in the legend."""
     for name, value in means.items():
         colour, _, dash = style(str(name))
         draw = axes.axvline if vertical else axes.axhline

@@ -16,13 +16,13 @@ reached_share = Exercise(
     right=lambda mean, first, best: (mean - first) / (best - first) if best > first else np.nan,
     slips={
         "This is the gain itself; divide it by what there is to gain.": (lambda mean, first, best: mean - first),
-        "The mean is divided by the best order's; subtract the first stage's from both first.": (
+        "The mean is divided by the ideal ranking's; subtract the first stage's from both first.": (
             lambda mean, first, best: mean / best
         ),
         "The gain is relative to the first stage; divide it by what there is to gain.": (
             lambda mean, first, best: (mean - first) / first
         ),
-        "The first stage is not subtracted from the best order: only the difference can be gained.": (
+        "The first stage is not subtracted from the ideal ranking: only the difference can be gained.": (
             lambda mean, first, best: (mean - first) / best
         ),
         "The first stage is not subtracted from the ranker's mean.": (lambda mean, first, best: mean / (best - first)),

@@ -107,7 +107,7 @@ def _dcg(grades: np.ndarray, depth: int = DEPTH, discount: Function = lambda ran
 
 
 def _ndcg(grades: np.ndarray, ideal: np.ndarray | None = None, best: int = DEPTH, **how: object) -> float:
-    """With another best order, its depth, or another way to add up."""
+    """With another ideal ranking, its depth, or another way to add up."""
     divisor = _dcg(_falling(grades) if ideal is None else ideal, **{"depth": best} | how)
     return _dcg(grades, **how) / divisor if divisor else 0.0
 
@@ -118,22 +118,22 @@ def _or_zero(grades: np.ndarray, divisor: float) -> float:
 
 ndcg_at_10 = Exercise(
     task="nDCG@10 from the grades (docs,) of all documents in the order of their ranks: the first ten grades, each "
-    "over log2(rank + 1), added up, relative to the best possible order; 0 if nothing is relevant.",
-    praise="The base of the logarithm cancels, since the best order has it too; the gain, 2^g - 1 or g, does not.",
+    "over log2(rank + 1), added up, divided by the same sum for the ideal ranking; 0 if nothing is relevant.",
+    praise="The base of the logarithm cancels, since the ideal ranking has it too; the gain, 2^g - 1 or g, does not.",
     cases=GRADES,
     right=_ndcg,
     sizes=lambda grades: {"documents": len(grades)},
     slips={
-        "The best order is missing: this is DCG@10; divide by the same sum for the best possible order.": _dcg,
+        "The ideal ranking is missing: this is DCG@10; divide by the same sum for the ideal ranking.": _dcg,
         "The gain is 2^g - 1 here; the kit's is the grade itself, as in trec_eval.": lambda g: _ndcg(2.0**g - 1),
-        "The cut is missing: only the first ten documents count, in the best order too.": lambda g: _ndcg(
+        "The cut is missing: only the first ten documents count, in the ideal ranking too.": lambda g: _ndcg(
             g, depth=99, best=99
         ),
-        "The best order is not cut: it has ten documents too.": lambda g: _ndcg(g, best=99),
-        "The best order is one of the first ten alone; a relevant document below them belongs in it too.": (
+        "The ideal ranking is not cut: it has ten documents too.": lambda g: _ndcg(g, best=99),
+        "The ideal ranking is one of the first ten alone; a relevant document below them belongs in it too.": (
             lambda g: _ndcg(g, ideal=_falling(g[:DEPTH]))
         ),
-        "The best order has the lowest grade first; it should be the highest.": lambda g: _ndcg(g, ideal=np.sort(g)),
+        "The ideal ranking has the lowest grade first; it should be the highest.": lambda g: _ndcg(g, ideal=np.sort(g)),
         "The discount is log2(rank), which is 0 at rank 1: it should be log2(rank + 1).": lambda g: (
             float(np.float64(_dcg(g, discount=lambda r: 1 / np.log2(r)))
                   / np.float64(_dcg(_falling(g), discount=lambda r: 1 / np.log2(r))))
@@ -151,9 +151,9 @@ ndcg_at_10 = Exercise(
             lambda g: _ndcg(g, discount=lambda rank: np.log2(rank + 1))
         ),
         "There is no discount: every rank among the first ten counts alike.": lambda g: _ndcg(g, discount=np.ones_like),
-        "The divisor is the sum of the grades; the best order has its discount too.": lambda g: _or_zero(g, g.sum()),
-        "The divisor is the number of documents; it is the sum of the best order.": lambda g: _or_zero(g, len(g)),
-        "The divisor is the number of relevant documents; it is the sum of the best order.": (
+        "The divisor is the sum of the grades; the ideal ranking has its discount too.": lambda g: _or_zero(g, g.sum()),
+        "The divisor is the number of documents; it is the sum for the ideal ranking.": lambda g: _or_zero(g, len(g)),
+        "The divisor is the number of relevant documents; it is the sum for the ideal ranking.": (
             lambda g: _or_zero(g, (g > 0).sum())
         ),
         "All grades above 0 count alike; a higher grade is worth more.": lambda g: _ndcg((g > 0).astype(float)),
@@ -256,7 +256,7 @@ own_measure = Exercise(
         "Your measure is not one number from 0 to 1.": lambda f: all(
             0 <= float(f(grades)) <= 1 + 1e-9 for grades in (_TWO, 2 * _TWO, _places(1, 2), _places(*range(1, 13)))
         ),
-        "The best possible order does not measure 1: divide by what the best order would have.": (
+        "The ideal ranking does not measure 1: divide by what it would have.": (
             lambda f: all(np.isclose(f(one), 1) for one in (_places(1), _places(1, 2, 3), _places(*range(1, 13))))
         ),
         "A query without a relevant document does not measure 0.": lambda f: f(_places()) == 0,

@@ -68,7 +68,7 @@ ranknet = Exercise(
         "This is a perceptron's loss, which is cut off at zero: RankNet has softplus in place of relu.": (
             lambda s: F.relu(s[:, 1:] - s[:, :1]).mean(-1)
         ),
-        "This is a binary cross-entropy of each document by itself; RankNet takes differences to the positive.": (
+        "This is a binary cross-entropy of each document by itself; RankNet takes differences from the positive.": (
             lambda s: losses.bce(s, contrastive.labels(s))
         ),
         "Only the first negative counts; take the mean over all.": lambda s: F.softplus(s[:, 1] - s[:, 0]),
@@ -193,7 +193,7 @@ margin_mse = Exercise(
         "The first row is subtracted; the positive is the first column.": (
             lambda s, t: (s[:1] - s[1:] - t[:1] + t[1:]).square().mean(-1)
         ),
-        "The scores are centred on their mean; margins are differences to the positive, column 0.": (
+        "The scores are centred on their mean; margins are differences from the positive, column 0.": (
             lambda s, t: (s - s.mean(-1, keepdim=True) - t + t.mean(-1, keepdim=True)).square().mean(-1)
         ),
     },

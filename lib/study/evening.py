@@ -222,7 +222,7 @@ def extend(path: Path, profile: Profile, questions: Container[str] | None = None
     table = read(path) if path.exists() else pd.DataFrame()
     if len(table):
         made = sorted(set(table.loc[table["measure"] == "precision", "text"]))
-        if made and made != [hardware.precision()]:  # BM25 and the best order have none
+        if made and made != [hardware.precision()]:  # BM25 and the ideal ranking have none
             raise ValueError(f"{path} was computed with precision {', '.join(made)}, and this machine has "
                              f"{hardware.precision()}: give another file with --out")  # fmt: skip
     missing = [one for one in lacking(table, profile) if questions is None or one[0].question in questions]

@@ -259,7 +259,7 @@ def zero_shot() -> dict[str, Untrained]:
 
 
 def reference_values(test: TestSet, measure: str) -> pd.DataFrame:
-    """What no training here made, by query: values of BM25, the zero-shot rankers, and the best order of candidates."""
+    """By query the values of what was not trained here: BM25, the zero-shot rankers, and the ideal ranking."""
     runs = zero_shot()
     tables.complete(runs.values(), [test])
     ends = {"bm25": tables.first_stage([test]), "best": tables.best_order([test])}

@@ -82,7 +82,7 @@ def first_stage(tests: Iterable[TestSet]) -> pd.DataFrame:
 
 
 def best_order(tests: Iterable[TestSet]) -> pd.DataFrame:
-    """The same table for the best order of the candidates (strategy "best"): what re-ranking could reach."""
+    """The same table for the ideal ranking of the candidates (strategy "best"): what re-ranking could reach."""
     by = lambda _, ranking: ranking.rename(columns={"grade": "score"})  # noqa: E731
     return _ranked_by(by, tests, strategy="best", paradigm="ceiling")
 

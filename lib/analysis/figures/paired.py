@@ -63,13 +63,13 @@ def ablations(table: pd.DataFrame, measure: str) -> Figure:
         axes.axvline(0, color="black", linewidth=1, zorder=0)
         axes.set_ylim(len(part) - 0.5, -0.5)
         axes.tick_params(labelsize=8, labelbottom=True)
-    title = "What does each choice change? Differences to the default (hollow), paired over dev queries, 95 % intervals"
+    title = "What does each choice change? Differences from the default (hollow), paired over dev queries, 95 % intervals"
     return finish(figure, title, x=f"difference in {measure}", y="")
 
 
 def over_data(means: pd.DataFrame, compared: pd.DataFrame, measure: str, baseline: str, others: pd.Series) -> Figure:
     """How much data does each strategy need? Columns strategy, groups; mean or difference, low, high; `references`."""
-    titles = ("mean over queries", f"difference to {baseline} with as many groups")
+    titles = ("mean over queries", f"difference from {baseline} with as many groups")
     figure, (left, right) = panels(titles, width=5.6, height=4.4)
     references(left, others)
     for number, (name, part) in enumerate(means.groupby("strategy", sort=False)):

@@ -17,7 +17,7 @@ def first_stage(quality: pd.DataFrame) -> Figure:
     """How well does BM25 rank, and how much could a re-ranker gain? Columns collection, bm25, best."""
     figure, (axes,) = panels(width=9, height=3.6)
     bars = {"data": quality, "x": "collection", "edgecolor": "black", "ax": axes}
-    sns.barplot(**bars, y="best", color="white", hatch="//", label="best order of its candidates")
+    sns.barplot(**bars, y="best", color="white", hatch="//", label="ideal ranking of its candidates")
     sns.barplot(**bars, y="bm25", color=style("bm25").colour, label="BM25's order")
     title = "How well does BM25 rank, and what could re-ranking gain?"
     return finish(figure, title, x="collection", y="RR@10 (mean over queries)")
