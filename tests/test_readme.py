@@ -96,6 +96,7 @@ CHOICES, WORDS = kept("10_differences"), kept("09_words")
 OWN_MARGINS = kept("08_differences").loc[["adaptive_margin", "distributed_margin"]]
 AGREEMENT, WAYS = kept("02_agreement")["correlation of margins"], kept("16_verdicts")
 STEPS = kept("11_training")["ratio"].nlargest(3)
+DECIDED = kept("17_differences", [0, 1])[["p", "p_t"]].max(axis=1) < 0.05  # all of these are gains
 WEB = kept("bench_adapting_web_differences", [0, 1]).loc["web"]
 ACCELERATOR = kept("bench_workstation_verdicts", [0, 1])
 MANY_GROUPS = kept("bench_workstation_quality").iloc[:, 1:3].apply(lambda column: column.str[:5].astype(float))
@@ -141,6 +142,10 @@ VERDICTS = {
     "no ranker's scores are probabilities until they are scaled with an offset":
         all(2 * kept("14_calibration")[f"{where}, Platt"].max() < kept("14_calibration")[f"{where}, as it is"].min()
             for where in ("in-domain", "out-of-domain")),
+    "After Holm's correction fine-tuning, DPO, ORPO and all merges but DARE's are better on the target than the source's "
+    "student, and on the source no difference is resolvable":
+        DECIDED.loc["botocore"][lambda is_better: is_better].index.tolist()
+        == ["fine-tuned", "dpo", "orpo", "linear", "slerp", "task_arithmetic", "ties"] and not DECIDED.loc["pydocs"].any(),
     "after Holm's correction fine-tuning, ORPO, the student of the target alone and the DARE merge are worse there than the "
     "source's student": set(WEB.index[(WEB[["p", "p_t"]].max(axis=1) < 0.05) & (WEB["high"] < 0)])
         == {"fine-tuned", "orpo", "target", "dare"} and not ((WEB["low"] > 0) & (WEB["p"] < 0.05)).any(),
