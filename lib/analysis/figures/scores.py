@@ -37,11 +37,16 @@ def lengths(lengths_by_name: dict[str, np.ndarray], limit: int) -> Figure:
     return finish(figure, "How long are the pairs, and what does the limit cut?", **labels)
 
 
-def score_distributions(scores: dict[str, pd.DataFrame], *, columns: int = 4, bins: int = 40, **shared: str) -> Figure:
-    """How far apart do rankers put relevant and other documents? Ranker -> columns score, grade."""
+def score_distributions(
+    scores: dict[str, pd.DataFrame], relevant_grade: int = 1, *, columns: int = 4, bins: int = 40, **shared: str
+) -> Figure:
+    """How far apart do rankers put relevant and other documents? Ranker -> columns score, grade.
+
+    `relevant_grade` as in `lib.analysis.score_shapes`.
+    """
     figure, places = panels(scores, width=3, height=2.3, columns=columns, **shared)
     for axes, (name, table) in zip(places, scores.items(), strict=True):
-        relevant = table["grade"] > 0
+        relevant = table["grade"] >= relevant_grade
         bars = {"bins": np.histogram_bin_edges(table["score"], bins), "stat": "density", "element": "step", "ax": axes}
         sns.histplot(table["score"][~relevant], color="#d6d6d6", alpha=1, linewidth=0, label="not relevant", **bars)
         sns.histplot(table["score"][relevant], color=style(name).colour, fill=False, label="relevant", **bars)
@@ -116,18 +121,18 @@ def training_margins(histories: dict[str, pd.DataFrame], *, window: int = 10) ->
     return finish(figure, title, x="step", y=f"mean raw score (over {window} steps)")
 
 
-def before_and_after(scores: dict[tuple[str, str], pd.DataFrame]) -> Figure:
-    """How large are scores before and after training? By (when, architecture).
+def before_and_after(scores: dict[tuple[str, str], pd.DataFrame], relevant_grade: int = 1) -> Figure:
+    """How large are scores before and after training? By (when, architecture); grades as in `score_distributions`.
 
     The panels of a row share one scale, which leaves out the lowest and the highest 0.2 % of its scores.
     """
     titled, of_rows = {}, {}
     for (when, name), table in scores.items():
-        size, margin = table["score"].abs().mean(), np.median(np.abs(score_shapes.margins(table)))
+        size, margin = table["score"].abs().mean(), np.median(np.abs(score_shapes.margins(table, relevant_grade)))
         titled[f"{name}, {when}\nmean |score| {size:.2g}, median |margin| {margin:.2g}"] = table
         of_rows.setdefault(when, []).append(table["score"])
     columns = len({name for _, name in scores})
-    figure = score_distributions(titled, columns=columns, bins=25, sharex="row")
+    figure = score_distributions(titled, relevant_grade, columns=columns, bins=25, sharex="row")
     for axes in figure.axes:
         axes.set_title(axes.get_title(), fontsize=9)
     for axes, of_row in zip(figure.axes[::columns], of_rows.values(), strict=True):
