@@ -5,6 +5,7 @@ corrupted queries, and `from-dev:botocore` most of the dev queries for training.
 """
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -26,6 +27,16 @@ def parted(name: str) -> tuple[str, str]:
     """The view that a name asks for, "" if it asks for none, and the name of the collection itself."""
     kind, _, source = name.partition(":")
     return (kind, source) if kind in VIEWS else ("", name)
+
+
+def around_path(name: str) -> tuple[str, str, str]:
+    """The name of a collection or a run in three: words such as "typos:" and "hub:", the path, what follows it."""
+    words = "|".join([*VIEWS, "hub"])
+    before, path, after = re.fullmatch(rf"(?s)(\s*(?:(?:{words}):)*)([^?]*?)(\s*(?:\?.*)?)", name).groups()
+    if before.endswith("hub:"):
+        path, mark, configuration = path.partition("#")
+        after = mark + configuration + after
+    return before, path, after
 
 
 def key(kind: str, source: str) -> str:

@@ -99,10 +99,9 @@ def search(
         if index.factory == "Flat":
             scores, rows = _exact(index.searcher, queries, depth, depth + 1)
         else:  # with a smaller efSearch, faiss would fill the last places with what it happened to see
-            for kind, name, value in (("IVF", "nprobe", effort), ("HNSW", "efSearch", max(effort, depth))):
-                if kind in index.factory:
-                    faiss.ParameterSpace().set_index_parameter(index.searcher, name, value)
-                    break
+            kinds = {"IVF": ("nprobe", effort), "HNSW": ("efSearch", max(effort, depth))}
+            if kind := next((kind for kind in kinds if kind in index.factory), None):
+                faiss.ParameterSpace().set_index_parameter(index.searcher, *kinds[kind])
             scores, rows = _ordered(*index.searcher.search(queries, depth))
     return np.where(rows < 0, -np.inf, scores).astype(np.float32), rows
 

@@ -90,7 +90,9 @@ def _value(name: str, text: str) -> object:
 
 def _folder(text: str) -> str:
     """A folder as an absolute one; a dataset of the hub, or a view of a named collection, stays."""
-    before, path, after = _parted(text)
+    from lib.data import views  # late: it takes half a second
+
+    before, path, after = views.around_path(text)
     if path and _absolute(path).is_dir():
         return f"{before}{_absolute(path)}{after}"
     if not before and not path.startswith("ir:"):
@@ -100,20 +102,10 @@ def _folder(text: str) -> str:
 
 def _of_caller(part: str) -> str:
     """A path of the caller's folder as an absolute one; a name, such as that of a collection, stays."""
-    before, path, after = _parted(part)
-    return f"{before}{_absolute(path)}{after}" if "/" in path and _absolute(path).exists() else part
-
-
-def _parted(name: str) -> tuple[str, str, str]:
-    """The name of a collection or a run in three: words such as "typos:" and "hub:", the path, what follows it."""
     from lib.data import views  # late: it takes half a second
 
-    words = "|".join([*views.VIEWS, "hub"])
-    before, path, after = re.fullmatch(rf"(?s)(\s*(?:(?:{words}):)*)([^?]*?)(\s*(?:\?.*)?)", name).groups()
-    if before.endswith("hub:"):
-        path, mark, configuration = path.partition("#")
-        after = mark + configuration + after
-    return before, path, after
+    before, path, after = views.around_path(part)
+    return f"{before}{_absolute(path)}{after}" if "/" in path and _absolute(path).exists() else part
 
 
 def _absolute(text: str) -> Path:

@@ -121,5 +121,5 @@ def _conditions(run: Run) -> pd.DataFrame:
 
 def public(name: str) -> str:
     """The name of a model, collection or file; of a path on this machine its last part."""
-    is_path = Path(views.parted(name)[1].removeprefix("hub:").partition("?")[0]).exists()
+    is_path = Path(views.around_path(name)[1]).exists()
     return Path(name).name if is_path else name

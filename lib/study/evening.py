@@ -258,11 +258,12 @@ def main() -> None:
     given = parser.parse_args()
     if given.profile != "laptop" and given.out.resolve() == TABLE.resolve():
         parser.error(f"the project's table has the laptop profile's settings; with {given.profile} give --out")
-    known = dict.fromkeys(entry.question for entry in plan(profiles.named(given.profile)))
+    profile = profiles.named(given.profile)
+    known = dict.fromkeys(entry.question for entry in plan(profile)) if given.questions else ()
     if unknown := [name for name in given.questions or () if name not in known]:
         parser.error(f"--questions {unknown[0]!r}: give some of {', '.join(known)}")
     try:
-        extend(given.out, profiles.named(given.profile), given.questions)
+        extend(given.out, profile, given.questions)
     except ValueError as error:
         parser.error(str(error))
 

@@ -83,7 +83,7 @@ def _state_of(fingerprint: Callable[[str], str], name: str, then: str) -> str:
             return ""
     except (OSError, ValueError, RuntimeError) as error:
         return str(error)
-    path = Path(views.parted(name)[1].removeprefix("hub:").partition("?")[0])
+    path = Path(views.around_path(name)[1])
     if path.is_dir() and not path.is_absolute():
         what = f"{name!r} in {Path.cwd()} has other content: it has changed, or the run was made in another folder"
         return f"{what}. Call this there, or delete the folder of the run."
