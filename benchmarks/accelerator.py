@@ -19,14 +19,14 @@ from lib.study.runs import history
 
 MEASURE = "RR@10"
 TARGETS = "margin of the targets"
-# Name -> the two rankers that it compares.
+# Name, as in notebook 12 -> the two rankers that it compares.
 CLAIMS = {
-    "a teacher's scores or labels?": ("kl", "info_nce"),
-    "margins or labels?": ("margin_mse", "info_nce"),
-    "labels or where they start?": ("info_nce", "start"),
-    "a teacher's scores or where they start?": ("kl", "start"),
-    "labels or the packaged encoder?": ("info_nce", "minilm"),
-    "a teacher's scores or the packaged encoder?": ("kl", "minilm"),
+    "KL, larger teacher, vs labels": ("kl", "info_nce"),
+    "Margin-MSE, larger teacher, vs labels": ("margin_mse", "info_nce"),
+    "labels vs where they start": ("info_nce", "start"),
+    "KL vs where it starts": ("kl", "start"),
+    "labels vs the zero-shot encoder": ("info_nce", "minilm"),
+    "KL vs the zero-shot encoder": ("kl", "minilm"),
 }
 # Name in the table of costs -> measure.
 COSTS = {

@@ -113,7 +113,7 @@ def draw(table: pd.DataFrame, path: Path) -> None:
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
     for (step, part), marker in zip(table.groupby("step", sort=False), "os^vDPX", strict=True):
-        label = f"{step} (exponent {part['exponent'].iloc[0]:.2f})"
+        label = f"{step} (time: exponent {part['exponent'].iloc[0]:.2f})"
         left.plot(part["passages"], part["seconds"], marker=marker, label=label)
         right.plot(part["passages"], part["peak MiB"] - part["start MiB"], marker=marker)
     sizes = table.drop_duplicates("passages")

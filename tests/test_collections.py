@@ -364,7 +364,8 @@ def test_whole_numbers_are_ids_and_grades_may_be_negative(copy):
         opened.write('{"_id": 7, "title": null, "text": "alpha"}\n')
     with (copy / "qrels" / "test.tsv").open("a") as opened:
         opened.write("q0\t7\t-1\n")
-    collection = collections.load(str(copy))
+    with pytest.warns(collections.CollectionWarning, match="1 of 9 queries have no document of grade 1"):
+        collection = collections.load(str(copy))
     assert collection.documents["7"] == "alpha" and "q0" not in collection.relevant("test")
 
 
@@ -384,17 +385,38 @@ def test_judged_documents_without_a_text_are_counted_and_never_positives(copy):
 
 
 def test_the_grade_that_counts_is_part_of_the_collection(copy):
-    with (copy / "qrels" / "train.tsv").open("a") as opened:
-        opened.write("q0\td1\t2\n")
+    for split, row in (("train", "q0\td1\t2\n"), ("test", "".join(f"q{one}\td0\t2\n" for one in range(16, 24)))):
+        with (copy / "qrels" / f"{split}.tsv").open("a") as opened:
+            opened.write(row)
     plain, named = collections.load(str(copy)), collections.load(f"{copy}?relevant_grade=2")
-    with pytest.warns(collections.CollectionWarning, match="no grade is above 2 and relevant_grade=3"):
+    with pytest.warns(collections.CollectionWarning) as warned:
         collections.load(f"{copy}?relevant_grade=3")
+    said = [str(one.message).split("split ")[1] for one in warned]
+    assert [one.partition(",")[0] for one in sorted(said)] == [
+        "'test': 8 of 8 queries have no document of grade 3 or more",
+        "'train': 16 of 16 queries have no document of grade 3 or more",
+    ]
     assert (plain.relevant_grade, named.relevant_grade) == (1, 2) and plain.fingerprint != named.fingerprint
     assert plain.relevant("train")["q0"] == {"d0": 1, "d1": 2} and named.relevant("train") == {"q0": {"d1": 2}}
     built = groups.build(named, count=1, docs=4)
     assert built.documents[0, 0] == "d1" and "d0" not in built.documents[0]  # grade 1: neither positive nor negative
     (copy / "collection.json").write_text('{"relevant_grade": 2}')
     assert collections.fingerprint(str(copy)) == named.fingerprint
+
+
+def test_test_queries_without_a_relevant_document_are_counted(copy):
+    path = copy / "qrels" / "test.tsv"
+    path.write_text(path.read_text().replace("q17\td17\t1", "q17\td17\t0").replace("q20\td20\t1", "q20\td20\t-1"))
+    with pytest.warns(collections.CollectionWarning, match="split 'test': 2 of 8 queries.* 0; the first is 'q17'"):
+        collections.load(str(copy))
+
+
+def test_a_folder_with_the_name_of_a_collection_of_the_kit_is_refused(copy, data_folder):
+    shutil.copytree(copy, data_folder / "collections" / "mine")
+    assert collections.found() == ["mine"]
+    shutil.copytree(copy, data_folder / "collections" / "web")
+    with pytest.raises(collections.CollectionError, match="collections: web is the name of a collection that comes"):
+        collections.found()
 
 
 def test_a_card_may_have_a_byte_order_mark(copy):
@@ -412,7 +434,10 @@ def test_the_data_card_counts_relevant_documents_over_all_queries(copy):
         ("q3", "d3", 0),
     ]
     beir.write_judgements(copy, "test", ("{}\t{}\t{}\n".format(*row) for row in judgements))
-    with pytest.warns(collections.CollectionWarning, match="1 of 6 judgements"):
+    with (
+        pytest.warns(collections.CollectionWarning, match="1 of 6 judgements"),
+        pytest.warns(collections.CollectionWarning, match="3 of 4 queries have no document of grade 1"),
+    ):
         card = collections.card(collections.load(str(copy))).set_index("split")
     assert card.loc["test", "relevant per query"] == 0.5 and card.loc["train", "relevant per query"] == 1
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import importlib.util
+import shutil
+import warnings
 from typing import ClassVar
 
 import huggingface_hub
@@ -255,6 +257,24 @@ def test_two_parts_of_a_split_have_files_of_their_own(experiment, test_set, tmp_
     assert [path.name.split("-bm25")[0] for path in paths] == ["tiny-test-4", "tiny-test-4-after4"]
     tested = card.quality(experiment, parts)["test set"].unique()
     assert [name.split(", ")[2] for name in tested] == ["4 queries", "4 queries after the first 4"]
+
+
+def test_sets_and_stored_runs_that_share_a_name_have_files_of_their_own(experiment, test_set, tmp_path):
+    tests = []
+    for place in ("one", "hub:two"):
+        folder = shutil.copytree(test_set.collection, tmp_path / place / "tiny")
+        with (folder / "qrels" / "test.tsv").open("a") as file:
+            file.write(f"q16\td{len(place)}\t1\n")  # or they would be one set
+        for name in ("a", "b"):
+            (folder / name).mkdir()
+            rows = [f"q{query} Q0 d{query + (name == 'b')} 1 1.0 x\n" for query in range(16, 24)]
+            (folder / name / "run.trec").write_text("".join(rows))
+            tests.append(TestSet(str(folder), queries=8, depth=None, run=str(folder / name / "run.trec")))
+    with warnings.catch_warnings(action="ignore"):
+        kit.complete([experiment], tests)
+        paths = {export.trec(experiment, test, tmp_path / "out") for test in tests}
+    assert len(paths) == 4 and {path.parent for path in paths} == {tmp_path / "out"}
+    assert len([*(tmp_path / "out").iterdir()]) == 8
 
 
 def test_what_is_not_scored_or_damaged_is_one_clear_error(command, experiment, test_set, tmp_path, capsys, monkeypatch):

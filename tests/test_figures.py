@@ -103,6 +103,7 @@ def quality_of(table):
 OTHERS = pd.Series({"bm25": 0.4, "minilm": 0.45, "best": 0.7})
 pairs = DRAW.normal(size=50)
 both = {"cat": history(), "tk": history()}
+TRAINED = ["in_batch"] * 3 + ["fixed_margin", "adaptive_margin", "distributed_margin"] + ["margin_mse"] * 3
 costs = [f"{paradigm}, {number}" for paradigm in ("labels", "own margins", "teacher") for number in range(3)]
 differences = intervals(ranker=["bm25", "kl"] * 2, collection=["a", "a", "b", "b"]).drop(columns="mean")
 ANSWERS = intervals(
@@ -147,7 +148,7 @@ FIGURES = {
     "ahead": lambda: figures.ahead(pd.Series([1.0, 0.0, 0.5, -0.5]), MEASURE, "dense, exact", "BM25"),
     "ablations": lambda: figures.ablations(ANSWERS, MEASURE),
     "quality_over_time": lambda: figures.quality_over_time(
-        intervals(training=costs).assign(**{"all in, seconds": range(1, 10)}), MEASURE, costs[0], OTHERS
+        intervals(training=costs).assign(strategy=TRAINED, **{"all in, seconds": range(1, 10)}), MEASURE, costs[0], OTHERS
     ),
     "where_time_goes": lambda: figures.where_time_goes(
         pd.DataFrame({"transformers": [3.0, 1.0], "the kit": [1.0, 0.0]}, index=["products", "dropout"])
@@ -159,7 +160,7 @@ FIGURES = {
     "moves": lambda: figures.moves(pairs[:10], {"info_nce, from labels": pairs[10:20], "margin_mse": pairs[20:30]}),
     "verdicts": lambda: figures.verdicts(
         intervals(claim=["a", "b"] * 2, where=["in", "in", "out", "out"]).rename(columns={"mean": "difference"}).assign(
-            verdict=["better", "worse", "equivalent", "not resolvable"]), MEASURE, 0.01
+            verdict=["better", "worse", "equivalent", "not resolvable"]), MEASURE, 0.01, title="What?"
     ),
 }  # fmt: skip
 
@@ -212,6 +213,16 @@ def test_queries_are_counted_on_the_side_that_is_ahead():
     names = [text.get_text() for text in FIGURES["ahead"]().legends[0].get_texts()]
     assert {"dense, exact ahead: 2 queries", "BM25 ahead: 1 queries", "as good: 1 queries"} < set(names)
     assert any(name.startswith("mean +0.250 [") for name in names)
+
+
+def test_a_training_has_its_strategys_colour_and_marker_and_no_two_look_the_same():
+    lines = FIGURES["quality_over_time"]().axes[0].lines
+    drawn = {line.get_label(): (line.get_color(), line.get_marker()) for line in lines}
+    looks = {name: drawn[name] for name in costs}
+    assert len(set(looks.values())) == len(costs)
+    first = {name: style(strategy) for name, strategy in zip(costs[::-1], TRAINED[::-1], strict=True)}
+    assert all(looks[name][0] == look.colour for name, look in first.items())
+    assert all(looks[costs[place]] == style(TRAINED[place])[:2] for place in (0, 3, 4, 5, 6))
 
 
 def test_the_baseline_of_a_cost_is_hollow_at_zero():

@@ -12,6 +12,7 @@ import pytest
 from lib.data import collections, first_stage
 from lib.data.collections import Collection
 from lib.machine import store
+from lib.study.experiment import TestSet
 
 
 def by_hand(documents, queries):
@@ -38,6 +39,23 @@ def test_bm25_by_hand():
     assert run["score"].tolist() == pytest.approx([row[3] for row in expected], rel=1e-5)
     assert run["rank"].tolist() == [1, 2, 1, 2, 3]
     assert first_stage.bm25(by_hand(documents, {"r": "dog bird"}), ["r"], 2)["document"].tolist() == ["f", "g"]
+
+
+def test_a_query_that_is_a_document_is_no_candidate_of_itself(tmp_path):
+    """ArguAna's queries are; BEIR's evaluation leaves them out, too. An equal id by chance is another document."""
+    documents = {"d": "birds: cat dog", "e": "dog cat cat", "f": "cat dog bird"}
+    collection = by_hand(documents, {"d": "cat dog", "e": "cat dog"})
+    run = first_stage.bm25(collection, ["d", "e"], 2)
+    assert {query: set(part) for query, part in run.groupby("query")["document"]} == {"d": {"e", "f"}, "e": {"d", "e"}}
+    assert run["rank"].tolist() == [1, 2, 1, 2]
+    for name, texts in (("corpus", documents), ("queries", collection.queries)):
+        rows = [json.dumps({"_id": one, "text": text}) + "\n" for one, text in texts.items()]
+        (tmp_path / f"{name}.jsonl").write_text("".join(rows))
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nd\te\t1\ne\tf\t1\n")
+    (tmp_path / "run.trec").write_text("".join(f"d Q0 {one} {rank} {-rank} x\n" for rank, one in enumerate("dfe", 1)))
+    stored = TestSet(str(tmp_path), queries=1, depth=1, run=str(tmp_path / "run.trec"))
+    assert stored.candidates()[2][["document", "rank"]].to_numpy().tolist() == [["f", 1]]
 
 
 def test_one_index_serves_every_collection_of_the_same_documents(tiny_collection, monkeypatch):

@@ -32,6 +32,19 @@ def test_documents_with_any_grade_above_zero_are_never_negatives(found):
     assert built.related == {"q0": set(related)}
 
 
+def test_copies_of_a_relevant_document_and_the_query_itself_are_never_negatives(found):
+    documents = {**found.documents, **{f"copy{number}": found.documents["d0"] for number in range(10)}}
+    documents["q1"] = f"Title: {found.queries['q1']}"  # as in ArguAna
+    collection = replace(judged(found, ("q0", "d0", 1), ("q1", "d1", 1), ("q1", "copy0", 1)), documents=documents)
+    built = groups.build(collection, count=3, docs=30, find=everything)
+    relevant = {documents["d0"], documents["d1"], documents["q1"]}
+    assert {documents[one] for one in built.documents[0, 1:]}.isdisjoint({documents["d0"]})
+    for row in built.documents[1:]:
+        assert {documents[one] for one in row[1:]}.isdisjoint(relevant)
+    by_chance = groups.build(collection, count=1, docs=30, find=groups.no_candidates)
+    assert documents["d0"] not in {documents[one] for one in by_chance.documents[0, 1:]}
+
+
 def test_judged_documents_that_the_corpus_lacks_are_neither_positives_nor_negatives(found):
     collection = judged(found, ("q0", "gone", 2), ("q0", "d0", 1), ("q1", "gone too", 1), ("q1", "d1", 1))
     assert groups.available(collection) == 2

@@ -105,12 +105,29 @@ def test_own_ids_are_kept_and_equal_texts_are_one_document(dataset):
     ([{"query_id": 1.5, "query": "one", "positive": ALPHA}], "row 0: id 1.5 is neither a text nor a whole number"),
     ([{"query_id": "a", "query": "one", "positive": ALPHA, "negative": BETA},
       {"query_id": "a", "query": "two", "positive": ALPHA, "negative": BETA}], "row 1: id 'a' has another text"),
+    ([{"query": "one", "docs": [BETA, ALPHA], "labels": [0, 1], "scores": [0.9, 0.5]}], "row 0: columns labels and scores"),
+    ([{"query": "one", "passage": ALPHA, "label": 0, "score": 1}], "row 0: columns label and score both say"),
 ])  # fmt: skip
 def test_a_faulty_row_is_named_and_nothing_is_kept(dataset, rows, fault, data_folder):
     name = dataset(rows)
     with pytest.raises(CollectionError, match=f"split train, {fault}"):
         collections.load(name)
     assert not list((data_folder / "collections").glob("hub-*"))
+
+
+def test_a_column_that_is_null_says_nothing(dataset):
+    rows = [{"query": "one", "passage": ALPHA, "label": 1, "score": None}]
+    assert judged(dataset([*rows, {"query": "one", "passage": BETA, "label": None, "score": 0}])) == TRIPLES
+
+
+def test_texts_that_differ_in_white_space_are_one_document(dataset):
+    rows = [
+        {"query": "one", "positive": ALPHA, "negative": BETA},
+        {"query": "two", "positive": BETA, "negative": f" {ALPHA}\n"},
+    ]
+    name = dataset(rows)
+    assert judged(name) == TRIPLES | {("two", BETA): 1, ("two", ALPHA): 0}
+    assert len(collections.load(name).documents) == 2
 
 
 def test_pairs_of_a_query_are_judged_together(dataset):

@@ -137,6 +137,13 @@ def test_trec_eval_breaks_ties_of_a_written_run_as_the_kit_does(tmp_path):
     assert np.abs(calculated(tmp_path / "plain.trec") - own["value"]).max() > 0.1  # ties broken the other way
 
 
+def test_ids_with_quotation_marks_are_written_as_they_are(tmp_path):
+    run = pd.DataFrame({"query": "q", "document": ['<"A"_is>', "b"], "score": [2.0, 1.0], "grade": [2, 0]})
+    measures.write_trec(run, run, tmp_path / "x.trec", "tag")
+    assert (tmp_path / "x.qrels").read_text() == 'q 0 <"A"_is> 2\nq 0 b 0\n'
+    assert (tmp_path / "x.trec").read_text().split()[2] == '<"A"_is>'
+
+
 @pytest.mark.parametrize(
     ("change", "says"), [({"document": "a b"}, "'a b': spaces"), ({"score": float("nan")}, "not finite")]
 )

@@ -384,6 +384,14 @@ def test_a_file_without_lines_does_not_fill_memory(tmp_path, monkeypatch):
         everything(path)
 
 
+def test_other_keys_do_not_decide_the_layout(tmp_path):
+    path = tmp_path / "scores.jsonl"
+    path.write_text(
+        '{"query_id": 1, "query": "t", "negative": "z", "pos": [], "document_ids": ["p", "n"], "scores": [1, 2]}'
+    )
+    assert score_files.layout_of(path) == "lists" and next(iter(score_files.read(path))).documents == ["p", "n"]
+
+
 @pytest.mark.parametrize("layout", score_files.ID_LAYOUTS)
 def test_scores_are_looked_up_in_any_order(tmp_path, layout):
     queries, documents, scores = groups(20, 5)

@@ -18,8 +18,9 @@ import torch
 import transformers
 
 from lib import losses, models
-from lib.analysis import significance
+from lib.analysis import measures, significance
 from lib.data import collections
+from lib.data.collections import CollectionWarning
 from lib.machine import store
 from lib.study import rankers, runs, space, tables, tuning
 from lib.study.experiment import Model, TestSet, Untrained, vary
@@ -479,3 +480,15 @@ def test_a_run_and_its_first_stage_together_tune_nothing(experiment, test_set):
         value = table[(table["query"] == query) & (table["measure"] == "RR@10")]["value"].item()
         assert value == pytest.approx(1 / (1 + ranks[0]) if len(ranks) else 0)
     assert tables.first_stage([test_set])["value"].mean() > 0
+
+
+@pytest.mark.parametrize("constant", [0.0, 1.0, 12.5])
+def test_a_stored_run_of_equal_scores_adds_nothing_to_a_rankers(experiment, test_set, constant, tmp_path):
+    ranking = test_set.candidates()[2]
+    lines = [f"{row.query} Q0 {row.document} {row.rank} {constant} same\n" for row in ranking.itertuples()]
+    (tmp_path / "same.trec").write_text("".join(lines))
+    stored = replace(test_set, run=str(tmp_path / "same.trec"), depth=None)
+    with pytest.warns(CollectionWarning, match="share their score"):
+        kit.complete([experiment], [stored])
+    both = measures.select(tables.with_first_stage(experiment, [stored]), "nDCG@10")
+    assert both.set_index("query")["value"].to_dict() == tables.values(experiment, stored, "nDCG@10").to_dict()

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from lib.data.collections import Collection
+from lib.machine import store
 
 MEASURES = ("nDCG@10", "RR@10", "R@10")  # of every evaluation, by ir_measures' names
 
@@ -107,6 +108,6 @@ def write_trec(run: pd.DataFrame, judgements: pd.DataFrame, path: Path, tag: str
             score = min(score, np.nextafter(before, np.float32(-np.inf)))
         lines.append(f"{row.query} Q0 {row.document} {row.rank} {score!s} {tag}\n")
         before = score
-    path.write_text("".join(lines))
-    columns = judgements.assign(iteration=0)[["query", "iteration", "document", "grade"]]
-    columns.to_csv(path.with_suffix(".qrels"), sep=" ", header=False, index=False)
+    judged = [f"{row.query} 0 {row.document} {row.grade}\n" for row in judgements.itertuples()]  # no quotes, as in CSV
+    store.replace_file(path, lambda into: into.write_text("".join(lines)))
+    store.replace_file(path.with_suffix(".qrels"), lambda into: into.write_text("".join(judged)))

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from lib.analysis import measures
 from lib.analysis.style import finish, panels
 
-MOVES = {"up": ("#08306b", "-"), "down": ("#a63603", "--"), "stays": ("#767676", ":")}
+MOVES = {"up": ("#111111", "-"), "down": ("#5c5c5c", "--"), "stay": ("#8a8a8a", ":")}  # hues belong to strategies
 
 
 def moves(left: pd.DataFrame, right: pd.DataFrame, relevant_grade: int = 1) -> pd.DataFrame:
@@ -20,7 +20,7 @@ def moves(left: pd.DataFrame, right: pd.DataFrame, relevant_grade: int = 1) -> p
     pairs = ["query", "document"]
     ranked = measures.rank(left).merge(measures.rank(right)[[*pairs, "rank"]], on=pairs, suffixes=("_left", "_right"))
     relevant = ranked[ranked["grade"] >= relevant_grade].rename(columns={"rank_left": "left", "rank_right": "right"})
-    move = (relevant["right"] - relevant["left"]).map(lambda by: "up" if by < 0 else "down" if by > 0 else "stays")
+    move = (relevant["right"] - relevant["left"]).map(lambda by: "up" if by < 0 else "down" if by > 0 else "stay")
     return relevant[[*pairs, "left", "right"]].assign(move=move).reset_index(drop=True)
 
 
@@ -37,8 +37,10 @@ def figure(tables: Mapping[tuple[str, str], pd.DataFrame]) -> Figure:
             axes.plot([0, 1], [before, after], color=colour, linestyle=dash, linewidth=len(part) ** 0.5, label=move)
         axes.set_xticks([0, 1], names)
         axes.set_xlim(-0.3, 1.3)
-    places[0].invert_yaxis()  # shared, as are the ticks: ranks are whole numbers
-    places[0].yaxis.set_major_locator(MaxNLocator(integer=True))
+    places[0].invert_yaxis()  # shared, as are the ticks: ranks are whole numbers, and most of these end at the first
+    lowest = max(table[["left", "right"]].to_numpy().max(initial=1) for table in tables.values())
+    ticks = MaxNLocator(8, integer=True).tick_values(1, lowest)
+    places[0].set_yticks([1, *ticks[(ticks > 1) & (ticks <= lowest)]])
     title = "Where do two rankers put the relevant documents?"
     return finish(drawn, title, x="ranker", y="rank of a relevant document")
 

@@ -1,6 +1,6 @@
 """Collection: documents, queries, judgements and splits."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -30,6 +30,15 @@ class Collection:
         if skip and not found:
             raise CollectionError(f"{self.name}: skip={skip} leaves no query of {name!r}: skip less")
         return found
+
+    def themselves(self, queries: Iterable[str]) -> set[str]:
+        """Those query ids that are also ids of documents which end with the query's text, as ArguAna's are.
+
+        A query's own document is no candidate of it: BEIR's evaluation leaves it out, too
+        (https://github.com/beir-cellar/beir, ignore_identical_ids).
+        """
+        both = set(queries) & self.documents.keys()
+        return {query for query in both if self.documents[query].endswith(self.queries[query])}
 
     def relevant(self, split: str) -> Mapping[str, Mapping[str, int]]:
         """Query id -> {document id: grade} for the relevant documents that the collection has; found once a split."""

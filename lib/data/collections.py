@@ -78,9 +78,16 @@ def is_here(name: str) -> bool:
 
 
 def found() -> list[str]:
-    """Names of the folders in BEIR's layout in the data folder's `collections/`, where a user puts them."""
-    return sorted(path.parent.name for path in (store.data_folder() / "collections").glob("*/corpus.jsonl")
-                  if not store.is_whole(path.parent))  # fmt: skip
+    """Names of the folders in BEIR's layout in the data folder's `collections/`, where a user puts them.
+
+    Raises CollectionError if one has the name of a collection that comes with the kit, which that name means.
+    """
+    names = sorted(path.parent.name for path in (store.data_folder() / "collections").glob("*/corpus.jsonl")
+                   if not store.is_whole(path.parent))  # fmt: skip
+    if taken := set(names) & {*BUILT}:
+        where = f"{store.data_folder() / 'collections'}: {', '.join(sorted(taken))}"
+        raise CollectionError(f"{where} is the name of a collection that comes with the kit; rename the folder")
+    return names
 
 
 @lru_cache(maxsize=16)
@@ -92,9 +99,13 @@ def _loaded(name: str, fingerprint: str) -> Collection:
     short = name if name.startswith(("hub:", "ir:")) else folder.name
     digests = [digest.of_file(folder / file) for file in ("corpus.jsonl", "queries.jsonl")]
     documents, queries, judgements = beir.read(folder)
-    if (highest := max(rows["grade"].max() for rows in judgements.values())) < grade:
-        what = f"no grade is above {highest} and relevant_grade={grade}, so no document is relevant and measures are 0"
-        warnings.warn(f"{name}: {what}", CollectionWarning, stacklevel=3)
+    for split, rows in judgements.items():
+        highest = rows.groupby("query", sort=False)["grade"].max()
+        lacking = highest.index[highest < grade]
+        if len(lacking) == len(highest) or (len(lacking) and split != "train"):
+            what = f"{len(lacking)} of {len(highest)} queries have no document of grade {grade} or more"
+            what = f"{name}: split {split!r}: {what}, so their recall and RR are 0; the first is {lacking[0]!r}"
+            warnings.warn(what, CollectionWarning, stacklevel=3)
     return Collection(short, fingerprint, documents, queries, judgements, grade, *digests)
 
 

@@ -33,12 +33,23 @@ def identity() -> dict[str, object]:
 def bm25(collection: Collection, queries: list[str], depth: int) -> pd.DataFrame:
     """Columns query, document, rank (from 1), score: the `depth` best documents of each query id.
 
-    Documents that share no word with the query are left out. Equal scores are ordered by document id. Raises
-    CollectionError if the documents hold no word but stop words.
+    Documents that share no word with the query are left out, and so is a query's own (`Collection.themselves`). Equal
+    scores are ordered by document id. Raises CollectionError if the documents hold no word but stop words.
     """
-    name = store.key("bm25", collection.documents_digest, collection.queries_digest, queries, depth, identity())
-    folder = store.keep("first_stage", name, lambda into: _search(collection, queries, depth, into))
-    return pd.read_parquet(folder / "run.parquet")
+    own = collection.themselves(queries)
+    found = depth + bool(own)
+    name = store.key("bm25", collection.documents_digest, collection.queries_digest, queries, found, identity())
+    folder = store.keep("first_stage", name, lambda into: _search(collection, queries, found, into))
+    return without_own(pd.read_parquet(folder / "run.parquet"), own, depth)
+
+
+def without_own(ranking: pd.DataFrame, own: set[str], depth: int | None) -> pd.DataFrame:
+    """A ranking without the documents that are the queries `own` themselves, cut at `depth` again; None: not cut."""
+    if not own:
+        return ranking
+    ranking = ranking[~(ranking["query"].isin(own) & (ranking["query"] == ranking["document"]))]
+    ranking = ranking.assign(rank=ranking.groupby("query").cumcount() + 1)
+    return ranking[ranking["rank"] <= (depth or len(ranking))].reset_index(drop=True)
 
 
 def _search(collection: Collection, queries: list[str], depth: int, folder: Path) -> None:

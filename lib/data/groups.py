@@ -7,6 +7,7 @@ alone, not on a run's seed, so that strategies and seeds are compared on the sam
 import warnings
 from collections.abc import Callable, Set
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -66,11 +67,12 @@ def build(
     """`count` groups of `docs` documents: one relevant, the others drawn from the top `DEPTH` that `find` gives.
 
     `find(collection, query ids, depth)` gives columns query and document. A query has a group for each of its
-    positives, or for its first `positives`. Documents judged with a grade above 0 are never negatives, and judged
-    documents that the corpus lacks are left out. Where candidates are too few, random documents are added. With
-    `strata` the candidates, in their order, are parted into as many as a group has negatives, and one is drawn from
-    each. Warns if few queries fill most groups, or chance most negatives that `find` should give. Raises ValueError if
-    there are fewer groups than `count` or fewer documents than `docs`.
+    positives, or for its first `positives`. Documents judged with a grade above 0 are never negatives, nor are copies
+    of relevant ones or the query's own (`Collection.themselves`), and judged documents that the corpus lacks are left
+    out. Where candidates are too few, random documents are added. With `strata` the candidates, in their order, are
+    parted into as many as a group has negatives, and one is drawn from each. Warns if few queries fill most groups, or
+    chance most negatives that `find` should give. Raises ValueError if there are fewer groups than `count` or fewer
+    documents than `docs`.
     """
     if not 2 <= docs <= DEPTH:
         raise ValueError(f"docs={docs}: a group is a positive and negatives from {DEPTH} candidates; give 2 to {DEPTH}")
@@ -85,34 +87,57 @@ def build(
     judged = collection.judgements["train"]
     judged = judged[(judged["grade"] > 0) & judged["query"].isin(queries)]
     related = judged.groupby("query", sort=False)["document"].agg(set).to_dict()
+    for query in collection.themselves(queries):
+        related[query].add(query)
     found = find(collection, queries, DEPTH)
     known = set(found["document"]) & collection.documents.keys()
     candidates = found.groupby("query", sort=False)["document"].agg(list).to_dict()
-    given, documents, by_chance = collection.documents, [], 0
+    given = collection.documents
     ids = given.ids if isinstance(given, Texts) else Ids.of([list(given)])
+    pools, documents, by_chance = _Pools(collection.name, ids, candidates, known, related, docs, strata), [], 0
     for number, (query, positive) in enumerate(pairs):
-        draw = np.random.default_rng([number, docs])  # by position: the first groups do not depend on `count`
-        unique = dict.fromkeys(candidates.get(query, []))
-        pool = [one for one in unique if one not in related[query] and one in known]
-        if (missing := docs - 1 - len(pool)) > 0:
-            taken = np.unique(ids.rows([*related[query], *pool]))
-            taken = taken[taken >= 0]
-            if (left := len(ids) - len(taken)) < missing:
-                what = f"{collection.name} has only {len(pool) + left} documents that can be negatives of query"
-                raise ValueError(f"docs={docs}: {what} {query!r}; give fewer docs or a larger collection")
-            pool += _others(ids, taken, missing, draw)
-            by_chance += missing
-        if strata:
-            chosen = [draw.choice(part) for part in np.array_split(pool, docs - 1)]
-        else:
-            chosen = draw.choice(pool, docs - 1, replace=False)
-        documents.append([positive, *chosen])
+        texts = {given[one] for one in related[query] if one in relevant[query] or one == query}
+        negatives, pool, missing = pools.draw(number, query)
+        while any(given[one] in texts for one in negatives):
+            related[query] |= {one for one in pool if given[one] in texts}  # copies, which nobody had to judge
+            negatives, pool, missing = pools.draw(number, query)
+        documents.append([positive, *negatives])
+        by_chance += missing
     if find is not no_candidates and 2 * by_chance > count * (docs - 1):
         what = f"{by_chance} of {count * (docs - 1)} negatives are random documents"
         _warn(f"{collection.name}: {what}, since what should find them gives too few")
     labels = np.zeros((count, docs), np.float32)
     labels[:, 0] = 1.0
     return Groups(np.array([query for query, _ in pairs]), np.array(documents), {LABELS: labels}, related)
+
+
+class _Pools(NamedTuple):
+    """What the negatives of each query are drawn from."""
+
+    name: str  # of the collection
+    ids: Ids
+    candidates: dict[str, list[str]]
+    known: set[str]  # candidates that the collection has
+    related: dict[str, set[str]]  # what is no negative of a query
+    docs: int
+    strata: bool
+
+    def draw(self, number: int, query: str) -> tuple[list[str], list[str], int]:
+        """The negatives of group `number`, the pool they were drawn from, and how many of that are there by chance."""
+        draw = np.random.default_rng([number, self.docs])  # by position: the first groups do not depend on `count`
+        unique = dict.fromkeys(self.candidates.get(query, []))
+        pool = [one for one in unique if one not in self.related[query] and one in self.known]
+        missing = max(self.docs - 1 - len(pool), 0)
+        if missing:
+            taken = np.unique(self.ids.rows([*self.related[query], *pool]))
+            taken = taken[taken >= 0]
+            if (left := len(self.ids) - len(taken)) < missing:
+                what = f"{self.name} has only {len(pool) + left} documents that can be negatives of query"
+                raise ValueError(f"docs={self.docs}: {what} {query!r}; give fewer docs or a larger collection")
+            pool += _others(self.ids, taken, missing, draw)
+        if self.strata:
+            return [draw.choice(part) for part in np.array_split(pool, self.docs - 1)], pool, missing
+        return list(draw.choice(pool, self.docs - 1, replace=False)), pool, missing
 
 
 def _warn(what: str) -> None:

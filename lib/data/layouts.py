@@ -35,6 +35,7 @@ from lib.data.score_files import ALIASES, NEGATIVE
 SCORES = "scores.jsonl"
 NAMES = ALIASES | {"docs": "passages", "documents": "passages", "document": "passage", "labels": "scores",
                    "label": "scores"}  # fmt: skip
+SAID = tuple(name for name, one in {**NAMES, "scores": "scores"}.items() if one == "scores")
 TEXTS = ("query_id", "query", "anchor", "question", "positive", "answer", "negative", "passage", "document")  # columns
 COLUMNS = (
     "query with positive and perhaps negatives, passage and label, passages and scores, positive_passages and "
@@ -62,8 +63,9 @@ def write(splits: Mapping[str, Iterable[dict[str, Any]]], folder: Path) -> None:
         for split, rows in splits.items():
             grades: dict[tuple[str, str], int] = {}
             two, graded = 0, _are_grades(rows)
-            for number, row in enumerate(map(_named, rows)):
+            for number, row in enumerate(rows):
                 try:
+                    row = _named(row)
                     query = _name(row.get("query_id"), row["query"], queries, seen["queries"])
                     found = list(_candidates(row, graded))
                     names = [_name(one.name, one.text, corpus, seen["corpus"]) for one in found]
@@ -86,15 +88,19 @@ def write(splits: Mapping[str, Iterable[dict[str, Any]]], folder: Path) -> None:
 
 
 def _named(row: dict[str, Any]) -> dict[str, Any]:
-    """A row by the names that the layouts have here."""
+    """A row by the names that the layouts have here; raises ValueError if it has both labels and scores."""
+    said = [name for name, value in row.items() if NAMES.get(name, name) == "scores" and value is not None]
+    if len(said) > 1:
+        raise ValueError(f"columns {' and '.join(said)} both say which document is relevant; leave one out")
+    row = {name: value for name, value in row.items() if name in said or not said or name not in SAID}
     return {NAMES.get(name, name): value for name, value in row.items()} | row
 
 
 def _are_grades(rows: Iterable[dict[str, Any]]) -> bool:
     """Whether the scores of all lists are 0 or 1: a teacher's may be so in one row by chance."""
-    if not isinstance(_named(next(iter(rows), {})).get("scores"), list):
+    if not any(isinstance(next(iter(rows), {}).get(name), list) for name in SAID):
         return True  # there are none, and the rows need not be read twice
-    scores = (row.get("scores") for row in map(_named, rows))
+    scores = (row.get(name) for row in rows for name in SAID)
     return all(score in (0, 1) for one in scores if isinstance(one, list) for score in one)
 
 
@@ -162,6 +168,7 @@ def _name(name: object, text: object, file: TextIO, seen: dict[str, int]) -> str
         raise ValueError(f"{text!r:.40} in place of a text")
     if name is not None and type(name) not in (int, str):
         raise ValueError(f"id {name!r:.40} is neither a text nor a whole number")
+    text = " ".join(text.split())  # as it will be read: texts that differ in white space alone are one
     name = hashlib.sha256(text.encode()).hexdigest()[:16] if name is None else str(name)
     if name not in seen:
         file.write(json.dumps({"_id": name, "text": text}) + "\n")

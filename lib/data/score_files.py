@@ -37,6 +37,7 @@ TABBED, ID_LAYOUTS = ("pairs", "texts"), ("pairs", "lists", "tevatron")
 LAYOUTS = (*ID_LAYOUTS, "texts", "tuples", "flag")
 FIELDS = ("pos_score", "neg_score", "query", "positive", "negative")  # of a tab-separated line
 NEGATIVE = r"negative(_[0-9]+)?"  # the name of a column
+# The first of these that a row has says its layout.
 COLUMNS = {"document_ids": "lists", "positive_passages": "tevatron", "pos": "flag", "negative_1": "tuples",
            "negative": "tuples"}  # fmt: skip
 ALIASES = {"anchor": "query", "question": "query", "answer": "positive", "score": "scores"}
@@ -106,10 +107,11 @@ def layout_of(path: Path | str) -> str:
         if isinstance(record, bytes) and record[:1] != b"{" and record.count(b"\t") == len(FIELDS) - 1:
             return "texts" if b" " in record.split(b"\t", 2)[2] else "pairs"
         names = record if isinstance(record, dict) else re.findall(r'"(\w+)"\s*:', record.decode(errors="replace"))
-        if layouts := [COLUMNS[name] for name in (ALIASES.get(name, name) for name in names) if name in COLUMNS]:
+        named = {ALIASES.get(name, name) for name in names}
+        if layouts := [layout for name, layout in COLUMNS.items() if name in named]:
             return layouts[0]
-    expected = f"{', '.join(FIELDS)} (tab-separated), or a column of {', '.join(COLUMNS)} (JSON lines or parquet)"
-    raise ScoreFileError(f"{path}: empty or of no known layout; expected {expected}")
+    expected = f"expected {', '.join(FIELDS)} (tab-separated), or a column of {', '.join(COLUMNS)}"
+    raise ScoreFileError(f"{path}: empty or of no known layout; {expected}")
 
 
 def _records(path: Path) -> Iterator[bytes | dict]:

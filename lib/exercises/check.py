@@ -22,7 +22,7 @@ from lib.exercises.rankings import overlap, reciprocal_rank, share_of_leaks
 from lib.exercises.retrieval import fuse, recall, search
 from lib.exercises.scores import agrees, combine, correct, score_margins
 from lib.exercises.speed import length_batches, padding_share, speed_up
-from lib.exercises.teaching import mutual_targets, ssd_targets, twelfth_way
+from lib.exercises.teaching import mutual_targets, own_way, ssd_targets
 from lib.exercises.verdicts import plan, rejected, verdict
 
 __all__ = [
@@ -30,7 +30,7 @@ __all__ = [
     "combine", "correct", "crop", "departure", "dpo", "effect", "frontier", "fuse", "group_gradient", "guessing_loss",
     "holm", "info_nce", "info_nce_gradient", "judged_at", "kl", "length_batches", "listwise", "lowest_gain",
     "margin_mse", "masked_maxsim", "maxsim", "merge_changes", "moved", "mutual_targets", "ndcg_at_10", "only_a_right",
-    "overlap", "own_measure", "p_value", "padding_share", "plan", "ranknet", "reached_share", "recall",
+    "overlap", "own_measure", "own_way", "p_value", "padding_share", "plan", "ranknet", "reached_share", "recall",
     "reciprocal_rank", "rejected", "rr_at_10", "schedule", "score_margins", "search", "share_of_leaks", "slerp",
-    "sparing_loss", "speed_up", "ssd_targets", "target_margin", "task_arithmetic", "twelfth_way", "unlike", "verdict",
+    "sparing_loss", "speed_up", "ssd_targets", "target_margin", "task_arithmetic", "unlike", "verdict",
 ]  # fmt: skip

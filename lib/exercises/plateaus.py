@@ -183,7 +183,7 @@ def _rates(yours: Function, steps: int) -> np.ndarray:
 schedule = Exercise(
     task="The factor of the learning rate at `step` (from 0) of `steps`, from 0 to 1; a schedule of your own with a"
     " warm-up and a decay.",
-    praise="It starts gently, reaches the full rate and ends near zero, however long the training.",
+    praise="It starts gently, reaches the full rate and ends near zero, for 200 steps as for 400.",
     cases=((0, 100), (99, 100)),
     demands={
         "The factor leaves the range from 0 to 1.": lambda f: all(0 <= rate <= 1 for rate in _rates(f, 100)),

@@ -159,7 +159,7 @@ def _follows(loss: Function) -> bool:
     return torch.equal(scores.argsort(-1), wanted.argsort(-1))
 
 
-twelfth_way = Exercise(
+own_way = Exercise(
     task="A loss of your own of scores and a teacher's scores (batch, docs), one value per query, of which the "
     "teacher's own scores are a minimum; not KL or Margin-MSE itself.",
     praise="It meets every demand on a way to teach by scores; whether it helps a ranker is for the table to say.",

@@ -257,7 +257,9 @@ class TestSet:
         collection = collections.load(self.collection)
         queries = collection.split(self.split, self.queries, self.skip)
         if self.run:
-            ranking = trec_runs.read(collections.stored_run(self.collection, self.run), collection, queries, self.depth)
+            own = collection.themselves(queries)
+            place, depth = collections.stored_run(self.collection, self.run), self.depth and self.depth + bool(own)
+            ranking = first_stage.without_own(trec_runs.read(place, collection, queries, depth), own, self.depth)
         else:
             ranking = first_stage.bm25(collection, queries, self.depth)
             if empty := sorted(set(queries) - set(ranking["query"])):

@@ -7,6 +7,7 @@ hub. Nothing leaves the machine without `--push`.
 
 import argparse
 import logging
+import re
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -20,7 +21,7 @@ from lib.analysis import measures, significance, style
 from lib.data import hub
 from lib.machine import hardware, store
 from lib.models import backbone, graphs
-from lib.study import card, evening, profiles, rankers, tables
+from lib.study import card, evening, identity, profiles, rankers, tables
 from lib.study.experiment import Experiment, Run, TestSet, lineage
 from lib.training import scoring
 
@@ -104,9 +105,9 @@ def trec(run: Run, test: TestSet, folder: Path | str) -> Path:
     ranking, (collection, queries, _) = tables.scores(run, test), test.candidates()
     judged = collection.judgements[test.split]
     which = f"{len(queries)}-after{test.skip}" if test.skip else f"{len(queries)}"
-    what = f"{collection.name}-{test.split}-{which}-{test.ranked_by}-top{test.depth or 'all'}"
-    path = Path(folder, f"{what}-{run.key}.trec")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    what = f"{collection.name}-{test.split}-{which}-{test.ranked_by}-top{test.depth or 'all'}-{run.key}"
+    about = store.key(collection.fingerprint, identity.of_evaluation(run, test))[:8]  # sets and runs may share a name
+    path = Path(folder, re.sub(r"[^\w.-]+", "_", f"{what}-{about}.trec"))
     measures.write_trec(ranking, judged[judged["query"].isin(set(queries))], path, run.key)
     return path
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from lib.analysis import measures
@@ -96,9 +97,10 @@ def with_first_stage(run: Run, tests: Iterable[TestSet]) -> pd.DataFrame:
 
     def both(test: TestSet, _ranking: pd.DataFrame) -> pd.DataFrame:
         found, parts = scores(run, test), ["score", "first_stage"]
-        by_query = found.groupby("query")[parts]
+        by_query, size = found.groupby("query")[parts], found[parts].abs().groupby(found["query"]).transform("max")
         spread = by_query.transform("std").fillna(0)
-        standard = (found[parts] - by_query.transform("mean")) / spread.where(spread > 0, 1)
+        same = spread <= 1e-9 * size  # of a stored run, where equal scores are apart by the least that float64 has
+        standard = (found[parts] - by_query.transform("mean")) / spread.mask(same, np.inf)
         return found.assign(score=standard.sum(axis=1))
 
     return _ranked_by(both, tests, strategy=f"{run.taught['strategy']}, with the first stage", paradigm="fusion")

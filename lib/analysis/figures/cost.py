@@ -25,16 +25,19 @@ def quality_and_cost(table: pd.DataFrame, measure: str, others: pd.Series) -> Fi
 
 
 def quality_over_time(table: pd.DataFrame, measure: str, baseline: str, others: pd.Series) -> Figure:
-    """What does a training cost in total? Columns training, difference, low, high, "all in, seconds"; `references`.
+    """What does a training cost in total? Columns training, strategy, difference, low, high, "all in, seconds".
 
-    Differences are to the baseline, which has none; those of `others` too.
+    Differences are to the baseline, which has none; those of `others` too, which are drawn as lines. A second training
+    with a strategy has its colour and another marker.
     """
     figure, (axes,) = panels(width=8.5, height=4.6)
     references(axes, others)
-    paradigms = {"labels": "in_batch", "own margins": "adaptive_margin", "teacher": "margin_mse"}
-    for number, (_, row) in enumerate(table.iterrows()):
-        colour, place = style(paradigms[row["training"].split(",")[0]]).colour, row["all in, seconds"]
-        marker, look = "osD^vPX<"[number % 8], {"color": colour, "markersize": 8, "label": row["training"]}
+    looks = [style(strategy) for strategy in table["strategy"]]
+    spare = iter([marker for marker in "vPX<>dp8" if marker not in {look.marker for look in looks}])
+    again = table["strategy"].duplicated()
+    for (_, row), (colour, own, _), repeated in zip(table.iterrows(), looks, again, strict=True):
+        place, marker = row["all in, seconds"], next(spare) if repeated else own
+        look = {"color": colour, "markersize": 8, "label": row["training"]}
         if row["training"] == baseline:
             axes.plot(place, 0, marker, **look, markerfacecolor="white")
             continue

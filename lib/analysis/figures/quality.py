@@ -78,7 +78,7 @@ def reliability(tables: dict[str, dict[str, pd.DataFrame]]) -> Figure:
     return finish(figure, title, x="predicted", y="observed share of relevant")
 
 
-def verdicts(table: pd.DataFrame, measure: str, within: float) -> Figure:
+def verdicts(table: pd.DataFrame, measure: str, within: float, *, title: str) -> Figure:
     """Which claims hold? Columns claim, where, difference, low, high, verdict; the band counts as equivalent."""
     places, claims = table["where"].unique(), list(dict.fromkeys(table["claim"]))
     figure, panes = panels(places, width=5, height=0.34 * len(claims) + 1.2, sharey=True)
@@ -94,5 +94,5 @@ def verdicts(table: pd.DataFrame, measure: str, within: float) -> Figure:
         axes.set_yticks(range(len(claims)), claims)
         axes.xaxis.set_major_locator(plt.MaxNLocator(4))
     panes[0].invert_yaxis()
-    title = f"Which claims hold on this text? 95 % intervals; band: equivalent within {within:g}"
+    title = f"{title} 95 % intervals; band: equivalent within {within:g}"
     return finish(figure, title, x=f"difference in {measure}", y="")
