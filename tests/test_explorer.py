@@ -119,6 +119,9 @@ def test_steps_share_their_bins_and_count_every_document():
     assert [shot["step"] for shot in kept["shots"]] == [0, 4, 9] and len(kept["edges"]) == content.BINS + 1
     assert all((sum(shot["relevant"]), sum(shot["other"])) == (3, 12) for shot in kept["shots"])
     assert len(kept["margins"]) == len(history) and kept["shots"][0]["margin"] == 0
+    graded = table_of_steps.assign(grade=2 * table_of_steps["grade"] + (table_of_steps["document"] == "d1"))
+    with_grade = content.steps({"kl": graded}, {"kl": history}, 2)["kl"]
+    assert with_grade == kept != content.steps({"kl": graded}, {"kl": history})["kl"]
 
 
 def test_a_group_is_refused_unless_its_lists_match():

@@ -50,22 +50,26 @@ def group(scores: list[float], teacher: list[float], labels: list[float]) -> dic
     return {"scores": scores, "teacher": teacher, "labels": labels, "losses": losses}
 
 
-def steps(scores: Mapping[str, pd.DataFrame], histories: Mapping[str, pd.DataFrame]) -> dict[str, object]:
+def steps(
+    scores: Mapping[str, pd.DataFrame], histories: Mapping[str, pd.DataFrame], relevant_grade: int = 1
+) -> dict[str, object]:
     """How scores are distributed at some steps of a training: ranker -> columns step, query, grade, score.
 
-    The histogram of a ranker has the same bins at every step. `histories` are those of the trainings.
+    The histogram of a ranker has the same bins at every step. `histories` are those of the trainings; `relevant_grade`
+    as in `lib.analysis.score_shapes`.
     """
     return {
-        name: _steps(table, histories[name]) | {"colour": style.style(name).colour} for name, table in scores.items()
+        name: _steps(table, histories[name], relevant_grade) | {"colour": style.style(name).colour}
+        for name, table in scores.items()
     }
 
 
-def _steps(table: pd.DataFrame, history: pd.DataFrame) -> dict[str, object]:
+def _steps(table: pd.DataFrame, history: pd.DataFrame, relevant_grade: int) -> dict[str, object]:
     edges = np.histogram_bin_edges(table["score"], BINS)
     shots = []
     for step, part in table.groupby("step"):
-        relevant = part["grade"] > 0
-        about = score_shapes.summary(part)
+        relevant = part["grade"] >= relevant_grade
+        about = score_shapes.summary(part, relevant_grade)
         counts = {"relevant": part["score"][relevant], "other": part["score"][~relevant]}
         shots.append({
             "step": int(step), **{name: np.histogram(values, edges)[0].tolist() for name, values in counts.items()},
