@@ -215,11 +215,12 @@ def test_layers_that_are_one_cannot_be_chosen():
 
 
 @pytest.mark.parametrize(
-    "kind", ["distilbert", "roberta", "electra", "mpnet", "deberta-v2", "modernbert", "longformer"]
+    "kind", ["distilbert", "roberta", "electra", "mpnet", "deberta-v2", "modernbert", "longformer", "smollm3", "gpt2"]
 )
 def test_a_cut_model_is_opened_as_it_was(kind, tmp_path):
     """What a configuration says of each layer is cut with the layers."""
-    settings = {"modernbert": {"global_attn_every_n_layers": 2}, "longformer": {"attention_window": [4, 8, 12]}}
+    settings = {"modernbert": {"global_attn_every_n_layers": 2}, "longformer": {"attention_window": [4, 8, 12]},
+                "smollm3": {"no_rope_layers": [1, 1, 0], "num_key_value_heads": 2}}  # fmt: skip
     sizes = {"embedding_size": 16} if kind == "electra" else settings.get(kind, {})
     model = backbone.prepare(made(kind, **sizes).eval(), (0, 2))
     model.save_pretrained(tmp_path)
@@ -232,6 +233,44 @@ def test_a_layer_made_for_its_place_cannot_move():
     """ModernBERT's first has no norm before its attention."""
     with pytest.raises(ValueError, match="a layer of ModernBertModel is made for its place"):
         backbone.prepare(made("modernbert"), (1, 2))
+
+
+def test_a_layer_whose_place_decides_a_constant_cannot_move():
+    """DiffLlama's lambda grows with the depth of a layer, which is no weight."""
+    with pytest.raises(ValueError, match="a layer of DiffLlamaModel is made for its place"):
+        backbone.prepare(made("diffllama", num_key_value_heads=2), (1, 2))
+    assert backbone.prepare(made("diffllama", num_key_value_heads=2), (0, 1)).config.num_hidden_layers == 2
+
+
+@pytest.mark.parametrize("kind", ["starcoder2", "gpt_bigcode", "seed_oss", "bloom", "gpt2"])
+def test_no_dropout_is_left_where_there_should_be_none(kind):
+    names = (
+        "residual_dropout",
+        "embedding_dropout",
+        "attention_dropout",
+        "hidden_dropout",
+        "attn_pdrop",
+        "resid_pdrop",
+    )
+    settings = dict.fromkeys(names, 0.5) | {"num_key_value_heads": 2, "n_layer": 2, "n_head": 2, "n_embd": 32}
+    model = backbone.prepare(made(kind, **settings), dropout=0.0).train()
+    tokens = {"input_ids": torch.randint(5, 30, (2, 24)), "attention_mask": torch.ones(2, 24, dtype=torch.long)}
+    first, second = (model(**tokens).last_hidden_state for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_a_first_token_that_reads_no_other_is_no_texts_vector():
+    with pytest.raises(ValueError, match="pooling='cls': the first token of a decoder has read no other"):
+        BiEncoder(backbone.prepare(made("gpt2")), pooling="cls")
+
+
+def test_scoring_changes_no_weight_that_is_saved():
+    """RWKV divides those of its later layers at its first scoring."""
+    model = backbone.prepare(made("rwkv", attention_hidden_size=32, rescale_every=1)).eval()
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    with torch.no_grad():
+        model(torch.randint(5, 30, (2, 8)))
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
 
 
 @pytest.mark.parametrize(
@@ -260,7 +299,7 @@ def test_a_model_without_embeddings_of_its_own_is_refused(kind):
         backbone.prepare(getattr(transformers, f"{kind}Model")(config))
 
 
-@pytest.mark.parametrize("kind", ["FNet", "Nystromformer", "ConvBert"])
+@pytest.mark.parametrize("kind", ["FNet", "Nystromformer", "ConvBert", "MobileBert", "Yoso"])
 def test_a_model_whose_scores_depend_on_padding_is_refused(kind):
     config = getattr(transformers, f"{kind}Config")(
         vocab_size=30, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32

@@ -57,6 +57,25 @@ def test_names_of_bins_are_readable_and_differ(values, labels):
     assert list(table["bin"]) == labels
 
 
+@pytest.mark.parametrize("values, labels, counts", [
+    (np.ones(30), ["1"], [30]),
+    ([1.0] * 22 + [*range(2, 10)], ["1", "2 to 9"], [22, 8]),
+    ([*range(8)] + [9.0] * 22, ["0 to 7", "9"], [8, 22]),
+])  # fmt: skip
+def test_queries_of_one_value_have_a_bin_of_their_own(values, labels, counts):
+    index = pd.MultiIndex.from_product([range(30), [0]], names=["query", "seed"])
+    table = by_query.in_bins(pd.DataFrame({"kl": np.arange(30.0)}, index), pd.Series(values))
+    assert list(table["bin"]) == labels and list(table["queries"]) == counts
+
+
+def test_a_mean_over_seeds_that_is_zero_but_for_rounding_varies_with_nothing():
+    a, b, c = np.random.default_rng(0).random((3, 40))
+    index = pd.MultiIndex.from_product([range(40), range(3)], names=["query", "seed"])
+    differences = pd.DataFrame({"kl": np.stack([a - b, b - c, c - a], 1).ravel()}, index)
+    found = by_query.correlations(differences, pd.DataFrame({"f": np.arange(40.0)}))
+    assert found["rho"].isna().all() and (found["p"] == 1).all()
+
+
 def test_queries_without_a_difference_are_counted():
     index = pd.MultiIndex.from_product([range(20), [0]], names=["query", "seed"])
     differences, feature = pd.DataFrame({"kl": np.arange(20.0)}, index), pd.Series(np.arange(30.0))

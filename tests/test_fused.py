@@ -96,6 +96,17 @@ def test_other_linear_modules_give_the_products_of_bfloat16(bias):
     torch.testing.assert_close(found, wanted, atol=1e-2, rtol=1e-2)
 
 
+def test_a_block_within_another_copies_no_weight_again():
+    model = torch.nn.Sequential(ready(), torch.nn.Linear(4, 4))
+    with fused.fused(model):
+        made = [part.fused for part in model[0].encoder.layer] + [model[1].forward]
+        with fused.fused(model):
+            again = [part.fused for part in model[0].encoder.layer] + [model[1].forward]
+        assert all(one is other for one, other in zip(made, again, strict=True))
+        assert all(fused_layers(model[0])) and model[1].forward is made[-1]
+    assert not any(fused_layers(model[0])) and "forward" not in vars(model[1])
+
+
 def test_after_an_error_the_model_is_as_it_was():
     model = ready()
     with pytest.raises(RuntimeError, match="broken"), fused.fused(model):

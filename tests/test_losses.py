@@ -265,6 +265,10 @@ def test_pearson_by_hand():
     assert value(losses.pearson, [1.0, 2.0, 4.0], [1.0, 3.0, 2.0]) == pytest.approx(1 - 1 / math.sqrt(14 / 3 * 2))
     assert value(losses.pearson, [1.0, 2.0], [3.0, 7.0]) == pytest.approx(0)
     assert value(losses.pearson, [1.0, 2.0], [7.0, 3.0]) == pytest.approx(2)
+    equal = torch.tensor([[0.1, 0.1, 0.1], [1.0, 2.0, 4.0]], requires_grad=True)
+    found = losses.pearson(equal, torch.tensor([[2.0, 1.0, 0.0], [5.0, 5.0, 5.0]]))
+    found.sum().backward()
+    assert found.tolist() == [1, 1] and not equal.grad.any()
 
 
 def test_hot_kl_is_margin_mse_over_eight_for_two_documents():

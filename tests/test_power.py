@@ -31,6 +31,14 @@ def test_needed_queries_are_the_fewest():
     assert power.needed_queries(1.0, 0.1) == 2 + (power.resolvable(0.1, 2) > 1)
 
 
+def test_queries_are_enough_where_more_of_them_are_not():
+    """Two seeds that vary: the more queries, the fewer degrees of freedom are left."""
+    about = {"sd_seeds": 0.01, "seeds": 2}
+    assert power.resolvable(0.14, 200, **about) < 0.06 < power.resolvable(0.14, 1000, **about)
+    needed = power.needed_queries(0.06, 0.14, **about)
+    assert power.resolvable(0.14, needed, **about) <= 0.06 < power.resolvable(0.14, needed - 1, **about)
+
+
 def test_what_cannot_be_found_is_an_error():
     with pytest.raises(ValueError, match="no number of queries is enough; use more seeds"):
         power.needed_queries(0.005, 0.14, sd_seeds=0.01, seeds=3)

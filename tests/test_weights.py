@@ -13,6 +13,7 @@ import transformers
 from lib import models
 from lib.models import adapters, backbone, weights
 from lib.models.weights import WeightsError
+from tests.test_causal import written
 
 OPTIONS = {"cat": {}, "dot": {}, "colbert": {"dim": 16}, "prettr": {"offset": 16, "compression": 8}, "tk": {"heads": 4}}
 TRANSFORMERS = ("cat", "dot", "colbert", "prettr")
@@ -66,6 +67,16 @@ def test_an_adapter_of_peft_beside_the_weights_is_refused(tiny_backbone, tmp_pat
     for read in (lambda: models.load(folder), lambda: models.build("cat", str(folder), None, 0)):
         with pytest.raises(WeightsError, match=r"an adapter of the package peft.*merge it into the weights"):
             read()
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "bloom"])
+def test_layers_beyond_the_configurations_are_not_dropped_whatever_they_are_called(kind, tmp_path):
+    written(kind, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    less = {name: 1 for name in ("num_hidden_layers", "n_layer") if config.get(name) == 2}
+    (tmp_path / "config.json").write_text(json.dumps(config | less))
+    with pytest.raises(WeightsError, match=r"weights are unexpected"):
+        models.build("dot", str(tmp_path), None, 0)
 
 
 def test_a_model_of_several_labels_is_no_teacher_but_a_backbone(tmp_path):

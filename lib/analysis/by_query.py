@@ -49,11 +49,14 @@ def _words(text: str) -> list[str]:
 def in_bins(differences: pd.DataFrame, feature: pd.Series, *, bins: int = 3) -> pd.DataFrame:
     """Mean differences for queries of low to high values of a feature: columns bin, ranker, mean, low, high, queries.
 
-    `differences` are as `significance.contrasts` takes them; the bins hold about equally many queries. Raises
-    ValueError as `correlations`.
+    `differences` are as `significance.contrasts` takes them; the bins hold about equally many queries, and queries of
+    one value are in one bin. Raises ValueError as `correlations`.
     """
     _check(differences, feature.index)
-    groups = pd.qcut(feature.rank(method="average"), bins, duplicates="drop", labels=False)
+    ranks = feature.rank(method="average")
+    groups = pd.qcut(ranks, bins, duplicates="drop", labels=False)
+    if groups.nunique() < min(bins, feature.nunique()):  # ties: those queries have a bin of their own
+        groups = ((ranks - 0.5) / len(ranks) * bins).astype(int)
     members_of_bins, parts = [members for _, members in feature.groupby(groups)], []
     for members, label in zip(members_of_bins, _labels(members_of_bins), strict=True):
         rows = differences[differences.index.get_level_values(0).isin(members.index)]
@@ -92,7 +95,7 @@ def correlations(differences: pd.DataFrame, features: pd.DataFrame) -> pd.DataFr
     and p is then 1. Raises ValueError if queries with a feature have no difference.
     """
     _check(differences, features.index)
-    by_query = differences.groupby(level=0).mean().loc[features.index]
+    by_query = differences.groupby(level=0).mean().round(12).loc[features.index]  # a tie of means up to rounding is one
     rows = []
     for feature, values in features.items():
         for ranker, column in by_query.items():

@@ -11,6 +11,7 @@ error and degrees of freedom are those of `lib.analysis.crossed`:
 
 import bisect
 
+import numpy as np
 import scipy.special
 import scipy.stats
 
@@ -24,6 +25,9 @@ def resolvable(
     power: float = 0.8, level: float = 0.05,
 ) -> float:  # fmt: skip
     """The smallest true difference found with this power: 0.021 with sd_queries = 0.14, 350 queries and one seed.
+
+    With few seeds that vary, more queries can raise it: what is left is then the variation of the seeds, which has as
+    few degrees of freedom as there are seeds.
 
     Raises ValueError for fewer than two queries, or if seeds vary and there is only one, whose chance no test sees.
     """
@@ -41,8 +45,13 @@ def needed_queries(difference: float, sd_queries: float, **settings: float) -> i
 
     Raises ValueError too if no number of queries is enough, because seeds vary too much or the difference is zero.
     """
-    sizes = range(2, MOST)
-    place = bisect.bisect_left(sizes, -abs(difference), key=lambda size: -resolvable(sd_queries, size, **settings))
-    if place == len(sizes):
+
+    def enough(size: int) -> bool:
+        return resolvable(sd_queries, int(size), **settings) <= abs(difference)
+
+    steps = np.unique(np.geomspace(2, MOST, 400).astype(int))  # what is enough need not be so with more: see there
+    place = next((place for place, size in enumerate(steps) if enough(size)), None)
+    if place is None:
         raise ValueError(f"difference={difference}: no number of queries is enough; use more seeds")
-    return sizes[place]
+    sizes = range(steps[max(place - 1, 0)], steps[place] + 1)
+    return sizes[bisect.bisect_left(sizes, True, key=enough)]

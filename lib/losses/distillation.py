@@ -61,10 +61,13 @@ def pearson(scores: Scores, targets: Scores) -> PerQuery:
     """1 - Pearson correlation of scores and targets over a query's documents: 0 to 2, and 1 where either is constant.
 
     lightning-ir's PearsonCorrelation; Huang et al. 2022 (DIST), https://arxiv.org/abs/2205.10536, use it between
-    predictions. Invariant to shift and positive scale on both sides.
+    predictions. Invariant to shift and positive scale on both sides. Equal scores have no gradient: it grows without
+    bound as they become equal.
     """
     student, teacher = (matrix - matrix.mean(-1, keepdim=True) for matrix in (scores, targets))
-    return 1 - F.cosine_similarity(student, teacher, dim=-1)
+    equal = (scores.amax(-1) == scores.amin(-1)) | (targets.amax(-1) == targets.amin(-1))
+    correlation = F.cosine_similarity(student.masked_fill(equal[..., None], 1.0), teacher, dim=-1)
+    return 1 - correlation.masked_fill(equal, 0.0)
 
 
 def _log_softmaxes(scores: Scores, targets: Scores, own: float, teachers: float | None) -> tuple[Scores, Scores]:

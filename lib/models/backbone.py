@@ -30,10 +30,11 @@ AFTER_PADDING = {
     "camembert", "data2vec-text", "ibert", "lilt", "longformer", "luke", "markuplm", "mpnet", "roberta",
     "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
 }  # fmt: skip
-# Models whose layers mix padding with a text, mask or not: FNet by Fourier transform, the others by convolution.
-READING_PADDING = ("fnet", "nystromformer", "convbert")
-# Where decoders such as Qwen and OPT keep the dropout for which they have no module.
-FUNCTIONAL = ("dropout", "attention_dropout", "activation_dropout")
+# Models whose layers mix padding with a text, mask or not: FNet by Fourier transform, YOSO by hashing, MobileBERT by
+# joining each token's embedding with the next one's, the others by convolution or over what precedes.
+READING_PADDING = ("fnet", "nystromformer", "convbert", "mobilebert", "yoso", "cpmant")
+# What of a configuration has one value for each layer: ModernBERT's, Longformer's, SmolLM3's and GLM's.
+OF_LAYERS = ("layer_types", "attention_window", "no_rope_layers", "mlp_layer_types")
 # Before the first layer: tables, and ELECTRA's and ALBERT's way from the tables' width to the layers'.
 EMBEDDINGS = ("embeddings", "embeddings_project", "encoder.embedding_hidden_mapping_in")
 
@@ -166,17 +167,30 @@ def _keep_layers(model: transformers.PreTrainedModel, layers: tuple[int, ...]) -
     del stack[:]
     stack.extend(kept)
     settings.num_hidden_layers = len(kept)
-    for name in ("layer_types", "attention_window"):  # ModernBERT's and Longformer's, one value for each layer
+    for name in OF_LAYERS:
         if isinstance(values := getattr(settings, name, None), list) and len(values) == count:
             setattr(settings, name, [values[layer] for layer in layers])
     for number, layer in enumerate(kept):  # a prefix is looked up by the number that a layer gives itself
         for module in layer.modules():
-            if hasattr(module, "layer_idx"):
-                module.layer_idx = number
+            for name in ("layer_idx", "layer_id"):
+                if hasattr(module, name):
+                    setattr(module, name, number)
     with torch.device("meta"):
-        again = type(model)(settings).state_dict()
-    if again.keys() != model.state_dict().keys():
+        again = type(model)(settings)  # as it will be when it is loaded
+    if again.state_dict().keys() != model.state_dict().keys() or _looks(again) != _looks(model):
         raise ValueError(f"layers={layers}: a layer of {kind} is made for its place and cannot move; give layers=None")
+
+
+def _looks(model: nn.Module) -> dict[str, dict[str, object]]:
+    """What decides beside weights what each module in a list of modules computes: its numbers, words and switches."""
+    stacks = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
+    return {
+        name: {
+            key: value for key, value in vars(module).items()
+            if isinstance(value, int | float | str) and not key.startswith("_") and key != "training"
+        }
+        for name, module in model.named_modules() if any(name.startswith(f"{stack}.") for stack in stacks)
+    }  # fmt: skip
 
 
 def encoder(
@@ -209,8 +223,8 @@ def prepare(
             module.__class__ = packed.Dropout
         if isinstance(module, nn.Dropout) and dropout is not None:
             module.p = dropout
-        for name in FUNCTIONAL if dropout is not None else ():
-            if isinstance(getattr(module, name, None), float):
+        for name, value in [*vars(module).items()] if dropout is not None else ():
+            if name.endswith("dropout") and isinstance(value, float):  # of decoders, which have no module for it
                 setattr(module, name, dropout)
     packed.pack(transformer)
     for name, module in base.named_modules():
@@ -218,6 +232,8 @@ def prepare(
             module.requires_grad_(embeddings)
     if causal:
         transformer.config.use_cache = False  # of keys and values, for texts that go on
+        if getattr(transformer.config, "rescale_every", 0):  # RWKV: the first scoring would change what is saved
+            transformer.config.rescale_every = 0
         for table in filter(None, (transformer.get_input_embeddings(), transformer.get_output_embeddings())):
             table.requires_grad_(embeddings)
     return transformer

@@ -48,6 +48,8 @@ class BiEncoder(LateRanker):
         for name, value, among in (("pooling", pooling, POOLING), ("similarity", similarity, SIMILARITY)):
             if value not in among:
                 raise ValueError(f"{name}={value!r}: give one of {', '.join(among)}")
+        if pooling == "cls" and backbone.is_causal(transformer.config):
+            raise ValueError(f"pooling={pooling!r}: the first token of a decoder has read no other; give mean or last")
         if not scale > 0:
             raise ValueError(f"scale={scale!r}: must be above 0")
         options = {"pooling": pooling, "similarity": similarity, "scale": scale}

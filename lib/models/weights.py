@@ -76,7 +76,7 @@ def _differences(model: transformers.PreTrainedModel, report: dict, whole: bool)
 
     def beyond(name: str) -> bool:
         if not whole:  # layers more than config.json says would be dropped without a word
-            return bool(re.search(r"(^|\.)layers?\.\d+\.", name))
+            return bool(re.search(r"(^|\.)(layers?|h|blocks?)\.\d+\.", name))
         return "pooler" not in name.split(".") and not name.endswith(("position_ids", "token_type_ids"))
 
     shapes = [one for one in report["mismatched_keys"] if needed(one[0])]

@@ -27,8 +27,11 @@ LOOKED_UP = 2**16  # ids, or pairs' lengths, at once
 
 
 @contextlib.contextmanager
-def _ready(model: nn.Module, dropout: bool = False) -> Iterator[torch.device]:
-    """A block with the model on its device, which is given, with or without dropout and in the device's precision."""
+def ready(model: nn.Module, dropout: bool = False) -> Iterator[torch.device]:
+    """A block with the model on its device, which is given, with or without dropout and in the device's precision.
+
+    What scores or encodes opens one; for many small calls open one around them, so that the model is prepared once.
+    """
     hardware.keep_memory()
     device = hardware.device()
     model.to(device).train(dropout)
@@ -67,7 +70,7 @@ def score(
         parts = _longest_first(lengths, batch_size)
         compute = _score_jointly if layers is None else partial(_states_jointly, layers=list(layers))
     shape, kind = ((), torch.float32) if layers is None else ((len(layers), model.state_shape[1]), torch.float16)
-    with _ready(model, dropout) as device:
+    with ready(model, dropout) as device:
         state = _Scores(torch.full((len(pairs), *shape), torch.nan, dtype=kind, device=device))
         done = checkpoint.restore(state) if checkpoint else 0
         known = state.scores.isfinite().view(len(pairs), -1).all(1).cpu().numpy()
@@ -204,7 +207,7 @@ def encode(
             _check_finite(found, names[chosen], "document")
             yield [values[kept].float().cpu().numpy() for values, kept in zip(*found, strict=True)]
 
-    with _ready(model) as device:
+    with ready(model) as device:
         encoded = chunks()
         first = next(encoded)
         ordered, dim = list(names[np.concatenate(batches)]), first[0].shape[1]
@@ -220,7 +223,7 @@ def score_stored(
     query_rows, rows = tokens.queries.rows(queries), stored.rows(documents.ravel()).reshape(documents.shape)
     scores = np.empty(documents.shape, np.float32)
     at_once = max(1, batch_size // documents.shape[1])
-    with _ready(model) as device:
+    with ready(model) as device:
         for start in range(0, len(rows), at_once):
             part = slice(start, start + at_once)
             batch = send_to_device(tokens.query_side.batch(query_rows[part]), device)
@@ -232,7 +235,7 @@ def score_stored(
 @torch.inference_mode()
 def encode_queries(model: LateRanker, tokens: SeparateTokens, names: list[str], *, batch_size: int = 64) -> Vectors:
     """Vectors (queries, width, dim) float32 of query ids, on the processor."""
-    with _ready(model) as device:
+    with ready(model) as device:
         found = _encoded(model.encode_queries, tokens.query_side, tokens.queries.rows(names), batch_size, device)
     _check_finite(found, np.array(names), "query")
     return found.map(Tensor.cpu)
