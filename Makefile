@@ -63,10 +63,10 @@ figures: laptop-only study breadth ## run study and breadth, then copy their fig
 	cp "$(DATA)/figures/$(PROFILE)"/*.png "$(FIGURES)"
 	cp "$(DATA)/figures/$(PROFILE)"/*.csv "$(DATA)/figures/$(PROFILE)"/*.md "$(FIGURES)/tables"
 	$(BIN)/python -m lib.study.copies "$(PROFILE)" "$(FIGURES)"
-	test "$(FIGURES)" != figures || $(BIN)/python -m lib.study.readme
+	test "$(abspath $(FIGURES))" != "$(abspath figures)" || $(BIN)/python -m lib.study.readme
 
 laptop-only:
-	@test "$(PROFILE)" = laptop || test "$(FIGURES)" != figures || \
+	@test "$(PROFILE)" = laptop || test "$(abspath $(FIGURES))" != "$(abspath figures)" || \
 	  { echo "error: figures/ shows the laptop profile; give another folder: make figures PROFILE=$(PROFILE) FIGURES=..."; exit 1; }
 
 evening: $(READY) ## compute what the table of five seeds lacks, for hours; stopped, it goes on from there another time
@@ -77,8 +77,13 @@ bench: $(READY) ## pairs per second in training and scoring, next to sentence-tr
 	  $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[onnx]'
 	$(BIN)/python -m benchmarks.speed $(addprefix --size ,$(SIZE))
 
-clean: ## remove everything that the kit has built in data/, trained models included
-	find data -mindepth 1 -not -path data/README.md -delete
+# What data/README.md lists; of the collections only copies, whose names end in a hash, and not your own.
+clean: ## remove what the kit has built in data/ or STUDY_DATA, trained models included; your own collections stay
+	@for kind in $$(sed -n 's!^| \([a-z0-9_/, ]*/\) |.*!\1!p' data/README.md | tr -d ,); do \
+	  if [ $$kind != collections/ ]; then rm -rf "$(DATA)/$$kind"; \
+	  elif [ -d "$(DATA)/$$kind" ]; then find "$(DATA)/$$kind" -mindepth 1 -maxdepth 1 \
+	    \( -name '*-????????????????' -exec test -e '{}/manifest.json' ';' -o -name '.*' \) -exec rm -rf '{}' +; fi; \
+	done
 
 # The environment is ready once everything in it is installed; a broken one is created again.
 $(READY): pyproject.toml constraints.txt

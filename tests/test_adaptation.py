@@ -25,6 +25,12 @@ def test_a_target_is_learned_from_by_its_queries_or_by_cropped_ones(packages, pl
     assert [dev.collection for dev in Adaptation(plan.profile, "botocore").devs] == ["pydocs", "from-dev:botocore"]
 
 
+@pytest.mark.parametrize("target", ["pydocs", "typos:pydocs", "cropped:pydocs?relevant_grade=1"])
+def test_the_source_is_no_target(packages, plan, target):
+    with pytest.raises(ValueError, match="the source, pydocs, is adapted to another collection"):
+        Adaptation(plan.profile, target)
+
+
 def test_who_starts_from_whom(packages, plan):
     runs = plan.trained()
     source = runs["source"]

@@ -77,13 +77,33 @@ def test_study_and_breadth_run_every_notebook_once(copy):
     assert sorted(study + breadth) == NOTEBOOKS and study and breadth
 
 
-def test_clean_removes_everything_but_the_readme(copy):
+def test_clean_removes_what_the_kit_made_and_leaves_your_own(copy):
     (copy / "data" / "runs" / "a run").mkdir(parents=True)
     for name in ("runs/a run/README.md", "runs/.hidden", "x.tsv"):
         (copy / "data" / name).write_text("x")
-    assert said(copy, "clean")[0] == 0
-    assert [path.name for path in (copy / "data").iterdir()] == ["README.md"]
+    mine, copied = (copy / "data" / "collections" / name for name in ("mine", "pydocs-0123456789abcdef"))
+    for folder, file in ((mine, "corpus.jsonl"), (copied, "manifest.json"), (copied.with_name(".x.partial"), "y")):
+        folder.mkdir(parents=True)
+        (folder / file).write_text("x")
+    assert said(copy, "clean", "STUDY_DATA=")[0] == 0
+    assert sorted(path.name for path in (copy / "data").iterdir()) == ["README.md", "collections", "x.tsv"]
+    assert [*(copy / "data" / "collections").iterdir()] == [mine]
     assert (copy / "notebooks").is_dir()
+
+
+def test_clean_is_of_the_data_folder_in_use(copy):
+    for folder in ("data", "my data"):
+        (copy / folder / "runs" / "a run").mkdir(parents=True)
+    assert said(copy, "clean", "STUDY_DATA=my data")[0] == 0
+    assert not (copy / "my data" / "runs").exists() and (copy / "data" / "runs").exists()
+
+
+def test_clean_knows_every_folder_that_the_kit_makes():
+    lines = re.findall(r"^\| ([a-z0-9_/, ]+) \|", (ROOT / "data" / "README.md").read_text(), re.MULTILINE)
+    listed = {name for line in lines for name in line.replace(",", "").split()}
+    code = "\n".join(path.read_text() for path in [*(ROOT / "lib").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")])
+    made = re.findall(r'(?:store\.keep\(|data_folder\(\) / )"([a-z0-9_]+)"', code)
+    assert {f"{name}/" for name in made} <= listed and len(made) > 15
 
 
 @pytest.mark.parametrize("given", ["my data", "/tmp/my data", ""])
@@ -116,6 +136,8 @@ def test_figures_are_copied_from_the_data_folder(copy):
 
 def test_only_the_laptop_profile_writes_the_figures_of_the_readme(copy):
     code, text = said(copy, "figures", "PROFILE=smoke")
+    assert code != 0 and "error: figures/ shows the laptop profile" in text
+    code, text = said(copy, "laptop-only", "PROFILE=smoke", "FIGURES=figures/")
     assert code != 0 and "error: figures/ shows the laptop profile" in text
     assert not (copy / "figures").exists()
 

@@ -62,6 +62,36 @@ def test_an_evening_cut_short_keeps_what_it_has(tiny, tmp_path, monkeypatch):
     assert evening.lacking(evening.read(path), None) == []
 
 
+def test_two_evenings_at_once_keep_the_rows_of_both(tiny, tmp_path, monkeypatch):
+    path, results, sizes = tmp_path / "table.parquet", evening.tables.results, tiny[1].ranker
+    tiny[1] = replace(tiny[1], question="sizes")
+
+    def meanwhile(grid, tests):
+        monkeypatch.setattr("lib.study.tables.results", results)
+        evening.extend(path, None, ["sizes"])
+        return results(grid, tests)
+
+    monkeypatch.setattr("lib.study.tables.results", meanwhile)
+    evening.extend(path, None, ["students"])
+    assert sizes in set(evening.read(path).query("question == 'sizes'")["ranker"])
+    assert evening.lacking(evening.read(path), None) == [] and [*tmp_path.glob(".*")] == []
+
+
+def test_a_table_that_cannot_be_written_or_is_none_is_one_error_before_any_run(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(profiles, "named", lambda _: None)
+    monkeypatch.setattr("lib.study.tables.results", lambda *_: pytest.fail("computed"))
+    monkeypatch.setattr("lib.study.tables.first_stage", lambda *_: pytest.fail("computed"))
+    pd.DataFrame({"ranker": ["a"]}).to_parquet(tmp_path / "other.parquet")
+    (tmp_path / "file").write_text("")
+    for out, said in (("other.parquet", "it lacks the columns architecture, collection"),
+                      ("file/table.parquet", "file")):  # fmt: skip
+        monkeypatch.setattr(sys, "argv", ["evening", "--profile", "smoke", "--out", str(tmp_path / out)])
+        with pytest.raises(SystemExit):
+            evening.main()
+        error = capsys.readouterr().err
+        assert "error:" in error and said in error and "Traceback" not in error
+
+
 def test_the_runs_for_some_questions_alone(tiny, tmp_path, monkeypatch, capsys):
     path = tmp_path / "table.parquet"
     tiny[1] = replace(tiny[1], question="sizes")

@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import shutil
 import subprocess
 import sys
 
@@ -99,8 +100,25 @@ def test_a_readers_module_counts_by_its_content_and_a_loss_by_what_was_imported(
     module = importlib.import_module("readers_own_losses")
     before = key(module.loss), key(in_a_notebook("loss = lambda s, t: module.two(s)", module=module))
     file.write_text("def two(x): return x * 2\ndef loss(scores, targets): return two(scores).mean(1)\n")
-    assert key(module.loss) == before[0]  # the old one still computes
-    assert key(in_a_notebook("loss = lambda s, t: module.two(s)", module=module)) != before[1]
+    calls = in_a_notebook("loss = lambda s, t: module.two(s)", module=module)
+    assert (key(module.loss), key(calls)) == before  # the old one still computes
+    importlib.reload(module)
+    assert key(module.loss) != before[0] and key(calls) != before[1]
+
+
+def test_a_value_of_a_readers_module_counts_as_it_is_now(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    source = "MARGIN, UNUSED = 1.0, open\ndef margin(): return MARGIN\n"
+    (tmp_path / "readers_margins.py").write_text(source)
+    module = importlib.import_module("readers_margins")
+    calls = in_a_notebook("loss = lambda s, t: s.mean(1) - module.margin()", module=module)
+    reads = in_a_notebook("loss = lambda s, t: s.mean(1) - module.MARGIN", module=module)
+    before = key(calls), key(reads)
+    monkeypatch.setattr(module, "MARGIN", 5.0)
+    assert key(calls) != before[0] and key(reads) != before[1]
+    monkeypatch.setattr(module, "MARGIN", torch.ones(2))
+    with pytest.raises(ValueError, match=r"it uses module.MARGIN=tensor.*a Tensor"):
+        key(reads)
 
 
 def test_a_readers_module_that_is_imported_inside_a_loss_counts_by_its_content(tmp_path, monkeypatch):
@@ -110,6 +128,9 @@ def test_a_readers_module_that_is_imported_inside_a_loss_counts_by_its_content(t
     keys = []
     for factor in (1, 2):
         file.write_text(f"def two(x): return x * {factor}\n")
+        sys.modules.pop("readers_inner_losses", None)  # as after a restart
+        importlib.invalidate_caches()
+        shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
         keys.append(key(in_a_notebook(source)))
     assert keys[0] != keys[1]
     plain = "def loss(scores, targets):\n    import math\n    return math.pi * scores.mean(1)"

@@ -1,5 +1,6 @@
 """The site and the slides of executed notebooks: what they contain, and in a browser that nothing is requested."""
 
+import html
 import importlib.util
 import os
 import re
@@ -136,6 +137,12 @@ def test_every_formula_of_the_notebooks_becomes_mathml(path):
     formulas = re.findall(r"\$\$(.+?)\$\$|\$([^$\n]+)\$", text, re.DOTALL)
     for formula in (long or short for long, short in formulas):
         assert "\\" not in re.sub(r"<[^>]*>", "", convert(formula)), formula  # no command is left over
+
+
+@pytest.mark.parametrize("text", [r"$\left( x$", "$a^b^c$", "it costs $5 and 3_1_2$", r"$$\begin{aligned} a$$"])
+def test_what_is_no_formula_is_shown_as_it_is_written(text):
+    shown = site.MarkdownWithMath(site.Renderer(set())).render(text)
+    assert "<code>" in shown and html.unescape(shown).count("$") >= 2
 
 
 @pytest.mark.parametrize("option", [[], ["--slides"]])

@@ -54,7 +54,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=NOTEBOOKS / "learners", help="default: notebooks/learners")
     parser.add_argument("--overwrite", action="store_true", help="replace copies that are there, and all work in them")
     options = parser.parse_args(arguments)
-    options.out.mkdir(parents=True, exist_ok=True)
+    try:
+        store.check_writable(options.out)
+    except store.StoreError as error:
+        parser.error(str(error))
     for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb")):
         made, to = without_solutions(notebooks.read(path)), options.out / path.name
         if to.exists() and not options.overwrite:

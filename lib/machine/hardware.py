@@ -35,7 +35,11 @@ def accelerator(**more: object) -> "accelerate.Accelerator":
     """
     import accelerate  # late: most of what needs this module needs no training
 
-    return accelerate.Accelerator(cpu=device().type == "cpu", mixed_precision=precision(), **more)
+    # Given as a plugin, since `accelerate launch` would replace the plain argument: steps are the strategy's to decide.
+    once = accelerate.utils.GradientAccumulationPlugin(num_steps=1)
+    return accelerate.Accelerator(
+        cpu=device().type == "cpu", mixed_precision=precision(), gradient_accumulation_plugin=once, **more
+    )
 
 
 def precision() -> str:

@@ -4,6 +4,7 @@ In a terminal lines go to standard error. In a notebook one output is updated in
 batch command names a file in STUDY_PROGRESS and prints the lines written to it.
 """
 
+import contextlib
 import os
 import sys
 import time
@@ -20,8 +21,10 @@ def say(line: str) -> None:
     if not processes.is_main():
         return
     if path := os.environ.get("STUDY_PROGRESS"):
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        with contextlib.suppress(OSError):  # nobody reads it any more, or it is a pipe of another machine
+            to = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o600)
+            with open(to, "w", encoding="utf-8") as file:
+                file.write(line + "\n")
     elif not _in_notebook():
         print(line, file=sys.stderr, flush=True)
     elif _display is None:

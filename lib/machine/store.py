@@ -146,7 +146,7 @@ def _verify(place: Path, _written: int) -> None:
 def _build(place: Path, build: Callable[[Path], None], of: list[str], together: bool) -> None:
     with clear_write_errors(data_folder()):
         place.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(place, together):
+        with locked(place, together):
             whole = is_whole(place)  # then another process built it while this one waited
             if together:
                 processes.from_main(whole)
@@ -164,7 +164,8 @@ def _said() -> bool:
 
 
 @contextlib.contextmanager
-def _locked(place: Path, together: bool) -> Iterator[None]:
+def locked(place: Path, together: bool = False) -> Iterator[None]:
+    """A block in which no other process changes `place`; who waits for it says so."""
     lock, timeout = FileLock(place.parent / f".{place.name}.lock"), 0.0
     while True:
         with contextlib.suppress(Timeout):
@@ -269,6 +270,13 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
                 _sync(temporary)
                 temporary.replace(path)
         _sync(path.parent)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise StoreError unless a file can be written into a folder, which is made where it is missing."""
+    with clear_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
 
 
 @contextlib.contextmanager

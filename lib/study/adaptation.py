@@ -26,6 +26,13 @@ class Adaptation:
     target: str  # a collection with test queries
     learned: Experiment | None = None  # from the source; None: the profile's student
 
+    def __post_init__(self) -> None:
+        source, target = (views.around_path(name)[1] for name in (self.profile.student.data.collection, self.target))
+        if target == source:
+            raise ValueError(
+                f"target={self.target!r}: the source, {source}, is adapted to another collection; give one"
+            )
+
     @property
     def sizes(self) -> tuple[int, int, int]:
         """Test queries of each text, training groups, and documents of the pre-training."""

@@ -168,7 +168,8 @@ def _kernel_environment() -> Iterator[None]:
 def _print_lines(pipe: Path) -> None:
     with pipe.open(encoding="utf-8") as lines:
         for line in lines:
-            print(f"  {line}", end="", flush=True)
+            with suppress(OSError):  # nobody reads what is printed, as after `| head`; kernels still write
+                print(f"  {line}", end="", flush=True)
 
 
 def execute(notebook: Path, folder: Path, parameters: dict[str, object]) -> None:
@@ -238,3 +239,6 @@ if __name__ == "__main__":
         sys.exit(main())
     except Stopped as stopped:  # before the first notebook
         sys.exit(128 + stopped.args[0])
+    except BrokenPipeError:  # as after `| head`: what was finished is kept
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)

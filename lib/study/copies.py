@@ -62,7 +62,10 @@ def main() -> None:
     paths = sorted(path for path in place.glob("*.ipynb") if not path.stem.endswith(".failed"))
     if not paths:
         raise SystemExit(f"{place}: no executed notebooks; run `make study PROFILE={given.profile}`")
-    (figures / "notebooks").mkdir(exist_ok=True)
+    try:
+        store.check_writable(figures / "notebooks")
+    except store.StoreError as error:
+        parser.error(str(error))
     for path in paths:
         write(path, figures, figures / "notebooks" / f"{path.stem}.md")
 

@@ -87,6 +87,7 @@ def _environment(resources: Resources) -> dict[str, str]:
     """The caller's data folder and this `lib`, whatever the worker's folder; a thread per processor."""
     paths = [str(Path(__file__).parents[2]), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     own = {name: value for name, value in os.environ.items() if name.startswith("STUDY_")}
+    own.pop("STUDY_PROGRESS", None)  # a pipe of this machine
     return own | {"STUDY_DATA": str(store.data_folder()), "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
                   "OMP_NUM_THREADS": str(resources.cpus)}  # fmt: skip
 

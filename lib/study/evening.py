@@ -187,10 +187,14 @@ def _bi_encoders(profile: Profile, seed: int) -> Iterator[Entry]:
 
 
 def read(path: Path = TABLE) -> pd.DataFrame:
-    """The table; raises FileNotFoundError if there is none yet."""
+    """The table; raises FileNotFoundError if there is none yet, and ValueError if the file is none."""
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: `make evening` makes it")
     table = pd.read_parquet(path)
+    if lacks := sorted({*tables.COLUMNS, "question", "evaluation"} - {*table}):
+        raise ValueError(
+            f"{path} is no table of an evening: it lacks the columns {', '.join(lacks)}; give another file"
+        )
     texts = [name for name, kind in table.dtypes.items() if isinstance(kind, pd.CategoricalDtype)]
     return table.astype(dict.fromkeys(texts, str))
 
@@ -217,9 +221,11 @@ def extend(path: Path, profile: Profile, questions: Container[str] | None = None
     """Compute what a table lacks and add it, one run at a time; what is in the data folder is read, not trained again.
 
     With `questions` only the runs for these. Rows of a ranker and seed whose settings have changed are replaced. Raises
-    ValueError if the table was computed in another precision than this machine's.
+    ValueError if the table was computed in another precision than this machine's, and StoreError if it cannot be
+    written. Several evenings can extend one table at once.
     """
     table = read(path) if path.exists() else pd.DataFrame()
+    store.check_writable(path.parent)
     if len(table):
         made = sorted(set(table.loc[table["measure"] == "precision", "text"]))
         if made and made != [hardware.precision()]:  # BM25 and the ideal ranking have none
@@ -228,12 +234,13 @@ def extend(path: Path, profile: Profile, questions: Container[str] | None = None
     missing = [one for one in lacking(table, profile) if questions is None or one[0].question in questions]
     for number, (entry, sets) in enumerate(missing, 1):
         progress.say(f"evening, {number} of {len(missing)}: {entry.question}, {entry.ranker}, seed {entry.seed}")
-        table = _with(table, entry, sets)
-        store.replace_file(path, lambda into, table=table: compact(table).to_parquet(into, compression="zstd"))
+        rows = entry.rows(sets)
+        with store.locked(path):  # another evening may have added rows meanwhile
+            table = _with(read(path) if path.exists() else pd.DataFrame(), entry, sets, rows)
+            store.replace_file(path, lambda into, table=table: compact(table).to_parquet(into, compression="zstd"))
 
 
-def _with(table: pd.DataFrame, entry: Entry, sets: list[TestSet]) -> pd.DataFrame:
-    rows = entry.rows(sets)
+def _with(table: pd.DataFrame, entry: Entry, sets: list[TestSet], rows: pd.DataFrame) -> pd.DataFrame:
     evaluations = rows["collection"].map({test.collection: _name(entry, test) for test in sets})
     rows = rows.assign(ranker=entry.ranker, question=entry.question, evaluation=evaluations.fillna(""))
     if not len(table):
@@ -264,7 +271,7 @@ def main() -> None:
         parser.error(f"--questions {unknown[0]!r}: give some of {', '.join(known)}")
     try:
         extend(given.out, profile, given.questions)
-    except ValueError as error:
+    except (ValueError, store.StoreError) as error:
         parser.error(str(error))
 
 

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 
-from lib.machine import digest
 from lib.training.bound import Bound, parameters
 
 
@@ -56,6 +55,11 @@ def _names(code: CodeType, operation: str) -> set[str]:
     return names.union(*(_names(one, operation) for one in code.co_consts if isinstance(one, CodeType)))
 
 
+def _all_names(code: CodeType) -> set[str]:
+    """What code, and code inside it, reads by name: globals and attributes."""
+    return set(code.co_names).union(*(_all_names(one) for one in code.co_consts if isinstance(one, CodeType)))
+
+
 def _of_code(code: CodeType) -> list[object]:
     """Compiled code without its place: no file, no line, no address."""
     constants = []
@@ -78,10 +82,9 @@ def _of_value(value: object, name: str, inside: tuple[Callable, ...]) -> object:
         return [[_of_value(one, name, inside) for one in item] for item in value.items()]
     if isinstance(value, ModuleType) and _is_installed(value):
         return [value.__name__, None]
-    if isinstance(value, ModuleType) and getattr(value, "__file__", None):  # what it imports does not count
-        file = Path(value.__file__)
-        files = file.parent.rglob("*.py") if file.name == "__init__.py" else [file]
-        return [value.__name__, digest.of_files(file.parent, files)]
+    if isinstance(value, ModuleType):  # what computes is what was imported, whatever its file holds by now
+        used = sorted(_all_names(inside[-1].__code__) & vars(value).keys())
+        return [value.__name__, [[one, _of_value(getattr(value, one), f"{name}.{one}", inside)] for one in used]]
     if isinstance(value, BuiltinFunctionType) or (isinstance(value, type) and _is_of_a_package(value)):
         return f"{value.__module__}.{value.__qualname__}"
     if isinstance(value, FunctionType | Bound):

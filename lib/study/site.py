@@ -6,6 +6,7 @@ copied, of a package that is never imported.
 """
 
 import argparse
+import html
 import importlib.util
 import re
 import shutil
@@ -64,17 +65,25 @@ class Renderer(IPythonRenderer):
 
     def inline_math(self, body: str) -> str:
         """A formula in a line."""
-        return convert(body, xmlns="")  # in headings, nbconvert would turn a namespace into prefixes
+        return _formula(body)
 
     def block_math(self, body: str) -> str:
         """A formula of its own."""
-        return convert(body, xmlns="", display="block")
+        return _formula(body, display="block")
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
         """A link; of one to a file that is not in the site, the text."""
         url = re.sub(r"\.(ipynb|md)(?=#|$)", ".html", url)
         ours = url.startswith("#") or url.partition("#")[0] in self.files
         return super().link(text, url, title) if ours or re.match(r"\w+:", url) else text
+
+
+def _formula(body: str, **options: str) -> str:
+    """MathML, or what was written where that is no formula, such as prices in dollars."""
+    try:
+        return convert(body, xmlns="", **options)  # in headings, nbconvert would turn a namespace into prefixes
+    except Exception:  # of many kinds, some without a message
+        return f"<code>{html.escape(f'${body}$')}</code>"
 
 
 def report(profile: str) -> Path:
@@ -121,8 +130,8 @@ def _write(kind: type[HTMLExporter], template: str, pages: list[Page], folder: P
     for page, before, after in zip(pages, [None, *pages], [*pages[1:], None], strict=False):
         about = {"page": page, "pages": pages[1:], "previous": before, "next": after}
         about["metadata"] = {"name": ": ".join(filter(None, page.heading))}
-        html, _ = exporter.from_notebook_node(page.notebook, about)
-        store.replace_file(folder / page.file, lambda path, html=html: path.write_text(html, encoding="utf-8"))
+        text, _ = exporter.from_notebook_node(page.notebook, about)
+        store.replace_file(folder / page.file, lambda path, text=text: path.write_text(text, encoding="utf-8"))
     for path in folder.glob("*.html"):
         if path.name not in files:  # of a notebook that has another name now
             path.unlink()

@@ -107,8 +107,9 @@ def main(arguments: list[str] | None = None) -> int:
         names = ", ".join(f"runs/{path.name}" for path, reason in unchecked.items() if reason == why)
         print(f"cannot be checked, so kept: {names}: {why}")
     if options.remove:
-        for path in old:
-            shutil.rmtree(path)
+        with store.clear_write_errors(store.data_folder()):
+            for path in old:
+                shutil.rmtree(path)
         for lock in store.data_folder().glob("*/.*.lock"):
             store.remove_free_lock(lock)
         print(f"removed {len(old)} folders")

@@ -1,7 +1,7 @@
 """Results tables: one row per (run, collection, query, measure); costs and provenance are rows too.
 
-Scores on a test set are a folder, named by a hash of the run and of the test set, kept as runs are. Only `complete` and
-`results` train and score what is missing; the other functions read.
+Scores on a test set are a folder, named by a hash of the run and of the test set, kept as runs are. Only `complete`,
+`results` and `best` train and score what is missing; the other functions read.
 """
 
 from collections import Counter
@@ -120,6 +120,7 @@ def values(grid: Run | Iterable[Run], test: TestSet, measure: str) -> pd.Series:
     Raises ValueError if runs differ in more or there is no such measure, and NotTrained as `scores`.
     """
     grid = runs.distinct([grid] if isinstance(grid, Run) else grid)
+    _check_seeds(grid)
     if len({_configuration(run) for run in grid}) != 1:
         names = "; ".join(sorted(set(ranker_names(grid))))
         raise ValueError("a mean is taken over runs that differ in nothing but the seed, and these differ in more: "
@@ -158,8 +159,10 @@ def costs(run: Run, *tests: TestSet) -> pd.Series:
 def ranker_names(grid: Sequence[Run]) -> list[str]:
     """A name for each run, which runs share exactly if they differ in nothing but the seed.
 
-    It is the strategy; where runs of one strategy differ in more, what they differ in follows in brackets.
+    It is the strategy; where runs of one strategy differ in more, what they differ in follows in brackets. Raises
+    ValueError for two runs of one seed that differ in the seed of what they start from alone.
     """
+    _check_seeds(grid)
     settings = {_configuration(run): _settings(run) for run in grid}
     names = {}
     for configuration, own in settings.items():
@@ -171,6 +174,15 @@ def ranker_names(grid: Sequence[Run]) -> list[str]:
     for shared in [name for name, count in Counter(names.values()).items() if count > 1]:
         names |= {configuration: f"{name} [{configuration}]" for configuration, name in names.items() if name == shared}
     return [names[_configuration(run)] for run in grid]
+
+
+def _check_seeds(grid: Iterable[Run]) -> None:
+    """Refuse what would be averaged as two seeds and is one."""
+    seen: dict[tuple[str, int], str] = {}
+    for run in grid:
+        if seen.setdefault((_configuration(run), run.seed), run.key) != run.key:
+            what = f"{run.about}: two runs of this seed differ in the seed of what they start from alone"
+            raise ValueError(f"{what}, so they are no two seeds of one ranker; give each in a call of its own")
 
 
 def _configuration(run: Run) -> str:
