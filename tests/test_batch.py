@@ -13,8 +13,8 @@ import nbformat
 import papermill
 import pytest
 
-from lib.machine import outputs
-from lib.study import batch, notebooks, profiles
+from lib.machine import outputs, progress
+from lib.study import batch, engines, notebooks, profiles
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -306,6 +306,33 @@ def test_progress_is_printed_and_kept_out_of_the_copy(at, capfd):
     assert "  halfway é\n" in capfd.readouterr().out
     assert not any(cell.get("outputs") for cell in nbformat.read(at / "out" / "a.ipynb", as_version=4).cells)
     assert "STUDY_PROGRESS" not in os.environ
+
+
+@pytest.mark.slow
+def test_a_notebook_ends_though_nobody_reads_what_is_printed(at):
+    write(
+        at / "a.ipynb",
+        "from lib.machine import progress\nfor _ in range(3000):\n    progress.say('x' * 100)\nopen('end', 'w')",
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "lib.study.batch", "a.ipynb", "--out", "out"]
+    process = subprocess.Popen(
+        command, cwd=at, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline().startswith("running")
+    process.stdout.close()
+    with process.stderr:
+        error = process.stderr.read()
+    assert process.wait(60) == 128 + signal.SIGPIPE and "Traceback" not in error, error
+    assert (at / "end").exists() and names(at / "out") == ["a.ipynb"]
+
+
+def test_progress_that_nobody_reads_is_dropped(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path / "of another machine" / "pipe"):
+        monkeypatch.setenv("STUDY_PROGRESS", str(path))
+        progress.say("a line")
+    assert "STUDY_PROGRESS" not in engines._environment(engines.Resources())
 
 
 def test_parameters_of_a_notebook_are_checked_by_name():

@@ -105,6 +105,10 @@ def test_names_tell_what_runs_of_one_strategy_differ_in(tiny_backbone, tiny_coll
     base = kit.experiment("info_nce", layers=(0, 1), backbone=tiny_backbone, collection=tiny_collection, group_count=16)
     seeds = [base, vary(base, seed=1, start=None)]
     assert ranker_names(seeds) == ["info_nce", "info_nce"]
+    started = vary(base, start=vary(base, learning_rate=1e-3))
+    with pytest.raises(ValueError, match="seed 1: two runs of this seed differ in the seed of what they start from"):
+        ranker_names([started, started.with_seed(1), vary(started, seed=1)])
+    assert len(set(ranker_names([started, vary(started, seed=1), vary(started, seed=2)]))) == 1
     assert ranker_names([*seeds, vary(base, learning_rate=5e-4), vary(base, strategy="bce")]) == [
         "info_nce [learning_rate=0.0002]", "info_nce [learning_rate=0.0002]", "info_nce [learning_rate=0.0005]", "bce",
     ]  # fmt: skip

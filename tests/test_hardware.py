@@ -67,3 +67,9 @@ def test_flash_attention_is_for_accelerators_that_have_it(kind, package, precisi
     monkeypatch.setattr(hardware, "precision", lambda: precision)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: package or None)
     assert (hardware.attention(training=True), hardware.attention(training=False)) == chosen
+
+
+def test_a_launcher_changes_no_loss(monkeypatch):
+    """`accelerate launch --gradient_accumulation_steps 4` would have each loss divided by four."""
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    assert hardware.accelerator().gradient_accumulation_steps == 1
