@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib.analysis import significance
 from lib.study import adaptation, profiles
 from lib.study.adaptation import Adaptation
 from lib.study.derived import HOW, Merged, Pretrained
@@ -70,7 +71,8 @@ def results(**values):
 
 def test_what_is_gained_and_forgotten_is_said_in_a_sentence():
     table, tests = results(source={"a": 0.6, "b": 0.4}, target={"a": 0.5, "b": 0.5}, mean={"a": 0.7, "b": 0.45})
-    compared = adaptation.changes(table, "RR@10", tests, "source")
+    values = {test.collection: significance.per_query(table, "RR@10", test.collection) for test in tests}
+    compared = significance.compare_each(values, "source")
     assert compared[["ranker", "collection"]].to_numpy().tolist() == [
         ["target", "a"], ["mean", "a"], ["target", "b"], ["mean", "b"]
     ]  # fmt: skip

@@ -287,7 +287,7 @@ def test_similarities_of_a_batch_hold_every_pair(tiny_backbone, found):
         torch.testing.assert_close(every.scores[row, row], own[row])
         torch.testing.assert_close(every.documents[row, row, 0], torch.tensor(1.0))
         torch.testing.assert_close(every.documents[row, 2], given[2] @ given[row, 0])
-    assert ranker.float32(asked.bfloat16())[0].dtype == torch.float32 and isinstance(layout, tokens.SeparateTokens)
+    assert ranker.float32(asked.bfloat16()).dtype == torch.float32 and isinstance(layout, tokens.SeparateTokens)
 
 
 def test_heads_that_do_not_divide_the_vectors_are_refused_by_name(tiny_backbone):

@@ -134,11 +134,11 @@ def test_a_weight_changed_in_place_is_seen_though_size_and_time_are_the_same(cop
 
 
 def test_an_edited_folder_is_read_again(copy):
-    assert (backbone.layer_count(str(copy)), backbone.positions(str(copy))) == (2, 64)
+    assert (backbone.layer_count(str(copy)), backbone.limit(backbone.config(backbone.folder(str(copy))))) == (2, 64)
     path = copy / "config.json"
     path.write_text(path.read_text().replace('"num_hidden_layers": 2', '"num_hidden_layers": 7'))
     path.write_text(path.read_text().replace('"max_position_embeddings": 64', '"max_position_embeddings": 32'))
-    assert (backbone.layer_count(str(copy)), backbone.positions(str(copy))) == (7, 32)
+    assert (backbone.layer_count(str(copy)), backbone.limit(backbone.config(backbone.folder(str(copy))))) == (7, 32)
 
 
 # --- Positions
@@ -169,7 +169,7 @@ def test_relative_positions_have_no_end():
     )
     assert [backbone.limit(config) for config in configs] == [None, None, None]
     assert backbone.limit(transformers.ModernBertConfig(max_position_embeddings=8192)) == 8192
-    assert backbone.positions("minilm") == 512
+    assert backbone.limit(backbone.config(backbone.folder("minilm"))) == 512
 
 
 @pytest.mark.parametrize("kind", ["roberta", "xlm-roberta", "camembert", "electra", "bert", "data2vec-text"])

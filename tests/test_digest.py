@@ -25,7 +25,7 @@ def later(monkeypatch, seconds):
 
 def another_process(monkeypatch, *, may_read=True):
     """What this process knows is forgotten; without `may_read` reading a file whole is an error."""
-    digest._known.cache_clear()
+    digest._recorded.cache_clear()
     if not may_read:
         monkeypatch.setattr(digest.store, "sha256", lambda path: pytest.fail(f"{path} was read again"))
 

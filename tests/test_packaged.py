@@ -130,7 +130,7 @@ def test_a_folder_is_whole(name, opened):
     missing = {part for part in report["missing_keys"] if "pooler" not in part}  # bge-small has none
     assert not missing and not report["unexpected_keys"] and not report["mismatched_keys"]
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
-    assert (backbone.layer_count(name), backbone.positions(name)) == (12, 512)
+    assert (backbone.layer_count(name), backbone.limit(backbone.config(backbone.folder(name)))) == (12, 512)
     assert backbone.tokenizer(name)("one", "two")["input_ids"] == [101, 2028, 102, 2048, 102]
 
 

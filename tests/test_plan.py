@@ -56,6 +56,14 @@ def test_a_choice_that_results_make_is_counted_and_a_number_is_told(tmp_path):
     assert line.startswith("runs.complete([vary(settings.student, group_count=")
 
 
+def test_a_best_run_is_looked_for_among_all(tmp_path):
+    settings = profiles.named("smoke")
+    first = "settings = profiles.named(profile)\nbest = tables.best(settings.students(), [settings.dev], 'RR@10')"
+    found = grid(tmp_path, first, "tables.complete([vary(settings.student, strategy='kl', teacher=best)])")
+    assert {run for run, _ in found.scorings} == {*settings.students()} and not found.left_out
+    assert vary(settings.student, strategy="kl", teacher=settings.students()[0]) in found.runs
+
+
 def test_a_module_that_computes_is_not_run_wherever_it_was_imported_before(tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr("lib.losses.descent.descend", lambda *given: calls.append(given))

@@ -167,13 +167,13 @@ def test_the_checkpoint_of_a_living_training_stays_and_a_killed_one_is_counted(t
     alive = Checkpoint("k")
     with pytest.raises(kit.Killed):
         training("dropout", 3, alive)
-    assert place(data_folder).parent in space.folders() and space.unreferenced() == []
+    assert place(data_folder).parent in space.folders() and space.reviewed()[0] == []
     del alive  # as at the end of its process
     gc.collect()
-    assert space.unreferenced() == [place(data_folder).parent]
+    assert space.reviewed()[0] == [place(data_folder).parent]
     again = Checkpoint("k")
     training("dropout", None, again)
-    assert again.spent > 0 and space.unreferenced() == []
+    assert again.spent > 0 and space.reviewed()[0] == []
 
 
 @pytest.mark.parametrize("architecture", ["cat", "dot"])

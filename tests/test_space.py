@@ -17,12 +17,12 @@ def names(paths):
 def test_what_todays_code_reads_stays(experiment, tiny_collection, capsys):
     student = vary(experiment, strategy="kl", teacher=experiment)
     tables.results([student], [TestSet(tiny_collection, queries=8, depth=10)])
-    assert space.unreferenced() == []
+    assert space.reviewed()[0] == []
     before = names(space.folders())
     assert space.main(["--remove"]) == 0 and names(space.folders()) == before
     said = capsys.readouterr().out
     assert "runs" in said and "removed 0 folders" in said
-    caches = {path.parent.name for path in space.unreferenced(caches=True)}
+    caches = {path.parent.name for path in space.reviewed(caches=True)[0]}
     assert caches and caches <= set(space.CACHES)
 
 
@@ -34,7 +34,7 @@ def test_what_another_recipe_made_goes_with_all_that_was_made_from_it(experiment
     monkeypatch.setattr(identity, "RECIPE", identity.RECIPE + 1)
     tables.results([student], [test])
     now = {student.key, experiment.key}
-    old = space.unreferenced()
+    old = space.reviewed()[0]
     kinds = [path.parent.name for path in old]
     assert kinds.count("runs") == 2 and kinds.count("evaluations") == 1 and kinds.count("teacher_scores") == 1
     assert space.main(["--remove"]) == 0
@@ -48,7 +48,7 @@ def test_what_killed_builders_left_is_removed_and_what_is_being_built_is_not(dat
     seen = []
 
     def build(folder):
-        seen.append(names(space.unreferenced()))
+        seen.append(names(space.reviewed()[0]))
         assert space.main(["--remove"]) == 0 and folder.is_dir()
         (folder / "x").write_text("x")
 
@@ -71,7 +71,7 @@ def test_files_of_others_in_the_data_folder_are_left_alone(data_folder):
     (data_folder / "collections" / "mine").mkdir(parents=True)
     (data_folder / "figures" / "laptop").mkdir(parents=True)
     (data_folder / "figures" / "laptop" / "a.png").touch()
-    assert space.unreferenced(caches=True) == []
+    assert space.reviewed(caches=True)[0] == []
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_a_run_whose_text_is_not_found_is_kept_and_named(of_a_copy, tmp_path, mo
     assert f"cannot be checked, so kept: runs/{of_a_copy.name}: no collection 'own'" in said
     assert "removed 0 folders" in said
     (tmp_path / "own").mkdir()  # an empty mount point, or something else of this name
-    assert space.unreferenced() == [] and of_a_copy in space.reviewed()[1]
+    assert space.reviewed()[0] == [] and of_a_copy in space.reviewed()[1]
 
 
 def test_another_folders_text_of_the_same_relative_path_says_nothing(of_a_copy, tmp_path, monkeypatch):
@@ -111,7 +111,7 @@ def test_a_text_that_is_found_and_differs_makes_a_run_outdated(experiment, tiny_
     before = names(path for path in space.folders() if path.parent.name == "runs")
     with (folder / "qrels" / "test.tsv").open("a") as file:
         file.write("q1\td2\t1\n")
-    assert names(space.unreferenced()) == before and len(before) == 1
+    assert names(space.reviewed()[0]) == before and len(before) == 1
 
 
 @pytest.mark.parametrize("content", [None, "", "{"])

@@ -1,8 +1,7 @@
 """What a function does with some arguments: its value, its gradients, its error, and whether they were left alone."""
 
-import contextlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,21 +27,14 @@ def of(function: Callable, arguments: tuple, gradients: tuple[int, ...] = ()) ->
     copies = [_copy(one, place in gradients) for place, one in enumerate(arguments)]
     passed = [one.clone() if place in gradients else one for place, one in enumerate(copies)]  # may be changed in place
     try:
-        with torch.enable_grad(), quiet():
+        # A wrong function may divide by zero; what comes of it is reported, so its warnings would say it twice.
+        with torch.enable_grad(), warnings.catch_warnings(action="ignore"):
             value = function(*passed)
             found = _gradients(value, [copies[place] for place in gradients])
     except Exception as error:  # whatever a learner's function raises becomes a sentence
         return Outcome(error=error)
     changed = not all(_equal(one, before) for one, before in zip(passed, arguments, strict=True))
     return Outcome(numbers(value), found, changed=changed)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """A wrong function may divide by zero; what comes of it is reported, so its warnings would say it twice."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def same_value(one: Outcome, other: Outcome) -> bool:

@@ -1,7 +1,9 @@
 """Test scores during a training: the training is repeated and its model scored at a few steps, without disturbing it.
 
-A run keeps the weights of its end alone, and its history has means over the batches' own documents. A shorter run is no
-snapshot of a longer one, since the learning rate falls to zero at the end of each.
+A run's history has means over the batches' own documents alone, and weights that it keeps on the way
+(`training.snapshots`) are at equal distances and part of its name; here they are closer early on, and the run is the
+students' of notebook 04. A shorter run is no snapshot of a longer one, since the learning rate falls to zero at the end
+of each.
 """
 
 from pathlib import Path

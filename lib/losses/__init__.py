@@ -1,7 +1,7 @@
 """Every ranking loss, with one signature: loss(scores, targets, *, parameters) -> one value per query.
 
 Column 0 is the positive. No loss holds a model, a device, a state or a reduction, and none loops over queries or
-documents. Parameters are bound with `functools.partial`.
+documents. Parameters are bound with `lib.training.bound.bind`.
 """
 
 from lib.losses.distillation import jensen_shannon, kl, pearson, reverse_kl

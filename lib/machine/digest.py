@@ -10,7 +10,6 @@ from pathlib import Path
 from lib.machine import processes, store
 
 LARGE = 2**28  # bytes from which a hash is kept for other processes too: so many take about half a second
-_known = lru_cache(maxsize=4096)(lambda path, *status: _recorded(path, status))
 
 
 def of_file(path: Path) -> str:
@@ -22,9 +21,10 @@ def of_file(path: Path) -> str:
     if time.time() - max(status.st_mtime, status.st_ctime) < 2:
         return store.sha256(path)
     known = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-    return _known(path.absolute(), *known)
+    return _recorded(path.absolute(), known)
 
 
+@lru_cache(maxsize=4096)
 def _recorded(path: Path, status: tuple[int, ...]) -> str:
     """From the data folder, where a large file of this path and status was read before."""
     _, _, size, *_ = status

@@ -85,13 +85,8 @@ def layer_count(name: str) -> int:
     return config(folder(name)).num_hidden_layers
 
 
-def positions(name: str) -> int | None:
-    """The most tokens a backbone can read, special tokens included; None: its positions are relative."""
-    return limit(config(folder(name)))
-
-
 def limit(config: transformers.PreTrainedConfig) -> int | None:
-    """`positions` of a model with this configuration."""
+    """The most tokens that a model can read, special tokens included; None: its positions are relative."""
     rows = getattr(config, "max_position_embeddings", None) or 0  # T5 has none
     if rows < 1 or not getattr(config, "position_biased_input", True):  # XLNet says -1; the latter is DeBERTa's
         return None

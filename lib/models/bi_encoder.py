@@ -74,7 +74,7 @@ class BiEncoder(LateRanker):
 
     def encode_documents(self, tokens: Tokens) -> Vectors:
         """One vector per text, (batch, 1, dim), of length 1 for cosine."""
-        (hidden,) = float32(self.transformer(**tokens).last_hidden_state)  # (batch, width, dim)
+        hidden = float32(self.transformer(**tokens).last_hidden_state)  # (batch, width, dim)
         if self.options["pooling"] == "cls":
             vectors = hidden[:, 0]
         elif self.options["pooling"] == "last":

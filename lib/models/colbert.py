@@ -96,7 +96,7 @@ class ColBERT(LateRanker):
 
     def encode_queries(self, tokens: Tokens) -> Vectors:
         """One vector per token."""
-        (vectors,) = float32(self.projection(self.transformer(**tokens).last_hidden_state))
+        vectors = float32(self.projection(self.transformer(**tokens).last_hidden_state))
         if self.options["similarity"] == "cosine":
             vectors = F.normalize(vectors, dim=-1)
         return Vectors(vectors, tokens["attention_mask"].bool())

@@ -122,7 +122,7 @@ class PreTTR(LateRanker):
         sides = [side.map(lambda part: part.expand(batch, docs, *part.shape[2:])) for side in sides]
         hidden, mask = (torch.cat(parts, dim=2).flatten(0, 1) for parts in zip(*sides, strict=True))
         hidden = self._run(hidden, mask, slice(self.options["split"], None))
-        return float32(self._head(hidden))[0].view(batch, docs)
+        return float32(self._head(hidden)).view(batch, docs)
 
     def _head(self, hidden: Tensor) -> Tensor:
         """The classifier's own head over the first token, (texts, 1)."""

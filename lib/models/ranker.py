@@ -206,9 +206,9 @@ def check_length(config: transformers.PretrainedConfig, length: int, said: str |
         raise ValueError(f"{said or f'max_length={length}'}: {fault}")
 
 
-def float32(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """The tensors in float32 at least: scores in bfloat16 would tie (see `cross_encoder.Float32Linear`)."""
-    return tuple(tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors)
+def float32(tensor: Tensor) -> Tensor:
+    """A tensor in float32 at least: scores in bfloat16 would tie (see `cross_encoder.Float32Linear`)."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 @contextlib.contextmanager

@@ -80,7 +80,7 @@ class TK(LateRanker):
         words, mask = self.embedding(tokens["input_ids"]), tokens["attention_mask"].bool()
         placed = words + positions(*words.shape[1:], first, words.device)
         context = self.contextualiser(placed, src_key_padding_mask=~mask)
-        (vectors,) = float32(self.mixer * words + (1 - self.mixer) * context)
+        vectors = float32(self.mixer * words + (1 - self.mixer) * context)
         return Vectors(vectors, mask)
 
     def encode_queries(self, tokens: Tokens) -> Vectors:

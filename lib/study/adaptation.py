@@ -113,14 +113,8 @@ def _again(run: Experiment, bottom: Run) -> Experiment:
     return replace(run, start=bottom if run.start is None else _again(run.start, bottom))
 
 
-def changes(results: pd.DataFrame, measure: str, tests: tuple[TestSet, TestSet], baseline: str) -> pd.DataFrame:
-    """One row per ranker and test set, as `significance.compare` with a baseline, with a column `collection`."""
-    values = {test.collection: significance.per_query(results, measure, test.collection) for test in tests}
-    return significance.compare_each(values, baseline)
-
-
 def sentences(compared: pd.DataFrame, baseline: str) -> list[str]:
-    """One for each ranker of `changes`: what it does on each collection, beside the baseline."""
+    """One for each ranker of `significance.compare_each`: what it does on each collection, beside the baseline."""
     lines = []
     for ranker, rows in compared.groupby("ranker", sort=False):
         parts = [

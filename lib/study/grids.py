@@ -1,8 +1,9 @@
 """What a notebook would train and score, found without doing it: its statements run one by one, and nothing computes.
 
 What describes experiments is real: profiles, `vary`, strategies. `Unknown` stands for everything else, and for whatever
-is made from it. `tables.complete`, `tables.results`, `runs.complete` and `tuning.tuned` note their arguments. A choice
-that depends on results takes one of its ways. A statement that cannot go on is left out, and said where it would train.
+is made from it. `complete`, `results` and `best` of `tables`, `runs.complete` and `tuning.tuned` note their arguments.
+A choice that depends on results takes one of its ways. A statement that cannot go on is left out, and said where it
+would train.
 """
 
 import ast
@@ -25,7 +26,7 @@ REAL = (
     "lib.training.strategies", "lib.study.tuning", "lib.study.ways", "lib.study.derived",
     "lib.study.run", "torch", "torch.nn.functional", "lib.losses", "lib.losses.margins",
 )  # fmt: skip
-TRAINING = ("complete", "results", "tuned")
+TRAINING = ("complete", "results", "best", "tuned")
 
 
 class Unknown:
@@ -69,10 +70,17 @@ class Grid:
         self.scorings |= dict.fromkeys((run, test) for run in grid for test in tests)
         return Unknown()
 
+    def note_first(self, grid: Iterable[Run], tests: Iterable[TestSet], _measure: str) -> Run:
+        """Stands for `tables.best`, whose choice only results decide: it gives the first."""
+        grid = list(grid)
+        self.note(grid, tests)
+        return grid[0]
+
 
 class _Tables(Unknown):
     def __init__(self, grid: Grid):
         self.complete = self.results = grid.note
+        self.best = grid.note_first
 
 
 class _Collections(Unknown):

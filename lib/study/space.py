@@ -31,13 +31,8 @@ def folders() -> list[Path]:
     return [path for path in paths if store.is_whole(path) or path.suffix in (".partial", ".new")]
 
 
-def unreferenced(*, caches: bool = False) -> list[Path]:
-    """Folders that no run of today's code reads, without those that another process is building."""
-    return reviewed(caches=caches)[0]
-
-
 def reviewed(*, caches: bool = False) -> tuple[list[Path], dict[Path, str]]:
-    """What `unreferenced` gives; and those of the other runs that cannot be checked -> why."""
+    """Folders that no run of today's code reads and no process is building; and runs that cannot be checked -> why."""
     paths = folders()
     whole = set(filter(store.is_whole, paths))
     left = set(filter(store.is_abandoned, set(paths) - whole))

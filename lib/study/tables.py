@@ -78,14 +78,16 @@ def first_stage(tests: Iterable[TestSet]) -> pd.DataFrame:
     if len(names) > 1:
         raise ValueError(f"test sets with several first stages ({', '.join(sorted(names))}): call once for each")
     name = names.pop() if names else "bm25"
-    by = lambda _, ranking: ranking.rename(columns={"first_stage": "score"})  # noqa: E731
-    return _ranked_by(by, tests, strategy=name, paradigm="first stage")
+    return _ranked_by(_by("first_stage"), tests, strategy=name, paradigm="first stage")
 
 
 def best_order(tests: Iterable[TestSet]) -> pd.DataFrame:
     """The same table for the ideal ranking of the candidates (strategy "best"): what re-ranking could reach."""
-    by = lambda _, ranking: ranking.rename(columns={"grade": "score"})  # noqa: E731
-    return _ranked_by(by, tests, strategy="best", paradigm="ceiling")
+    return _ranked_by(_by("grade"), tests, strategy="best", paradigm="ceiling")
+
+
+def _by(column: str) -> Callable[[TestSet, pd.DataFrame], pd.DataFrame]:
+    return lambda _, ranking: ranking.rename(columns={column: "score"})
 
 
 def with_first_stage(run: Run, tests: Iterable[TestSet]) -> pd.DataFrame:

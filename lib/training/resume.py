@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import safetensors
 import safetensors.torch
@@ -42,18 +42,6 @@ class State(Protocol):
         """Put it back, as it was after step `about["step"]`; raises ValueError or KeyError, with nothing changed."""
 
 
-class History(Protocol):
-    """The steps so far: what each computed, (steps, columns), and what was known of each."""
-
-    known: list[dict]
-
-    def rows(self) -> Tensor:
-        """(steps, columns) float32."""
-
-    def restore(self, rows: Tensor, known: list[dict]) -> None:
-        """Begin with these."""
-
-
 @dataclass
 class TrainingState:
     """What a step of training depends on: the same in every process of a launch, except for random states."""
@@ -61,7 +49,7 @@ class TrainingState:
     model: nn.Module  # with everything around it that has weights or buffers
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LambdaLR
-    history: History
+    history: Any  # lib.training.loop.History, which imports this module
 
     def tensors(self) -> dict[str, Tensor]:
         """All processes have to call this."""
