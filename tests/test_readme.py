@@ -179,7 +179,7 @@ VERDICTS = {
         == {"not resolvable"},
     "its positives are 17 above the negatives": round(kept("bench_workstation_quality").loc["kl"].iloc[-1]) == 17,
     "Margin-MSE, which has to reach the margins themselves, is behind in-domain":
-        ACCELERATOR["verdict"]["margins or labels?", "in-domain"] == "worse",
+        ACCELERATOR["verdict"]["Margin-MSE, larger teacher, vs labels", "in-domain"] == "worse",
     "Distilled students copy the teacher's margins more closely than contrastive ones":
         AGREEMENT.drop("info_nce").min() > AGREEMENT["info_nce"],
     "Mutual learning of two students helps in-domain, and its intervals are above zero elsewhere":

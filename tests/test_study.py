@@ -395,7 +395,7 @@ def test_an_untrained_bi_encoder_teaches_and_finds_negatives(experiment, test_se
     inputs = kit.inputs(kit.model(zero_shot), collections.load(test_set.collection), zero_shot.model.backbone, 48)
     expected = scoring.score(kit.model(zero_shot), inputs, groups.queries[:, None], groups.documents)
     np.testing.assert_allclose(groups.targets["teacher"], expected, rtol=1e-4, atol=1e-5)
-    assert space.unreferenced() == []
+    assert space.reviewed()[0] == []
     wrong = Untrained(replace(zero_shot.model, layers=(0, 7)))
     with pytest.raises(ValueError, match="layers"):
         tables.complete([vary(taught, teacher=wrong, seed=1)])
