@@ -27,16 +27,16 @@ def quality_and_cost(table: pd.DataFrame, measure: str, others: pd.Series) -> Fi
 def quality_over_time(table: pd.DataFrame, measure: str, baseline: str, others: pd.Series) -> Figure:
     """What does a training cost in total? Columns training, strategy, difference, low, high, "all in, seconds".
 
-    Differences are to the baseline, which has none; those of `others` too, which are drawn as lines. A second training
-    with a strategy has its colour and another marker.
+    Differences are to the baseline, which has none; those of `others` too, which are drawn as lines. Every training has
+    a marker of its own: that of its strategy, or another where a second one would have it too.
     """
     figure, (axes,) = panels(width=8.5, height=4.6)
     references(axes, others)
     looks = [style(strategy) for strategy in table["strategy"]]
-    spare = iter([marker for marker in "vPX<>dp8" if marker not in {look.marker for look in looks}])
-    again = table["strategy"].duplicated()
-    for (_, row), (colour, own, _), repeated in zip(table.iterrows(), looks, again, strict=True):
-        place, marker = row["all in, seconds"], next(spare) if repeated else own
+    owners = {look.marker: strategy for look, strategy in zip(looks, table["strategy"], strict=True)}
+    spare = iter([marker for marker in "vPX<>dp8*" if marker not in owners])
+    for (_, row), (colour, own, _), again in zip(table.iterrows(), looks, table["strategy"].duplicated(), strict=True):
+        place, marker = row["all in, seconds"], own if owners[own] == row["strategy"] and not again else next(spare)
         look = {"color": colour, "markersize": 8, "label": row["training"]}
         if row["training"] == baseline:
             axes.plot(place, 0, marker, **look, markerfacecolor="white")
