@@ -364,7 +364,7 @@ def test_a_folders_own_code_is_never_executed(kind, tiny_backbone, tmp_path, mon
         content |= {"model_type": kind} if name == "config.json" else {"tokenizer_class": "OwnTokenizer"}
         (folder / name).write_text(json.dumps(content))
     for read in (
-        lambda: backbone.layer_count(str(folder)), lambda: backbone.positions(str(folder)),
+        lambda: backbone.layer_count(str(folder)), lambda: backbone.config(folder),
         lambda: backbone.encoder(folder), lambda: models.build("cat", str(folder), None, 0),
         lambda: models.load(folder), lambda: backbone.tokenizer(str(folder)),
     ):  # fmt: skip
