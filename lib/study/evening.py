@@ -202,7 +202,7 @@ def read(path: Path = TABLE) -> pd.DataFrame:
 def lacking(table: pd.DataFrame, profile: Profile) -> list[tuple[Entry, list[TestSet]]]:
     """The entries of the plan that the table has not whole, with the test sets that are missing."""
     known = set(table["evaluation"]) if len(table) else set()
-    wanted = {entry: [test for test in _sets(entry, profile) if _name(entry, test) not in known]
+    wanted = {entry: [test for test in _sets(entry, profile) if identity.evaluation(entry, test) not in known]
               for entry in plan(profile)}  # fmt: skip
     return [(entry, missing) for entry, missing in wanted.items() if missing]
 
@@ -211,10 +211,6 @@ def _sets(entry: Entry, profile: Profile) -> tuple[TestSet, ...]:
     """What an entry is evaluated on: corrupted queries too where it is compared with the ways to teach."""
     robust = entry.question == "ways" or entry.ranker in (*ways.BASELINES, *REFERENCES)
     return (sets := tests(profile)) + (ways.corrupted(sets[0]) if robust else ())
-
-
-def _name(entry: Entry, test: TestSet) -> str:
-    return store.key(identity.of_evaluation(entry, test))
 
 
 def extend(path: Path, profile: Profile, questions: Container[str] | None = None) -> None:
@@ -241,7 +237,7 @@ def extend(path: Path, profile: Profile, questions: Container[str] | None = None
 
 
 def _with(table: pd.DataFrame, entry: Entry, sets: list[TestSet], rows: pd.DataFrame) -> pd.DataFrame:
-    evaluations = rows["collection"].map({test.collection: _name(entry, test) for test in sets})
+    evaluations = rows["collection"].map({test.collection: identity.evaluation(entry, test) for test in sets})
     rows = rows.assign(ranker=entry.ranker, question=entry.question, evaluation=evaluations.fillna(""))
     if not len(table):
         return rows

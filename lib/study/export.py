@@ -106,7 +106,7 @@ def trec(run: Run, test: TestSet, folder: Path | str) -> Path:
     judged = collection.judgements[test.split]
     which = f"{len(queries)}-after{test.skip}" if test.skip else f"{len(queries)}"
     what = f"{collection.name}-{test.split}-{which}-{test.ranked_by}-top{test.depth or 'all'}-{run.key}"
-    about = store.key(collection.fingerprint, identity.of_evaluation(run, test))[:8]  # sets and runs may share a name
+    about = identity.evaluation(run, test)[:8]  # two sets, or two stored runs, may share the rest
     path = Path(folder, re.sub(r"[^\w.-]+", "_", f"{what}-{about}.trec"))
     measures.write_trec(ranking, judged[judged["query"].isin(set(queries))], path, run.key)
     return path

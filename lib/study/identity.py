@@ -12,7 +12,7 @@ import pkgutil
 
 from lib.analysis import measures
 from lib.data import collections, first_stage, score_files
-from lib.machine import digest, hardware
+from lib.machine import digest, hardware, store
 from lib.models import backbone, merging
 from lib.study.functions import of_function
 from lib.training.strategy import Strategy
@@ -99,6 +99,11 @@ def of_evaluation(run: object, test: object) -> dict[str, object]:
         "queries": test.queries, "depth": test.depth, "first_stage": _of_first_stage(test),
         "measures": list(measures.MEASURES), **({"skip": test.skip} if test.skip else {}),
     }  # fmt: skip
+
+
+def evaluation(run: object, test: object) -> str:
+    """The name of the scores and values of a run on a `TestSet`: the same in the store, a plan and a table."""
+    return store.key(of_evaluation(run, test))
 
 
 def constants() -> dict[str, object]:

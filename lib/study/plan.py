@@ -176,7 +176,7 @@ def is_stored(run: Run, test: TestSet | None = None) -> bool:
     """Whether a run, or its scoring of a test set, is in the store; what it is made from has to be here to name it."""
     if not all(map(is_here, _made_from(run))) or (test and not is_here(test.collection)):
         return False
-    name = store.key(identity.of_evaluation(run, test)) if test else run.key
+    name = identity.evaluation(run, test) if test else run.key
     return store.is_whole(store.data_folder() / ("evaluations" if test else "runs") / name)
 
 

@@ -34,7 +34,9 @@ def complete(grid: Iterable[Run], tests: Iterable[TestSet] = ()) -> None:
     runs.complete(grid, tests)
     folder = store.data_folder() / "evaluations"
     opened = lru_cache(1)(rankers.ranker)  # a run's test sets follow each other
-    missing = [(run, test) for run in grid for test in tests if not store.is_whole(folder / _name(run, test))]
+    missing = [
+        (run, test) for run in grid for test in tests if not store.is_whole(folder / identity.evaluation(run, test))
+    ]
     runs.one_by_one(
         missing, "scoring", lambda pair: f"{pair[1].collection} with {pair[0].about}",
         lambda pair: _about(pair[1]) * (pair[1].depth or 1000) * pair[0].model.layer_count,
@@ -244,10 +246,6 @@ def _ranked_by(
     return _joined(tables)
 
 
-def _name(run: Run, test: TestSet) -> str:
-    return store.key(identity.of_evaluation(run, test))
-
-
 def _keep(run: Run, test: TestSet, opened: Callable[[Run], Ranker]) -> None:
     def evaluate(folder: Path) -> None:
         collection, queries, ranking = test.candidates()
@@ -265,18 +263,18 @@ def _keep(run: Run, test: TestSet, opened: Callable[[Run], Ranker]) -> None:
         quality = measures.measure(ranking, collection, test.split, queries)
         runs.with_conditions(cost, quality).to_parquet(folder / "values.parquet")
 
-    name = _name(run, test)
+    name = identity.evaluation(run, test)
     store.keep("evaluations", name, evaluate, of=rankers.made_from(run))
     resume.remove(name)
 
 
 def is_scored(run: Run, test: TestSet) -> bool:
     """Whether the store has a run's scores of a test set."""
-    return store.find("evaluations", _name(run, test)) is not None
+    return store.find("evaluations", identity.evaluation(run, test)) is not None
 
 
 def _folder(run: Run, test: TestSet) -> Path:
-    place = store.find("evaluations", _name(run, test))
+    place = store.find("evaluations", identity.evaluation(run, test))
     if place is None:
         raise rankers.NotTrained(f"{run.about} is not scored on {test.collection} ({test.split}) yet: call "
                                  "lib.study.tables.complete([run], [test]) first")  # fmt: skip
