@@ -83,8 +83,7 @@ def run(notebook: Path, folder: Path, parameters: dict[str, object]) -> Path:
 
     done, failed = folder / notebook.name, folder / f"{notebook.stem}.failed.ipynb"
     of = key(notebook, parameters)  # now: either may be edited while it runs
-    folder.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=folder).close()  # if it cannot be written, fail now and not after hours of work
+    store.check_writable(folder)  # now, and not after hours of work
     with tempfile.TemporaryDirectory(prefix="study-notebook-") as scratch:
         working = Path(scratch, notebook.name)
         # Kernels that start at once would choose one port: sockets are files, whose paths must stay below 100 letters.
