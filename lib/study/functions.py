@@ -49,15 +49,11 @@ def _used(function: FunctionType) -> Iterator[tuple[str, object]]:
     yield from ((name, function.__globals__[name]) for name in names)
 
 
-def _names(code: CodeType, operation: str) -> set[str]:
-    """What code, and code inside it, reads by an operation: LOAD_GLOBAL, or IMPORT_NAME for modules."""
-    names = {one.argval for one in dis.get_instructions(code) if one.opname == operation}
+def _names(code: CodeType, operation: str = "") -> set[str]:
+    """What code, and code inside it, reads by an operation: LOAD_GLOBAL, IMPORT_NAME for modules, or by any."""
+    read = dis.get_instructions(code)
+    names = {one.argval for one in read if one.opname == operation} if operation else set(code.co_names)
     return names.union(*(_names(one, operation) for one in code.co_consts if isinstance(one, CodeType)))
-
-
-def _all_names(code: CodeType) -> set[str]:
-    """What code, and code inside it, reads by name: globals and attributes."""
-    return set(code.co_names).union(*(_all_names(one) for one in code.co_consts if isinstance(one, CodeType)))
 
 
 def _of_code(code: CodeType) -> list[object]:
@@ -83,7 +79,7 @@ def _of_value(value: object, name: str, inside: tuple[Callable, ...]) -> object:
     if isinstance(value, ModuleType) and _is_installed(value):
         return [value.__name__, None]
     if isinstance(value, ModuleType):  # what computes is what was imported, whatever its file holds by now
-        used = sorted(_all_names(inside[-1].__code__) & vars(value).keys())
+        used = sorted(_names(inside[-1].__code__) & vars(value).keys())
         return [value.__name__, [[one, _of_value(getattr(value, one), f"{name}.{one}", inside)] for one in used]]
     if isinstance(value, BuiltinFunctionType) or (isinstance(value, type) and _is_of_a_package(value)):
         return f"{value.__module__}.{value.__qualname__}"
