@@ -220,7 +220,7 @@ def extend(path: Path, profile: Profile, questions: Container[str] | None = None
     ValueError if the table was computed in another precision than this machine's, and StoreError if it cannot be
     written. Several evenings can extend one table at once.
     """
-    table = read(path) if path.exists() else pd.DataFrame()
+    table = _so_far(path)
     store.check_writable(path.parent)
     if len(table):
         made = sorted(set(table.loc[table["measure"] == "precision", "text"]))
@@ -232,8 +232,12 @@ def extend(path: Path, profile: Profile, questions: Container[str] | None = None
         progress.say(f"evening, {number} of {len(missing)}: {entry.question}, {entry.ranker}, seed {entry.seed}")
         rows = entry.rows(sets)
         with store.locked(path):  # another evening may have added rows meanwhile
-            table = _with(read(path) if path.exists() else pd.DataFrame(), entry, sets, rows)
+            table = _with(_so_far(path), entry, sets, rows)
             store.replace_file(path, lambda into, table=table: compact(table).to_parquet(into, compression="zstd"))
+
+
+def _so_far(path: Path) -> pd.DataFrame:
+    return read(path) if path.exists() else pd.DataFrame()
 
 
 def _with(table: pd.DataFrame, entry: Entry, sets: list[TestSet], rows: pd.DataFrame) -> pd.DataFrame:
