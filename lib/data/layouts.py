@@ -35,7 +35,7 @@ from lib.data.score_files import ALIASES, NEGATIVE
 SCORES = "scores.jsonl"
 NAMES = ALIASES | {"docs": "passages", "documents": "passages", "document": "passage", "labels": "scores",
                    "label": "scores"}  # fmt: skip
-SAID = tuple(name for name, one in {**NAMES, "scores": "scores"}.items() if one == "scores")
+SAID = ("labels", "label", "score", "scores")  # columns that say which document is relevant
 TEXTS = ("query_id", "query", "anchor", "question", "positive", "answer", "negative", "passage", "document")  # columns
 COLUMNS = (
     "query with positive and perhaps negatives, passage and label, passages and scores, positive_passages and "
@@ -89,11 +89,11 @@ def write(splits: Mapping[str, Iterable[dict[str, Any]]], folder: Path) -> None:
 
 def _named(row: dict[str, Any]) -> dict[str, Any]:
     """A row by the names that the layouts have here; raises ValueError if it has both labels and scores."""
-    said = [name for name, value in row.items() if NAMES.get(name, name) == "scores" and value is not None]
+    said = [name for name, value in row.items() if name in SAID and value is not None]
     if len(said) > 1:
         raise ValueError(f"columns {' and '.join(said)} both say which document is relevant; leave one out")
-    row = {name: value for name, value in row.items() if name in said or not said or name not in SAID}
-    return {NAMES.get(name, name): value for name, value in row.items()} | row
+    named = {NAMES.get(name, name): value for name, value in row.items()} | row
+    return named | {"scores": row[said[0]]} if said else named  # another column of them is null
 
 
 def _are_grades(rows: Iterable[dict[str, Any]]) -> bool:

@@ -108,10 +108,11 @@ def layout_of(path: Path | str) -> str:
             return "texts" if b" " in record.split(b"\t", 2)[2] else "pairs"
         names = record if isinstance(record, dict) else re.findall(r'"(\w+)"\s*:', record.decode(errors="replace"))
         named = {ALIASES.get(name, name) for name in names}
-        if layouts := [layout for name, layout in COLUMNS.items() if name in named]:
-            return layouts[0]
-    expected = f"expected {', '.join(FIELDS)} (tab-separated), or a column of {', '.join(COLUMNS)}"
-    raise ScoreFileError(f"{path}: empty or of no known layout; {expected}")
+        for name, layout in COLUMNS.items():
+            if name in named:
+                return layout
+    expected = f"{', '.join(FIELDS)} (tab-separated), or a column of {', '.join(COLUMNS)} (JSON lines or parquet)"
+    raise ScoreFileError(f"{path}: empty or of no known layout; expected {expected}")
 
 
 def _records(path: Path) -> Iterator[bytes | dict]:

@@ -176,16 +176,15 @@ def _keep_layers(model: transformers.PreTrainedModel, layers: tuple[int, ...]) -
         raise ValueError(f"layers={layers}: a layer of {kind} is made for its place and cannot move; give layers=None")
 
 
-def _looks(model: nn.Module) -> dict[str, dict[str, object]]:
+def _looks(model: nn.Module) -> list[dict[str, object]]:
     """What decides beside weights what each module in a list of modules computes: its numbers, words and switches."""
-    stacks = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
-    return {
-        name: {
-            key: value for key, value in vars(module).items()
-            if isinstance(value, int | float | str) and not key.startswith("_") and key != "training"
-        }
-        for name, module in model.named_modules() if any(name.startswith(f"{stack}.") for stack in stacks)
-    }  # fmt: skip
+    stacks = (module for module in model.modules() if isinstance(module, nn.ModuleList))
+    parts = (module for stack in stacks for layer in stack for module in layer.modules())
+    return [
+        {name: value for name, value in vars(module).items()
+         if isinstance(value, int | float | str) and name != "training" and not name.startswith("_")}
+        for module in parts
+    ]  # fmt: skip
 
 
 def encoder(
