@@ -217,7 +217,7 @@ def numbers_of_benchmarks():
         f"IVF-PQ needs {pq['index_mib']:.0f} MiB where the vectors need {pq['passages'] * 384 * 2 / 2**20:.0f}",
         f"{bm25:.0f} GiB at its peak, tokens take {ids:.0f} GiB and groups {groups:.0f} GiB",
         f"{files['rows_per_s'].iloc[1] / 1e6:.1f} million rows per second at ten million rows, with a peak of "
-        f"{files['peak_mib'].iloc[1]} MiB, the same as at one million",
+        f"{files['peak_mib'].iloc[1]} MiB, and of {files['peak_mib'].iloc[0]} at one million",
     ]  # fmt: skip
 
 
