@@ -25,6 +25,7 @@ def test_only_what_computes_is_scaled(measured):
 
 
 def test_the_announcement_names_times_what_is_unknown_and_what_fits(measured, monkeypatch, capsys):
+    monkeypatch.setattr(forecast, "SHORT", 0)
     monkeypatch.setattr(forecast, "probe", lambda: 4.0)
     forecast.announce("laptop", ["01_data", "02_more", "11_new"])
     said = capsys.readouterr().out
@@ -36,6 +37,12 @@ def test_the_announcement_names_times_what_is_unknown_and_what_fits(measured, mo
     assert "fit half an hour: none that was measured\n" in capsys.readouterr().out
     forecast.announce("laptop", ["01_data"])  # what is not asked for costs nothing
     assert "fit half an hour: smoke, laptop\n" in capsys.readouterr().out
+
+
+def test_a_short_study_is_announced_without_a_probe(measured, monkeypatch, capsys):
+    monkeypatch.setattr(forecast, "probe", lambda: pytest.fail("the probe takes longer than it is worth"))
+    forecast.announce("laptop", ["01_data"])
+    assert capsys.readouterr().out == "From an empty data folder a reference took about 1 min 50 s.\n"
 
 
 def test_nothing_measured_is_said(tmp_path, monkeypatch, capsys):

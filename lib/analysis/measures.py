@@ -37,7 +37,7 @@ def check(measure: str) -> None:
 def select(results: pd.DataFrame, measure: str) -> pd.DataFrame:
     """The rows of one measure in a results table, on each collection by the name that it has there (`named`)."""
     quality = results[results["query"] != ""]
-    names = {name: named(measure, part) for name, part in quality.groupby("collection")["measure"]}
+    names = {name: named(measure, part.unique()) for name, part in quality.groupby("collection")["measure"]}
     return quality[quality["measure"] == quality["collection"].map(names)]
 
 

@@ -1,4 +1,4 @@
-"""How sure is a difference: intervals, paired tests, corrections, effect sizes (scipy and statsmodels underneath).
+"""How sure is a difference: intervals, paired tests, corrections, effect sizes (scipy underneath).
 
 Values are paired: one per query that both rankers answered, or one per query and seed (`paired`). With a value per seed
 the intervals and t tests are over queries and seeds, else over queries alone. The draws of resamples have a seed of
@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 import scipy.stats
-from statsmodels.stats.multitest import multipletests
 
 from lib.analysis import measures, power
 from lib.analysis.crossed import Mean
@@ -57,10 +56,15 @@ def p_value(differences: np.ndarray) -> float:
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """P-values corrected for testing several at once (Holm 1979), in the given order."""
-    if len(p_values) < 2:  # nothing to correct, and statsmodels collects garbage in every call: 0.1 s
-        return np.array(p_values, dtype=float)
-    return multipletests(p_values, method="holm")[1]
+    """P-values corrected for testing several at once (Holm 1979, https://www.jstor.org/stable/4615733), in their order.
+
+    As statsmodels' `multipletests`, which collects garbage in every call: a fifth of the time of notebook 12.
+    """
+    p_values = np.asarray(p_values, dtype=float)
+    order, corrected = np.argsort(p_values), np.empty(len(p_values))
+    steps = np.arange(len(p_values), 0, -1)
+    corrected[order] = np.minimum(np.maximum.accumulate(p_values[order] * steps), 1)
+    return corrected
 
 
 def compare(values: pd.DataFrame, baseline: str, *, within: float = 0.01) -> pd.DataFrame:
@@ -201,7 +205,7 @@ def _rows(results: pd.DataFrame, measure: str, collection: str) -> pd.DataFrame:
             what = f"its runs differ in more than the seed ({count} configurations) and have no common mean"
             advice = "take them from one call of tables.results, or give each a name in the column ranker"
             raise ValueError(f"ranker {ranker!r}: {what}; {advice}")
-    warn_if_mixed(results[results["run"].isin(rows["run"])])
+    warn_if_mixed(results[results["run"].isin(rows["run"].unique())])
     once = rows.drop_duplicates(["ranker", "run", "query"])
     if len(rows.drop_duplicates(["ranker", "run", "query", "value"])) > len(once):
         raise ValueError(f"a run has two values of {measure} for a query of {collection!r}: these are tables of two "

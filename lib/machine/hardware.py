@@ -111,14 +111,18 @@ def _glibc() -> ctypes.CDLL | None:
 
 def description() -> dict[str, str]:
     """The device and the versions that results were computed with, by name."""
-    versions = {name: metadata.version(name) for name in PACKAGES}
     information = Path("/proc/cpuinfo")
     name = re.search(r"^model name\s*: (.+)$", information.read_text(), re.M) if information.exists() else None
     processor = f"{platform.machine()} processor" + (f", {name[1].strip()}" if name else "")
     return {
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else processor, "features": features(),
         "threads": str(torch.get_num_threads()), "precision": precision(), "python": platform.python_version(),
-    } | versions  # fmt: skip
+    } | _versions()  # fmt: skip
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in PACKAGES}
 
 
 class Meter:

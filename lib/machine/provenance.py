@@ -21,14 +21,15 @@ def commit() -> str:
     """The project's git commit, with "+changes" where lib/ differs from it; "unknown" outside git or without it."""
     root = Path(__file__).parents[2]
 
-    def git(*arguments: str) -> str:
-        return subprocess.check_output(["git", *arguments], cwd=root, stderr=subprocess.DEVNULL, text=True).strip()
+    def git(*arguments: str) -> list[str]:
+        said = subprocess.check_output(["git", *arguments], cwd=root, stderr=subprocess.DEVNULL, text=True)
+        return said.splitlines()
 
     try:
-        if not root.samefile(git("rev-parse", "--show-toplevel")):
+        repository, known = git("rev-parse", "--show-toplevel", "--short=12", "HEAD")
+        if not root.samefile(repository):
             return "unknown"
-        changed = git("diff", "--name-only", "HEAD", "--", "lib")
-        return git("rev-parse", "--short=12", "HEAD") + ("+changes" if changed else "")
+        return known + ("+changes" if git("diff", "--name-only", "HEAD", "--", "lib") else "")
     except (OSError, subprocess.CalledProcessError):  # git is missing, cannot be started, or knows no commit here
         return "unknown"
 

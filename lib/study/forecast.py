@@ -24,6 +24,7 @@ from lib.study.run import Run
 
 TIMES = Path(__file__).parents[2] / "notebooks" / "times.json"
 HALF_AN_HOUR = 1800
+SHORT = 600  # seconds; below, a forecast is not worth the probe
 
 
 @cache
@@ -94,8 +95,17 @@ def forecast(profile: str, names: list[str], seconds: float) -> dict[str, float]
 
 
 def announce(profile: str, names: list[str]) -> None:
-    """Print what these notebooks will cost, and with which profiles they would fit half an hour."""
-    seconds, times = probe(), _times()
+    """Print what these notebooks will cost, and with which profiles they would fit half an hour.
+
+    Of those that took less than `SHORT`, only what they took on the machine that measured them.
+    """
+    times = _times()
+    took = forecast(profile, names, times[profile]["probe"]) if profile in times else {}
+    if len(took) == len(names) and (together := sum(took.values())) < SHORT:
+        about = progress.duration(together)
+        print(f"From an empty data folder {times[profile]['device']} took about {about}.", flush=True)
+        return
+    seconds = probe()
     expected = forecast(profile, names, seconds)
     if expected:
         about = times[profile]

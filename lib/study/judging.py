@@ -47,9 +47,11 @@ def judged(
     table = pd.concat([quality, table[table["query"] == ""]])  # without the other measures
     for where, collections in places.items():
         here, rows = table[table["collection"].isin(["", *collections])], []
+        of_ranker = dict(list(here.groupby("ranker")))
         for claim, pair in claims.items():
-            row = significance.contrasts(differences(here, measure, collections, *pair))
-            devices = _compared(here, *pair).query("measure == 'device'")["text"].nunique()
+            both = pd.concat([of_ranker.get(ranker, here.head(0)) for ranker in pair])
+            row = significance.contrasts(differences(both, measure, collections, *pair))
+            devices = _compared(both, *pair).query("measure == 'device'")["text"].nunique()
             rows.append(row.assign(claim=claim, of=" - ".join(pair), devices=devices))
         part = pd.concat(rows, ignore_index=True).assign(where=where)
         part["family"] = [(families or {}).get(claim, "own") for claim in part["claim"]]
