@@ -10,8 +10,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
-# What the study's own question does not need: ablations, speed, more ways to teach, another text.
-BREADTH := $(filter notebooks/10_% notebooks/11_% notebooks/16_% notebooks/17_%,$(NOTEBOOKS))
+# What the study's own question does not need: ablations, speed, the explorer, more ways to teach, other texts.
+BREADTH := $(filter $(patsubst %,notebooks/%_%,10 11 13 15 16 17),$(NOTEBOOKS))
 
 # Notebooks run in their own folder, so a relative data folder is made absolute here.
 ifneq ($(STUDY_DATA),)
@@ -31,7 +31,7 @@ help: ## list the targets
 study: $(READY) ## run the notebooks headless (PROFILE=laptop), without those of `breadth`; what is trained already is reused
 	$(BIN)/python -m lib.study.batch $(filter-out $(BREADTH),$(NOTEBOOKS)) -p profile $(PROFILE) $(BATCH)
 
-breadth: $(READY) ## run the other notebooks: cost and ablations, from slow to fast, ways to teach, adapting to a domain
+breadth: $(READY) ## run the other notebooks: ablations, speed, the explorer, other collections, more ways to teach
 	$(BIN)/python -m lib.study.batch $(BREADTH) -p profile $(PROFILE) $(BATCH)
 
 plan: $(READY) ## print what study and breadth would train, fetch and cost, and what is there; nothing runs, nothing is fetched

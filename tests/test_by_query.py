@@ -31,6 +31,11 @@ def test_features_by_hand(world):
     assert table.loc["q"].to_dict() == pytest.approx(wanted)
 
 
+def test_a_query_with_relevant_candidates_alone_has_no_similar_one(world):
+    candidates, *others = world
+    assert by_query.features(candidates[candidates["document"] == "a"], *others)["similarity"].tolist() == [0]
+
+
 @pytest.mark.parametrize("query, share", [("Sum of rows", 2 / 3), ("mean mean", 0), ("?!", 0)])
 def test_overlap_counts_distinct_words_of_the_query(query, share):
     assert by_query.overlap(query, "the sum of arrays") == pytest.approx(share)

@@ -149,6 +149,14 @@ def table_of(values):
     return pd.DataFrame(rows)
 
 
+def test_a_query_that_is_corrupted_in_several_ways_counts_once():
+    table = table_of({("a", 0, "typos:x"): [0.5, 1.0], ("a", 0, "fewer:x"): [0.0, 0.5], ("a", 0, "y"): [1.0],
+                      ("b", 0, "typos:x"): [0.0, 0.0], ("b", 0, "fewer:x"): [0.0, 0.0], ("b", 0, "y"): [0.0]}
+                     ).assign(paradigm="contrastive")  # fmt: skip
+    found = judging.differences(table, "RR@10", ["typos:x", "fewer:x", "y"], "a", "b")["a"]
+    assert found.to_dict() == {("x q0", 0): 0.25, ("x q1", 0): 0.75, ("y q0", 0): 1.0}
+
+
 def test_differences_are_of_the_common_seeds_and_of_all_collections():
     table = table_of({
         ("a", 0, "x"): [0.5, 1.0], ("a", 1, "x"): [0.25, 1.0], ("a", 2, "x"): [0.0, 0.0], ("a", 0, "y"): [1.0],

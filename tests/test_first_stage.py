@@ -56,6 +56,9 @@ def test_a_query_that_is_a_document_is_no_candidate_of_itself(tmp_path):
     (tmp_path / "run.trec").write_text("".join(f"d Q0 {one} {rank} {-rank} x\n" for rank, one in enumerate("dfe", 1)))
     stored = TestSet(str(tmp_path), queries=1, depth=1, run=str(tmp_path / "run.trec"))
     assert stored.candidates()[2][["document", "rank"]].to_numpy().tolist() == [["f", 1]]
+    broken = [TestSet(f"{kind}:{tmp_path}", queries=1, depth=3).candidates() for kind in ("fewer", "keywords")]
+    assert any(collection.queries["d"] != "cat dog" for collection, *_ in broken)
+    assert all("d" not in set(candidates["document"]) for *_, candidates in broken)
 
 
 def test_one_index_serves_every_collection_of_the_same_documents(tiny_collection, monkeypatch):

@@ -1,14 +1,17 @@
 """Hard negatives by a ranker's scores: what is left out, the hardest, one from each stratum, and training with them."""
 
 import itertools
+import shutil
 
 import numpy as np
 import pytest
 
 from lib.data import collections, first_stage, groups
+from lib.machine import store
 from lib.study import rankers, targets
 from lib.study.experiment import Untrained, lineage, vary
 from lib.study.mining import Mined
+from lib.study.sources import Relabelled
 from lib.training import scoring
 from tests import kit
 
@@ -43,6 +46,39 @@ def test_candidates_are_in_the_rankers_order_and_below_the_lowest_positive(by, m
         for document, value in zip(part["document"], values, strict=True):
             clear = margin is None or abs(value - (lowest - margin)) > 1e-5
             assert not clear or ((query, document) in kept) == (margin is None or value <= lowest - margin)
+
+
+def _mine(by, collection):
+    return targets.mined(Mined(by, depth=12), collection, list(collection.relevant("train")), 50)["score"].to_numpy()
+
+
+def _relabel(by, collection):
+    return Relabelled(by).scores(kit.training_groups(vary(by, docs=8)), collection)
+
+
+@pytest.mark.parametrize("score", [_mine, _relabel])
+def test_long_scoring_that_was_cut_short_goes_on(score, by, found, float32, monkeypatch, tmp_path):
+    monkeypatch.setenv("STUDY_CHECKPOINT_SECONDS", "0")
+    kit.history(by)
+    counts, computed = [], scoring._score_jointly
+
+    def count(model, tokens, pairs, *more):
+        counts.append(len(pairs))
+        return computed(model, tokens, pairs, *more)
+
+    monkeypatch.setattr(scoring, "_score_jointly", count)
+    with monkeypatch.context() as patched, pytest.raises(kit.Killed):
+        patched.setattr("lib.machine.progress.steps", kit.cut(1))
+        score(by, found)
+    before = sum(counts)
+    counts.clear()
+    goes_on = score(by, found)
+    after = sum(counts)
+    assert not [path for path in (store.data_folder() / "checkpoints").iterdir() if any(path.iterdir())]
+    shutil.rmtree(store.data_folder() / "first_stage")
+    counts.clear()
+    np.testing.assert_allclose(score(by, found), goes_on, rtol=1e-5, atol=1e-6)
+    assert before > 0 and before + after == sum(counts)
 
 
 def test_nothing_is_mined_where_the_first_stage_finds_nothing(by, monkeypatch):

@@ -190,7 +190,7 @@ VERDICTS = {
         == {f"{name} vs kl" for name in ("ssd", "tst", "afd")},
     "No other way is shown to help a ranker, and none to harm it":
         set(WAYS[WAYS["verdict"] == "better"].index) == {"mutual vs info_nce"} and "worse" not in set(WAYS["verdict"]),
-    "In training, bf16 and less dropout bring most":
+    "In training, bf16 and cheaper or no dropout bring most":
         set(STEPS.index) == {"bfloat16", "dropout by 16 bits", "no dropout"},
 }  # fmt: skip
 

@@ -177,6 +177,19 @@ def own(loss, source="labels", **fields):
         (lambda: own(hinge, "lables"), "source='lables': give one of labels, teacher, teacher_states, own"),
         (lambda: own(hinge, "own"), "the targets 'own' come from columns"),
         (lambda: own(losses.kl, "teacher", columns=margins.contrast), "a 'teacher' would not be read"),
+        (
+            lambda: own(losses.ranknet, columns=margins.contrast),
+            "relevant document in the other's group .*score is -inf",
+        ),
+        (
+            lambda: own(losses.list_net, columns=margins.contrast),
+            "relevant document in the other's group .*score is -inf",
+        ),
+        (lambda: named("ssd", temperature=10), "strategy ssd: 'temperature' means 1.0 and 5.0 in its parts"),
+        (
+            lambda: named("wcord", temperature=0.1),
+            "strategy wcord: 'temperature' means .* in its parts; make a Strategy",
+        ),
         (lambda: Strategy("own", "contrastive", ()), r"terms=\(\): give a tuple of Terms"),
         (lambda: Strategy("own", "contrastive", [Term(hinge, "labels")]), "give a tuple of Terms"),
         (lambda: Strategy("own", "contrastive", (hinge,)), "give a tuple of Terms"),

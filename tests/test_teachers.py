@@ -48,6 +48,9 @@ def test_a_teacher_that_knows_the_labels_is_told(experiment, tmp_path, margin, r
     targets(vary(experiment, strategy="kl", teacher=str(path)))
     told = [str(one.message) for one in recwarn if "teaches little that labels do not say" in str(one.message)]
     assert len(told) == (margin == 17)
+    recwarn.clear()
+    targets(vary(experiment, strategy="dpo", teacher=str(path)))  # its reference teaches nothing
+    assert not recwarn
     assert all("scores.tsv" in text and "gives the positives of these groups 1.000" in text for text in told)
 
 

@@ -28,10 +28,10 @@ def features(candidates: pd.DataFrame, collection: Collection, vectors: VectorSt
             continue
         first, others = part.loc[relevant.idxmax()], part.loc[~relevant, "document"]
         text, document = collection.queries[query], first["document"]
-        mine, theirs = (vectors.take(vectors.rows(names)).values[:, 0].numpy() for names in ([document], others))
+        mine, *theirs = vectors.take(vectors.rows([document, *others])).values[:, 0].numpy()
         rows[query] = {
             "query words": len(_words(text)), "overlap": overlap(text, collection.documents[document]),
-            "first-stage rank": first["rank"], "similarity": float((theirs @ mine[0]).max(initial=0.0)),
+            "first-stage rank": first["rank"], "similarity": float(max((one @ mine for one in theirs), default=0.0)),
         }  # fmt: skip
     return pd.DataFrame(rows).T
 

@@ -21,6 +21,7 @@ class Collection:
     relevant_grade: int  # the lowest grade that counts as relevant: 1, or 2 in TREC Deep Learning
     documents_digest: str  # of the documents alone: what their tokens and their BM25 index depend on
     queries_digest: str
+    uncorrupted: Mapping[str, str] | None = None  # the queries as they were, where a view has corrupted them
 
     def split(self, name: str, limit: int | None = None, skip: int = 0) -> list[str]:
         """Judged query ids of a split in file order, the first `limit`, less `skip`; raises CollectionError."""
@@ -37,8 +38,8 @@ class Collection:
         A query's own document is no candidate of it: BEIR's evaluation leaves it out, too
         (https://github.com/beir-cellar/beir, ignore_identical_ids).
         """
-        both = set(queries) & self.documents.keys()
-        return {query for query in both if self.documents[query].endswith(self.queries[query])}
+        both, texts = set(queries) & self.documents.keys(), self.uncorrupted or self.queries
+        return {query for query in both if self.documents[query].endswith(texts[query])}
 
     def relevant(self, split: str) -> Mapping[str, Mapping[str, int]]:
         """Query id -> {document id: grade} for the relevant documents that the collection has; found once a split."""

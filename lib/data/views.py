@@ -29,6 +29,12 @@ def parted(name: str) -> tuple[str, str]:
     return (kind, source) if kind in VIEWS else ("", name)
 
 
+def uncorrupted(name: str) -> str:
+    """The name of a collection without the words before it that corrupt its queries."""
+    kind, source = parted(name)
+    return uncorrupted(source) if kind in corruptions.KINDS else name
+
+
 def around_path(name: str) -> tuple[str, str, str]:
     """The name of a collection or a run in three: words such as "typos:" and "hub:", the path, what follows it."""
     words = "|".join([*VIEWS, "hub"])
@@ -70,6 +76,7 @@ def cropped(collection: Collection) -> Collection:
             rows.append((f"crop-{number}", name, 1))
     return replace(
         collection, queries=queries, queries_digest=key("cropped", collection.documents_digest), relevant_grade=1,
+        uncorrupted=None,
         judgements={"train": pd.DataFrame(rows, columns=["query", "document", "grade"])},
     )  # fmt: skip
 
@@ -77,7 +84,8 @@ def cropped(collection: Collection) -> Collection:
 def corrupted(collection: Collection, kind: str) -> Collection:
     """The same documents and judgements, with every query corrupted (see `lib.data.corruptions`)."""
     queries = {name: corruptions.corrupt(kind, text) for name, text in collection.queries.items()}
-    return replace(collection, queries=queries, queries_digest=key(kind, collection.queries_digest))
+    known, before = key(kind, collection.queries_digest), collection.uncorrupted or collection.queries
+    return replace(collection, queries=queries, queries_digest=known, uncorrupted=before)
 
 
 def from_dev(collection: Collection) -> Collection:

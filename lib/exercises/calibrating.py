@@ -80,7 +80,7 @@ def _equal_width(p: np.ndarray, relevant: np.ndarray, bins: int) -> float:
 calibration_error = Exercise(
     task="ECE: sort the pairs by probability, cut them into `bins` bins of equally many (np.array_split), and take the "
     "mean over bins of |mean probability - share of relevant ones|, weighted by the pairs in a bin.",
-    praise="It is 0 for a ranker that says the share of relevant documents of everything, so it is no quality.",
+    praise="It is 0 for a ranker that gives every document the share of relevant ones, so it does not measure quality.",
     cases=PROBABILITIES,
     right=lambda p, relevant, bins: calibration.expected_error(p, relevant, bins=bins),
     sizes=lambda p, _, bins: {"pairs": len(p), "bins": bins},

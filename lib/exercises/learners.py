@@ -43,6 +43,8 @@ def without_solutions(notebook: "NotebookNode") -> "NotebookNode":
             cell.metadata.tags = [tag for tag in cell.metadata.tags if tag != "solution"]
         elif cell.cell_type == "code" and CHECK.fullmatch(cell.source):
             cell.metadata.tags = [*cell.metadata.get("tags", []), "raises-exception"]
+        elif cell.cell_type == "markdown":
+            cell.source = cell.source.replace("](PAPERS.md", "](../PAPERS.md")  # copies are in a folder of their own
     return made
 
 

@@ -195,7 +195,7 @@ _PASSAGE = "Return the sorted unique elements of an array"
 
 overlap = Exercise(
     task="How much of a query its passage gives away, from 0 to 1, by a measure of your own of the two texts.",
-    praise="A threshold on it finds passages that contain their query in other words' clothing.",
+    praise="A threshold on it finds passages that give most of their query away, though not word for word.",
     cases=(("unique elements", _PASSAGE), ("matrix inverse", _PASSAGE)),
     demands={
         "Your measure is not one number from 0 to 1.": (

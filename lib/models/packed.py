@@ -102,7 +102,7 @@ class Places:
         """Put 0 in the rows of padding, in place."""
         if self._padding is not None:
             wide = spread.view(self.texts, self.heads, self.width, -1)
-            wide.masked_fill_(self._padding[:, None, :, None], 0)
+            wide.mul_((~self._padding)[:, None, :, None].to(spread.dtype))  # faster than to fill masked places
 
 
 class Attention(torch.autograd.Function):
@@ -122,7 +122,7 @@ class Attention(torch.autograd.Function):
         query = query.view(len(key), 1, -1) if first else places.spread(query)
         logits = torch.bmm(query, key.transpose(1, 2))
         places.fill_columns(logits, MASKED)
-        probability = torch.softmax(logits, -1, dtype=torch.promote_types(logits.dtype, torch.float32)).to(query.dtype)
+        probability = torch.softmax(logits, -1)  # of bfloat16 too in float32 within, and rounded once
         kept = kept_places(probability.shape, dropout) if dropout else None
         out = torch.bmm(_dropped(probability, kept, dropout), value)
         ctx.save_for_backward(query, key, value, probability, kept, out)

@@ -21,7 +21,7 @@ from lib.models.ranker import drawn_from
 from lib.study import rankers
 from lib.study.experiment import Experiment
 from lib.study.run import Run, Source
-from lib.training import scoring
+from lib.training import resume, scoring
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,10 @@ class Relabelled(Source):
         """(groups, docs) float32; raises NotTrained."""
         ranker = rankers.ranker(self.ranker)
         inputs = rankers.inputs(ranker, collection, self.ranker.model)
-        found = scoring.score(ranker, inputs, pairs.queries[:, None], pairs.documents, what=f"judging: {self.about}")
+        name, what = store.key(self.key, pairs.key), f"judging: {self.about}"
+        asked, checkpoint = (pairs.queries[:, None], pairs.documents), resume.Checkpoint(name, each=True)
+        found = scoring.score(ranker, inputs, *asked, what=what, checkpoint=checkpoint)
+        resume.remove(name)
         positive = found > found[:, :1] + self.margin
         positive[:, 0] = True
         return positive.astype(np.float32)

@@ -37,7 +37,8 @@ def training_groups(run: Experiment) -> Groups:
     if run.teachers:
         scores = [teacher_scores(teacher, built, collection, run.model.max_length) for teacher in run.teachers]
         built.targets[TEACHER] = np.mean(scores, axis=0)  # of raw scores, as in 2010.02666
-        _warn_of_labels(run, built)
+        if run.strategy.paradigm != "preference optimisation":  # there it is the reference, and teaches nothing
+            _warn_of_labels(run, built)
     if run.strategy.compares_states:
         built.targets[STATES] = _states(run, built, collection)
     return built
@@ -79,9 +80,8 @@ def mined(by: Mined, collection: Collection, queries: list[str], depth: int) -> 
         both, count = pd.concat([found, judged], ignore_index=True), len(found)
         ranker = rankers.ranker(by.ranker)
         inputs = rankers.inputs(ranker, collection, by.ranker.model)
-        both["score"] = scoring.score(
-            ranker, inputs, both["query"].to_numpy(), both["document"].to_numpy(), what="negatives"
-        )
+        asked, checkpoint = (both[column].to_numpy() for column in both), resume.Checkpoint(name, each=True)
+        both["score"] = scoring.score(ranker, inputs, *asked, what="negatives", checkpoint=checkpoint)
         found, lowest = both[:count], both[count:].groupby("query")["score"].min()
         if by.margin is not None:
             found = found[found["score"] <= found["query"].map(lowest).astype(float).fillna(np.inf) - by.margin]
@@ -90,7 +90,9 @@ def mined(by: Mined, collection: Collection, queries: list[str], depth: int) -> 
         )
 
     name = store.key(by.key, collection.fingerprint, queries, first_stage.identity())
-    run = pd.read_parquet(store.keep("first_stage", name, search, of=rankers.made_from(by.ranker)) / "run.parquet")
+    place = store.keep("first_stage", name, search, of=rankers.made_from(by.ranker))
+    resume.remove(name)
+    run = pd.read_parquet(place / "run.parquet")
     return run if by.strata else run.groupby("query").head(depth)
 
 

@@ -17,7 +17,8 @@ TEMPERATURE = 0.05  # of a cosine in InfoNCE: 1 / 20, the scale of sentence-tran
 def named(name: str, **values: object) -> Strategy:
     """The strategy of a name, with other values for parameters of its losses or margins: `named("kl", temperature=2)`.
 
-    Raises ValueError if no strategy has that name, or its functions no such parameter or value.
+    A parameter of several functions, as in "info_nce+kl", gets the value in all of them. Raises ValueError if no
+    strategy has that name, its functions no such parameter or value, or several of them with different defaults.
     """
     if not isinstance(name, str) or name not in STRATEGIES:
         raise ValueError(f"strategy={name!r}: give one of {', '.join(STRATEGIES)}")
@@ -28,6 +29,11 @@ def named(name: str, **values: object) -> Strategy:
     known |= {"layers"} if base.compares_states else set()
     if unknown := [parameter for parameter in values if parameter not in known]:
         raise ValueError(f"strategy {name}: no parameter {unknown[0]!r}; it has {', '.join(sorted(known)) or 'none'}")
+    for parameter in values:
+        own = [parameters(function)[parameter] for function in functions if parameter in parameters(function)]
+        if len({*map(repr, own)}) > 1:
+            fix = "make a Strategy, and bind the value in the Term that is meant"
+            raise ValueError(f"strategy {name}: {parameter!r} means {' and '.join(map(repr, own))} in its parts; {fix}")
     if not values:
         return base
 

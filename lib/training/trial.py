@@ -18,10 +18,19 @@ def on_scores(
     # The scores are no leaf of the graph, as in training: else torch refuses what changes them in place.
     scores = torch.tensor([[2.0, 1.0, -1.0], [0.5, 1.0, 0.0]], requires_grad=True).clone()
     targets = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
+    examples = {"an example of two queries": (scores, targets)}
     if columns is not None:
         inner_function(columns)
         cosines = [[[0.9, 0.5, 0.1], [0.3, 0.2, 0.0]], [[0.1, 0.4, 0.2], [0.6, 0.7, 0.1]]]
-        scores, targets = columns(Similarities(*torch.tensor([cosines, cosines], requires_grad=True)))
+        alike = torch.tensor([cosines, cosines], requires_grad=True)
+        relevant = torch.zeros(2, 2, 3, dtype=torch.bool)
+        relevant[0, 0, 0] = relevant[1, 1, 0] = relevant[0, 1, 0] = True
+        scores, targets = columns(Similarities(*alike))
+        related = columns(Similarities(*alike, relevant))
+        examples = {
+            "an example of two queries": (scores, targets),
+            "two queries of which one has a relevant document in the other's group": related,
+        }
     if peers is not None:
         inner_function(peers)
         several = torch.stack([scores, scores.flip(1)]).detach()
@@ -29,7 +38,8 @@ def on_scores(
         if not isinstance(found, Tensor) or found.shape != several.shape or not found.isfinite().all():
             raise ValueError(f"on the scores of two students, (2, 2, 3), peers gives {found}; give as many, finite")
     for loss, weight in losses:
-        _check(loss, weight, "scores", scores, targets)
+        for example, given in examples.items():
+            _check(loss, weight, "scores", *given, example=example)
 
 
 def on_states(
@@ -43,13 +53,15 @@ def on_states(
         _check(loss, weight, "states", *compared)
 
 
-def _check(loss: Callable, weight: float, what: str, *given: Tensor) -> None:
+def _check(
+    loss: Callable, weight: float, what: str, *given: Tensor, example: str = "an example of two queries"
+) -> None:  # fmt: skip
     before = [one.detach().clone() for one in given]
     value = weight * loss(*given)
     if not isinstance(value, Tensor) or value.shape != (2,) or not value.isfinite().all():
         raise ValueError(
-            f"on an example of two queries the loss is {value}; it must be one finite value per query, so "
-            "average over documents only and give less extreme parameters"
+            f"on {example} the loss is {value}; it must be one finite value per query, so average over documents only, "
+            "leave out documents whose score is -inf, and give less extreme parameters"
         )
     if not value.requires_grad:
         raise ValueError(f"no gradient reaches the {what}: compute the loss from them with torch")
