@@ -1,5 +1,6 @@
 """Which folder a backbone is, what tells two apart, how much it reads, and which of its parts are kept or trained."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -26,6 +27,37 @@ def made(kind, **settings):
 @pytest.fixture
 def copy(tiny_backbone, tmp_path):
     return Path(shutil.copytree(tiny_backbone, tmp_path / "model"))
+
+
+# --- What sentence-transformers computes beyond the encoder
+
+
+@pytest.mark.parametrize(("kind", "pooled", "says"), [
+    ("Dense", "mean", "its module Dense is not read"), ("Normalize", "cls", "another pooling than 'mean'"),
+    ("Normalize", "mean", None),
+])  # fmt: skip
+def test_modules_that_are_not_read_are_told(kind, pooled, says, copy, recwarn):
+    kinds = {"": "models.Transformer", "1_Pooling": "models.Pooling", f"2_{kind}": f"models.{kind}"}
+    (copy / "modules.json").write_text(json.dumps([{"path": path, "type": one} for path, one in kinds.items()]))
+    (copy / "1_Pooling").mkdir()
+    names = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token"}
+    settings = {name: mode == pooled for mode, name in names.items()}
+    (copy / "1_Pooling" / "config.json").write_text(json.dumps(settings))
+    models.build("dot", str(copy), None, 0)
+    told = [str(one.message) for one in recwarn]
+    assert len(told) == (says is not None) and all(says in one and str(copy) in one for one in told)
+
+
+def test_a_configuration_of_several_models_is_refused(tmp_path):
+    transformers.Gemma3Config().save_pretrained(tmp_path)
+    with pytest.raises(WeightsError, match=rf"{tmp_path}.*Gemma3Config has no num_hidden_layers.*its text model"):
+        backbone.layer_count(str(tmp_path))
+
+
+def test_a_tokenizer_that_is_not_fast_is_refused(copy, monkeypatch):
+    monkeypatch.setattr(transformers.PreTrainedTokenizerFast, "is_fast", False)
+    with pytest.raises(WeightsError, match="no fast tokenizer for .*; ?|give a backbone with a tokenizer.json"):
+        backbone.tokenizer(str(copy))
 
 
 # --- Folders

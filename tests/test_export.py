@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import re
 import shutil
 import warnings
 from typing import ClassVar
@@ -9,14 +10,18 @@ from typing import ClassVar
 import huggingface_hub
 import ir_measures
 import numpy as np
+import pandas as pd
 import pytest
+import sentence_transformers
 import torch
+from safetensors import SafetensorError
 
 from lib import models
 from lib.analysis import measures, significance
 from lib.data import collections
 from lib.machine import store
 from lib.models import backbone, graphs
+from lib.models.weights import WeightsError
 from lib.study import card, export, profiles, rankers, tables
 from lib.study.experiment import TestSet, vary
 from lib.study.rankers import NotTrained
@@ -57,6 +62,7 @@ def test_a_model_is_exported_in_the_hubs_layout_and_scores_the_same(experiment, 
     names = {path.name for path in folder.iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl"))]
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir() if path.is_file()} == {0o644}
     collection, _, run = test_set.candidates()
     read = kit.pair_tokens(experiment, collection)
     asked, given = run["query"].to_numpy(), run["document"].to_numpy()
@@ -103,6 +109,62 @@ def test_a_card_has_the_measures_of_the_store_and_all_that_a_run_learned_from(ex
     assert test_set.collection not in str(written) and experiment.model.backbone not in str(written)  # no path of ours
 
 
+def test_a_card_names_what_scores_as_the_kit_does(experiment, tmp_path):
+    """sentence-transformers knows no template, no end-of-text token after a pair, and no yes or no."""
+    template = vary(experiment, options=(("template", "{query} beta {document}"),))
+    dot = vary(experiment, architecture="dot", options=(("query_prompt", "alpha "),))
+    kit.complete([template, dot])
+    front, text = (lambda one: (one.data, one.text))(card.card(template, []))
+    assert front.library_name is None and front.pipeline_tag is None
+    assert "With the kit that trained it: `lib.models.load(folder)`" in text
+    decoder = vary(experiment, backbone=written("qwen2", tmp_path / "qwen2"))
+    assert card._by_the_kit_alone(decoder) and not card._by_the_kit_alone(experiment)
+    (code,) = re.findall(r"With sentence_transformers: `(.*)`", card.card(dot, []).text)
+    folder = export.write(dot, tmp_path / "dot")
+    model = sentence_transformers.SentenceTransformer(str(folder))
+    theirs = eval(code.partition("; ")[2], {"model": model}).item()
+    ours, tokenizer = kit.model(dot), backbone.tokenizer(experiment.model.backbone)
+    vectors = [
+        ours.encode_documents(dict(tokenizer(one, return_tensors="pt"))).values
+        for one in ("alpha a query", "a document")
+    ]
+    assert theirs == pytest.approx((vectors[0] * vectors[1]).sum().item(), abs=1e-3)
+
+
+def test_measures_of_graded_collections_keep_their_names(experiment, tiny_collection, tmp_path):
+    graded = shutil.copytree(tiny_collection, tmp_path / "graded")
+    for path in graded.glob("qrels/*.tsv"):
+        path.write_text(path.read_text().replace("\t1\n", "\t2\n"))
+    test = TestSet(f"{graded}?relevant_grade=2", queries=8, depth=10)
+    kit.complete([experiment], [test])
+    front = card.card(experiment, [test]).data
+    assert (
+        {one.metric_type for one in front.eval_results}
+        == {"nDCG@10", "RR(rel=2)@10", "R(rel=2)@10"}
+        == {*front.metrics}
+    )
+
+
+def test_the_section_on_graphs_counts_the_queries_that_there_are(tiny_collection):
+    columns = ["largest", "mean", "tau", "change", "low", "high", "pairs_per_second", "kit_pairs_per_second"]
+    section = export._section(
+        pd.DataFrame(columns=columns, dtype=float), TestSet(tiny_collection, queries=300, depth=10)
+    )
+    assert "on 8 queries of tiny (test), top 10" in section
+
+
+@pytest.mark.parametrize("fault", [WeightsError("weights are missing"), SafetensorError("I/O error (os error 28)")])
+def test_an_export_that_fails_is_one_line(fault, command, tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise fault
+
+    monkeypatch.setattr(models.Ranker, "save", fail)
+    assert command("--to", tmp_path / "out") == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and ("weights are missing" in said or "no space is left" in said)
+    assert not list(tmp_path.glob("out*")) + list(tmp_path.glob(".out*"))
+
+
 @pytest.mark.filterwarnings("ignore:.*negatives are random documents")
 def test_a_card_tells_of_draws_of_a_peer_and_of_judged_negatives(experiment):
     draws = Draws(experiment, 2)
@@ -131,6 +193,7 @@ def test_a_base_model_is_named_as_the_hub_has_it(name, experiment, monkeypatch):
     other = vary(experiment, backbone={"owner/name": name}.get(name, backbone.MINILM))
     monkeypatch.setattr(card, "_conditions", lambda _: card._settings(experiment))
     monkeypatch.setattr(card, "_lineage", lambda *_: [])
+    monkeypatch.setattr(card, "_by_the_kit_alone", lambda _: False)  # it reads the model's files
     monkeypatch.setattr(type(other), "about", "a run")
     assert card.card(other, []).data.base_model == name
 

@@ -237,3 +237,22 @@ def test_channels_are_those_of_the_students_start(student, teacher, experiment):
 def test_a_student_with_an_adapter_compares_states(student, adapter):
     history = kit.history(vary(student, strategy="afd", adapter=adapter, epochs=10))
     assert history["loss"].tail(8).mean() < history["loss"].head(8).mean()
+
+
+def test_a_head_that_reads_the_mean_gives_the_means_of_its_layers(tmp_path, tiny_backbone):
+    config = transformers.ModernBertConfig(
+        vocab_size=30, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, pad_token_id=0,
+        cls_token_id=2, sep_token_id=3, bos_token_id=2, eos_token_id=3, classifier_pooling="mean",
+    )  # fmt: skip
+    transformers.ModernBertModel(config).save_pretrained(tmp_path)
+    backbone.tokenizer(tiny_backbone).save_pretrained(tmp_path)
+    model = models.build("cat", str(tmp_path), None, 0).eval()
+    tokens = {
+        "input_ids": torch.tensor([[2, 5, 6, 3], [2, 7, 3, 0]]),
+        "attention_mask": torch.tensor([[1] * 4, [1, 1, 1, 0]]),
+    }
+    with torch.no_grad():
+        scores, states = model(tokens, 2, states=True)
+        inner = model.transformer
+        read = inner.classifier(inner.head(states[:, :, -1]))
+    torch.testing.assert_close(read.squeeze(-1).float(), scores)

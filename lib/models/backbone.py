@@ -3,6 +3,8 @@
 from __future__ import annotations  # transformers reads its model classes, for seconds, when one is named
 
 import contextlib
+import json
+import warnings
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -80,6 +82,23 @@ def fingerprint(name: str) -> str:
     return digest.of_files(place, {path for pattern in DECIDING for path in place.glob(pattern) if path.is_file()})
 
 
+READ = {"Transformer", "Pooling", "Normalize"}  # sentence-transformers' modules that the kit computes
+POOLED = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token", "last": "pooling_mode_lasttoken"}
+
+
+def warn_of_modules(folder: Path, pooling: str | None = None) -> None:
+    """Warn of what sentence-transformers computes after a folder's encoder, and a ranker with `pooling` does not."""
+    modules, settings = folder / "modules.json", folder / "1_Pooling" / "config.json"
+    kinds = [one["type"].rpartition(".")[2] for one in json.loads(modules.read_text())] if modules.exists() else []
+    if others := [kind for kind in kinds if kind not in READ]:
+        what = f"its module {' and '.join(others)} is not read"
+    elif pooling and settings.exists() and json.loads(settings.read_text()).get(POOLED[pooling]) is False:
+        what = f"it was trained with another pooling than {pooling!r}"
+    else:
+        return
+    warnings.warn(f"{folder}: {what}, so untrained it scores otherwise than in sentence-transformers", stacklevel=3)
+
+
 def layer_count(name: str) -> int:
     """How many transformer layers a backbone has."""
     return config(folder(name)).num_hidden_layers
@@ -143,6 +162,9 @@ def tokenizer(name: str) -> transformers.PreTrainedTokenizerFast:
     lacking = [file for file in files.values() if not (place / file).exists()] or ([] if files else [whole])
     if lacking and not (place / whole).exists():
         raise WeightsError(f"{place}: no tokenizer: neither {whole} nor {' and '.join(lacking)} is there. {AGAIN}")
+    if not found.is_fast:
+        fix = "give a backbone with a tokenizer.json"
+        raise WeightsError(f"{place}: transformers has no fast tokenizer for {type(found).__name__}: {fix}")
     if found.pad_token is None:
         found.pad_token = found.unk_token or found.eos_token
     return found

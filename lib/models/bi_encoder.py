@@ -65,6 +65,8 @@ class BiEncoder(LateRanker):
     ) -> BiEncoder:  # fmt: skip
         """It has no weights of its own, so `seed` decides nothing."""
         transformer = backbone.encoder(folder, layers, dropout=dropout, embeddings=embeddings, whole=trained)
+        if not trained:
+            backbone.warn_of_modules(folder, options.get("pooling", "mean"))
         return cls(transformer, **options)
 
     def encode_queries(self, tokens: Tokens) -> Vectors:

@@ -90,6 +90,8 @@ class ColBERT(LateRanker):
         transformer = backbone.encoder(folder, layers, dropout=dropout, embeddings=embeddings, whole=trained)
         with drawn_from(seed):
             ranker = cls(transformer, backbone.tokenizer(str(folder)), **options)
+        if not trained:
+            backbone.warn_of_modules(folder)
         if trained and ranker.options["projection"]:
             weights.fill(ranker.projection, folder / PROJECTION)
         return ranker

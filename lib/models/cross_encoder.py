@@ -1,8 +1,8 @@
 """Cross-encoder (CAT): query and document in one sequence, one score from its first token.
 
 Nogueira and Cho 2019, https://arxiv.org/abs/1901.04085; in 2010.02666 it is BERT_CAT. Underneath is
-`AutoModelForSequenceClassification(num_labels=1)`, saved in the hub's layout, so a trained ranker loads in
-sentence-transformers as it is. Of a causal model (a decoder or a recurrent one) the last token is read, as in
+`AutoModelForSequenceClassification(num_labels=1)`, saved in the hub's layout, so a trained encoder without a template
+loads in sentence-transformers as it is. Of a causal model (a decoder or a recurrent one) the last token is read, as in
 RankLLaMA (Ma et al. 2023, https://arxiv.org/abs/2310.08319), or the language model's own head is asked for yes or no,
 as in monoT5 (Nogueira et al. 2020, https://arxiv.org/abs/2003.06713) and 2507.08336's authors' later code.
 """
@@ -10,7 +10,8 @@ as in monoT5 (Nogueira et al. 2020, https://arxiv.org/abs/2003.06713) and 2507.0
 from __future__ import annotations  # transformers reads its model classes, for seconds, when one is named
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -87,11 +88,18 @@ class CrossEncoder(Ranker):
     ) -> torch.Tensor | Represented:
         """tokens: (batch * docs, width) each -> raw scores (batch, docs): no sigmoid, float32.
 
-        With `states` also those of the first token (of the last one of a causal model, which its head reads).
+        With `states` also those that its head reads: the first token's, the last one's of a causal model, or the mean.
         """
         if not states:
             return self._scores(tokens, docs)
-        with _collected(self.transformer.base_model, tokens["attention_mask"] if self.causal else None) as found:
+        mask = tokens["attention_mask"]
+        if self.causal:
+            read = partial(backbone.last, mask=mask)
+        elif getattr(self.transformer.config, "classifier_pooling", "cls") == "mean":  # ModernBERT
+            read = partial(_mean, mask=mask)
+        else:
+            read = _first
+        with _collected(self.transformer.base_model, read) as found:
             scores = self._scores(tokens, docs)
         return Represented(scores, torch.stack(found, 1).float().unflatten(0, (-1, docs)))
 
@@ -132,6 +140,15 @@ class CrossEncoder(Ranker):
         save_classifier(self.transformer, folder)
 
 
+def _first(hidden: torch.Tensor) -> torch.Tensor:
+    return hidden[:, 0]
+
+
+def _mean(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    weight = mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * weight).sum(1) / weight.sum(1)
+
+
 def _token(tokenizer: Tokenizer, word: str) -> int:
     """The number of a word that is one token; raises ValueError for others."""
     numbers = tokenizer(word, add_special_tokens=False)["input_ids"]
@@ -141,11 +158,11 @@ def _token(tokenizer: Tokenizer, word: str) -> int:
 
 
 @contextlib.contextmanager
-def _collected(base: nn.Module, mask: torch.Tensor | None) -> Iterator[list[torch.Tensor]]:
-    """A block in which each layer's states of the first token, (texts, dim), come into a list when a model is called.
+def _collected(base: nn.Module, read: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    """A block in which what `read` takes of each layer's states, (texts, dim), comes into a list at a model's call.
 
-    Those after the embeddings come first. With a `mask` they are the last token's. Raises ValueError if the backbone
-    gives none.
+    Those after the embeddings come first; of layers that run packed they are the first token's. Raises ValueError if
+    the backbone gives none.
     """
     found, encoder = [], getattr(base, "encoder", None)
 
@@ -159,7 +176,7 @@ def _collected(base: nn.Module, mask: torch.Tensor | None) -> Iterator[list[torc
             raise ValueError(f"backbone {type(base).__name__} gives no hidden states of its layers: choose another")
         # The last is as the head reads it, after a norm that is no part of a layer.
         every = *output.hidden_states[:-1], output.last_hidden_state
-        found.extend(one[:, 0] if mask is None else backbone.last(one, mask) for one in every)
+        found.extend(map(read, every))
 
     hooks = base.register_forward_pre_hook(ask, with_kwargs=True), base.register_forward_hook(take)
     if isinstance(encoder, packed.PackedEncoder):

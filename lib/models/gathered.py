@@ -18,7 +18,8 @@ def gathered(values: Tensor, width: int | None = None) -> Tensor:
     if processes.count() == 1:
         return values
     if width is not None:
-        values = accelerate.utils.pad_across_processes(values, dim=width)
+        numbers = values.byte() if values.dtype == torch.bool else values  # padding would make a mask's type another
+        values = accelerate.utils.pad_across_processes(numbers, dim=width).to(values.dtype)
     return _Gather.apply(values) if values.is_floating_point() else accelerate.utils.gather(values)
 
 

@@ -89,7 +89,7 @@ def _trace(ranker: Ranker, names: list[str], path: Path) -> None:
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # of what the tracer takes for constant
         torch.onnx.export(
-            _First(transformer, names), example, path, dynamo=False, input_names=names, output_names=[output],
+            _First(transformer, names).eval(), example, path, dynamo=False, input_names=names, output_names=[output],
             dynamic_axes={name: axes[name] for name in (*names, output)},
         )  # fmt: skip
 

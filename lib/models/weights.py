@@ -32,13 +32,18 @@ class WeightsError(RuntimeError):
 
 
 def config(folder: Path) -> transformers.PreTrainedConfig:
-    """The configuration of a model's folder; WeightsError if transformers cannot read it or has no such model."""
+    """The configuration of a model's folder; WeightsError if transformers has no such model, or it is of several."""
     try:
         with quiet():
-            return transformers.AutoConfig.from_pretrained(folder, **LOCAL)
+            found = transformers.AutoConfig.from_pretrained(folder, **LOCAL)
     except Exception as error:
         fix = "Give a folder in the hub's layout, of a model that transformers has itself."
         raise WeightsError(f"{folder / 'config.json'} cannot be read: {first_line(error)} {fix}") from error
+    for size in ("num_hidden_layers", "hidden_size"):
+        if not hasattr(found, size):
+            fix = "a model of several, as of text and images, has none; give the folder of its text model"
+            raise WeightsError(f"{folder / 'config.json'}: {type(found).__name__} has no {size} of its own: {fix}")
+    return found
 
 
 def pretrained(auto: type, folder: Path, *, whole: bool, **settings: object) -> transformers.PreTrainedModel:

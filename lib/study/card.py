@@ -12,6 +12,8 @@ import pandas as pd
 from lib.analysis import measures, significance, style
 from lib.data import collections, views
 from lib.models import packaged
+from lib.models.backbone import folder, is_causal
+from lib.models.weights import config
 from lib.study import runs, tables
 from lib.study.experiment import Experiment, Run, Teacher, TestSet, fields
 from lib.training.bound import inner_function, parameters
@@ -19,8 +21,9 @@ from lib.training.bound import inner_function, parameters
 # architecture -> the hub's task, and how sentence-transformers opens it; the kit alone opens the others
 OPENED = {
     "cat": ("text-ranking", 'CrossEncoder("a folder").predict([("a query", "a document")])'),
-    "dot": ("sentence-similarity", 'SentenceTransformer("a folder").encode(["a query", "a document"])'),
-}
+    "dot": ("sentence-similarity", 'model = SentenceTransformer("a folder"); '
+            'model.similarity(model.encode_query(["a query"]), model.encode_document(["a document"]))'),
+}  # fmt: skip
 MEASURED = ["test set", "ranker", "measure", "mean", "low", "high"]
 
 
@@ -30,14 +33,15 @@ def card(run: Run, tests: Iterable[TestSet], graphs: str = "") -> huggingface_hu
     `graphs`: a section in Markdown. Raises NotTrained if the run is not in the store.
     """
     table, backbone = quality(run, tests), run.model.backbone
-    task, code = OPENED.get("" if run.prefix else run.model.architecture, (None, "lib.models.load(folder)"))
+    task, code = OPENED.get("" if _by_the_kit_alone(run) else run.model.architecture, (None, "lib.models.load(folder)"))
     hub = packaged.MODELS[backbone].hub if backbone in packaged.MODELS else backbone
     own = table.loc[table["ranker"] == "this model", ["test set", "measure", "mean"]].round(4)
     results = [huggingface_hub.EvalResult("text-ranking", test, test, *value) for test, *value in own.to_numpy()]
     data = huggingface_hub.ModelCardData(
         base_model=None if Path(hub).exists() else hub, library_name="sentence-transformers" if task else None,
         pipeline_tag=task, tags=[run.model.architecture, run.taught["paradigm"], run.taught["strategy"]],
-        metrics=list(measures.MEASURES), eval_results=results or None, model_name=run.about if results else None,
+        metrics=table["measure"].unique().tolist() or list(measures.MEASURES), eval_results=results or None,
+        model_name=run.about if results else None,
     )  # fmt: skip
     table["text"] = [f"{row.mean:.3f} [{row.low:.3f}, {row.high:.3f}]" for row in table.itertuples()]
     shown = table.pivot_table("text", MEASURED[:2], "measure", "first", sort=False)
@@ -52,6 +56,13 @@ def card(run: Run, tests: Iterable[TestSet], graphs: str = "") -> huggingface_hu
     return huggingface_hub.ModelCard(f"---\n{data.to_yaml()}\n---\n\n# {run.about}\n\n{text}\n")
 
 
+def _by_the_kit_alone(run: Run) -> bool:
+    """Whether sentence-transformers would score otherwise: it knows no prefix, and no words around a pair."""
+    template = "template" in dict(run.model.options)
+    causal = run.model.architecture == "cat" and is_causal(config(folder(run.model.backbone)))
+    return bool(run.prefix) or template or causal
+
+
 def quality(run: Run, tests: Iterable[TestSet]) -> pd.DataFrame:
     """A run's measures with 95 % intervals on those of `tests` that it is scored on; columns `MEASURED`.
 
@@ -64,11 +75,12 @@ def quality(run: Run, tests: Iterable[TestSet]) -> pd.DataFrame:
         both = {"start": run.before, "this model": run}
         scored = {name: one for name, one in both.items() if tables.is_scored(one, test)}
         for measure in measures.MEASURES:
-            own = measures.select(stage, measure)["value"]
+            selected = measures.select(stage, measure)
+            own, called = selected["value"], selected["measure"].iloc[0]
             by_query = {first: own} | {name: tables.values(one, test, measure) for name, one in scored.items()}
             asked = f"{public(test.collection)}, {test.split}, {queries(test, size)}"
             name = f"{asked}, top {test.depth or 'all'} of {first}"
-            rows += [(name, ranker, measure, values.mean(), *significance.interval(values))
+            rows += [(name, ranker, called, values.mean(), *significance.interval(values))
                      for ranker, values in by_query.items()]  # fmt: skip
     return pd.DataFrame(rows, columns=MEASURED)
 

@@ -20,7 +20,7 @@ import scipy.stats
 from lib.analysis import measures, significance, style
 from lib.data import hub
 from lib.machine import hardware, store
-from lib.models import backbone, graphs
+from lib.models import backbone, graphs, weights
 from lib.study import card, evening, identity, profiles, rankers, tables
 from lib.study.experiment import Experiment, Run, TestSet, lineage
 from lib.training import scoring
@@ -30,21 +30,24 @@ def write(run: Run, place: Path | str, tests: Iterable[TestSet] = (), *, dev: Te
     """Write a run's model and its card, with its measures on those of `tests` that it is scored on; returns the path.
 
     With `dev` graphs are written too, and what they change on these queries is printed and told in the card. The folder
-    is whole or absent. Raises FileExistsError if it is not empty, NotTrained if the run is not in the store, and as
-    `lib.models.graphs.write`.
+    is whole or absent. Raises FileExistsError if it is not empty, NotTrained if the run is not in the store, StoreError
+    if the place cannot be written, and as `lib.models.graphs.write`.
     """
     place = Path(place).absolute()
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise FileExistsError(f"{place} is not an empty folder: give another one, so that nothing is overwritten")
     ranker, tokenizer = rankers.ranker(run), backbone.tokenizer(run.model.backbone)
     place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as beside:
-        folder, section = Path(beside, place.name), ""
+    beside = tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent)
+    with store.clear_write_errors(place.parent), beside as partial:
+        folder, section = Path(partial, place.name), ""
         ranker.save(folder, tokenizer, run.model.max_length)
         if dev is not None:
             section = _section(compared(run, graphs.write(ranker, tokenizer, folder), dev), dev)
             print(section)
         card.card(run, tests, section).save(folder / "README.md")
+        for path in filter(Path.is_file, folder.rglob("*")):
+            path.chmod(0o644)  # safetensors writes private files
         folder.rename(place)
     return place
 
@@ -83,7 +86,7 @@ def compared(run: Run, paths: dict[str, Path], test: TestSet) -> pd.DataFrame:
 def _section(table: pd.DataFrame, test: TestSet) -> str:
     """What `compared` found, in Markdown, with the conditions."""
     given, rows = hardware.description(), list(table.itertuples())
-    count = test.queries - test.skip if test.queries else "all"
+    count = len(test.candidates()[1])
     shown = pd.DataFrame({
         "file": [graphs.FILES[row.Index] for row in rows],
         "drift of scores: largest (mean)": [f"{row.largest:.1e} ({row.mean:.1e})" for row in rows],
@@ -179,7 +182,7 @@ def main(arguments: list[str] | None = None) -> int:
                 print(trec(run, test, given.trec))
         if given.push:
             print(push(given.to, given.push))
-    except (OSError, ValueError, LookupError, ImportError, store.StoreError) as error:
+    except (OSError, ValueError, LookupError, ImportError, store.StoreError, weights.WeightsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
