@@ -81,6 +81,16 @@ def test_long_scoring_that_was_cut_short_goes_on(score, by, found, float32, monk
     assert before > 0 and before + after == sum(counts)
 
 
+def test_what_is_left_out_is_chosen_among_scores_that_are_computed_once(by, found, monkeypatch):
+    kit.history(by)
+    queries = list(found.relevant("train"))
+    whole = targets.mined(Mined(by, depth=12, margin=None, strata=True), found, queries, 50)
+    monkeypatch.setattr(targets.scoring, "score", lambda *_, **__: pytest.fail("scored again"))
+    best = targets.mined(Mined(by, depth=12, margin=None), found, queries, 3)
+    assert best["document"].tolist() == whole.groupby("query").head(3)["document"].tolist()
+    assert len(targets.mined(Mined(by, depth=12, margin=0.5), found, queries, 50)) < len(whole)
+
+
 def test_nothing_is_mined_where_the_first_stage_finds_nothing(by, monkeypatch):
     kit.history(by)
     collection = collections.load(by.data.collection)

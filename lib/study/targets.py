@@ -72,27 +72,29 @@ def mined(by: Mined, collection: Collection, queries: list[str], depth: int) -> 
     The best `depth` of each query; with strata all.
     """
 
-    def search(into: Path) -> None:
+    def score(into: Path) -> None:
         found = first_stage.bm25(collection, queries, by.depth)[["query", "document"]]
         relevant = collection.relevant("train")
         pairs = [pair for query in queries for pair in product([query], relevant.get(query, ()))]
         judged = pd.DataFrame(pairs, columns=["query", "document"])
-        both, count = pd.concat([found, judged], ignore_index=True), len(found)
-        ranker = rankers.ranker(by.ranker)
-        inputs = rankers.inputs(ranker, collection, by.ranker.model)
-        asked, checkpoint = (both[column].to_numpy() for column in both), resume.Checkpoint(name, each=True)
-        both["score"] = scoring.score(ranker, inputs, *asked, what="negatives", checkpoint=checkpoint)
-        found, lowest = both[:count], both[count:].groupby("query")["score"].min()
-        if by.margin is not None:
-            found = found[found["score"] <= found["query"].map(lowest).astype(float).fillna(np.inf) - by.margin]
-        found.sort_values(["query", "score", "document"], ascending=[True, False, True]).to_parquet(
-            into / "run.parquet"
+        both = pd.concat([found.assign(judged=False), judged.assign(judged=True)], ignore_index=True)
+        ranker, checkpoint = rankers.ranker(by.ranker), resume.Checkpoint(name, each=True)
+        inputs, asked = rankers.inputs(ranker, collection, by.ranker.model), (both["query"], both["document"])
+        both["score"] = scoring.score(
+            ranker, inputs, *(column.to_numpy() for column in asked), what="negatives", checkpoint=checkpoint
         )
+        both.to_parquet(into / "scores.parquet")
 
-    name = store.key(by.key, collection.fingerprint, queries, first_stage.identity())
-    place = store.keep("first_stage", name, search, of=rankers.made_from(by.ranker))
+    # Of the scores alone: what is left out, and strata, only choose among them.
+    name = store.key("mined", by.ranker.key, by.depth, collection.fingerprint, queries, first_stage.identity())
+    place = store.keep("first_stage", name, score, of=rankers.made_from(by.ranker))
     resume.remove(name)
-    run = pd.read_parquet(place / "run.parquet")
+    both = pd.read_parquet(place / "scores.parquet")
+    found, judged = (both.loc[both["judged"] == wanted, ["query", "document", "score"]] for wanted in (False, True))
+    if by.margin is not None:
+        lowest = found["query"].map(judged.groupby("query")["score"].min()).astype(float).fillna(np.inf)
+        found = found[found["score"] <= lowest - by.margin]
+    run = found.sort_values(["query", "score", "document"], ascending=[True, False, True], ignore_index=True)
     return run if by.strata else run.groupby("query").head(depth)
 
 
