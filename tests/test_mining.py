@@ -57,7 +57,7 @@ def _relabel(by, collection):
 
 
 @pytest.mark.parametrize("score", [_mine, _relabel])
-def test_long_scoring_that_was_cut_short_goes_on(score, by, found, float32, monkeypatch, tmp_path):
+def test_long_scoring_that_was_cut_short_goes_on(score, by, found, float32, monkeypatch):
     monkeypatch.setenv("STUDY_CHECKPOINT_SECONDS", "0")
     kit.history(by)
     counts, computed = [], scoring._score_jointly

@@ -89,10 +89,14 @@ POOLED = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token", "
 def warn_of_modules(folder: Path, pooling: str | None = None) -> None:
     """Warn of what sentence-transformers computes after a folder's encoder, and a ranker with `pooling` does not."""
     modules, settings = folder / "modules.json", folder / "1_Pooling" / "config.json"
-    kinds = [one["type"].rpartition(".")[2] for one in json.loads(modules.read_text())] if modules.exists() else []
+    try:
+        kinds = [one["type"].rpartition(".")[2] for one in json.loads(modules.read_text())] if modules.exists() else []
+        pools = json.loads(settings.read_text()) if settings.exists() else {}
+    except (ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{modules} or {settings} cannot be read: {first_line(error)} {AGAIN}") from error
     if others := [kind for kind in kinds if kind not in READ]:
         what = f"its module {' and '.join(others)} is not read"
-    elif pooling and settings.exists() and json.loads(settings.read_text()).get(POOLED[pooling]) is False:
+    elif pooling and pools.get(POOLED[pooling]) is False:
         what = f"it was trained with another pooling than {pooling!r}"
     else:
         return
@@ -128,6 +132,12 @@ def is_causal(config: transformers.PreTrainedConfig) -> bool:
 def last(hidden: Float[Tensor, "texts width dim"], mask: Int[Tensor, "texts width"]) -> Float[Tensor, "texts dim"]:
     """The state of each text's last token; padding comes after it."""
     return hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(1) - 1]
+
+
+def mean(hidden: Float[Tensor, "texts width dim"], mask: Int[Tensor, "texts width"]) -> Float[Tensor, "texts dim"]:
+    """The mean of the states of each text's tokens, without padding."""
+    weight = mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * weight).sum(1) / weight.sum(1)
 
 
 @contextlib.contextmanager

@@ -82,8 +82,7 @@ class BiEncoder(LateRanker):
         elif self.options["pooling"] == "last":
             vectors = backbone.last(hidden, tokens["attention_mask"])
         else:
-            mask = tokens["attention_mask"].unsqueeze(-1).to(hidden.dtype)
-            vectors = (hidden * mask).sum(1) / mask.sum(1)
+            vectors = backbone.mean(hidden, tokens["attention_mask"])
         if self.options["similarity"] == "cosine":
             vectors = F.normalize(vectors, dim=-1)
         return _counted(vectors.unsqueeze(1))

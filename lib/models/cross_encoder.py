@@ -96,7 +96,7 @@ class CrossEncoder(Ranker):
         if self.causal:
             read = partial(backbone.last, mask=mask)
         elif getattr(self.transformer.config, "classifier_pooling", "cls") == "mean":  # ModernBERT
-            read = partial(_mean, mask=mask)
+            read = partial(backbone.mean, mask=mask)
         else:
             read = _first
         with _collected(self.transformer.base_model, read) as found:
@@ -142,11 +142,6 @@ class CrossEncoder(Ranker):
 
 def _first(hidden: torch.Tensor) -> torch.Tensor:
     return hidden[:, 0]
-
-
-def _mean(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    weight = mask.unsqueeze(-1).to(hidden.dtype)
-    return (hidden * weight).sum(1) / weight.sum(1)
 
 
 def _token(tokenizer: Tokenizer, word: str) -> int:

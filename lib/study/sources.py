@@ -110,7 +110,7 @@ class Relabelled(Source):
         """(groups, docs) float32; raises NotTrained."""
         ranker = rankers.ranker(self.ranker)
         inputs = rankers.inputs(ranker, collection, self.ranker.model)
-        name, what = store.key(self.key, pairs.key), f"judging: {self.about}"
+        name, what = store.key(self.key, collection.fingerprint, pairs.key), f"judging: {self.about}"
         asked, checkpoint = (pairs.queries[:, None], pairs.documents), resume.Checkpoint(name, each=True)
         found = scoring.score(ranker, inputs, *asked, what=what, checkpoint=checkpoint)
         resume.remove(name)
