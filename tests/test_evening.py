@@ -155,6 +155,9 @@ def test_a_query_that_is_corrupted_in_several_ways_counts_once():
                      ).assign(paradigm="contrastive")  # fmt: skip
     found = judging.differences(table, "RR@10", ["typos:x", "fewer:x", "y"], "a", "b")["a"]
     assert found.to_dict() == {("x q0", 0): 0.25, ("x q1", 0): 0.75, ("y q0", 0): 1.0}
+    lacking = table[(table["ranker"] != "b") | (table["collection"] != "fewer:x")]
+    with pytest.raises(ValueError, match="the table lacks queries of 'a' or 'b'"):
+        judging.differences(lacking, "RR@10", ["typos:x", "fewer:x"], "a", "b")
 
 
 def test_differences_are_of_the_common_seeds_and_of_all_collections():

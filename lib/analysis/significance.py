@@ -6,6 +6,7 @@ their own, so equal values give equal results.
 """
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ import scipy.stats
 
 from lib.analysis import measures, power
 from lib.analysis.crossed import Mean
+from lib.data import views
 from lib.machine.provenance import warn_if_mixed
 
 RESAMPLES, SIGNS, SEED = 5000, 20000, 0  # of the bootstrap, of the randomisation test
@@ -164,9 +166,16 @@ def paired(results: pd.DataFrame, measure: str, collection: str) -> pd.DataFrame
 
 
 def pooled(results: pd.DataFrame, measure: str, collections: Iterable[str]) -> pd.DataFrame:
-    """`paired` on several collections together, every query once, as "collection query"; raises as `paired`."""
+    """`paired` on several collections together, every query once, as "collection query"; raises as `paired`.
+
+    A query that several of them have corrupted counts by its mean, where a ranker has it in all of them.
+    """
     parts = {name: paired(results, measure, name) for name in collections}
-    return pd.concat([part.rename(lambda query, name=name: f"{name} {query}", level=0) for name, part in parts.items()])
+    named = (part.rename(partial("{} {}".format, views.uncorrupted(name)), level=0) for name, part in parts.items())
+    table = pd.concat(named)
+    if table.index.is_unique:
+        return table
+    return table.groupby(level=[0, 1]).mean().where(table.notna().groupby(level=[0, 1]).all())
 
 
 def per_query(results: pd.DataFrame, measure: str, collection: str) -> pd.DataFrame:

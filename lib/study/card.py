@@ -58,7 +58,7 @@ def card(run: Run, tests: Iterable[TestSet], graphs: str = "") -> huggingface_hu
 
 def _by_the_kit_alone(run: Run) -> bool:
     """Whether sentence-transformers would score otherwise: it knows no prefix, and no words around a pair."""
-    template = "template" in dict(run.model.options)
+    template = bool(dict(run.model.options).get("template"))
     causal = run.model.architecture == "cat" and is_causal(config(folder(run.model.backbone)))
     return bool(run.prefix) or template or causal
 

@@ -3,7 +3,6 @@
 import pandas as pd
 
 from lib.analysis import measures, significance
-from lib.data import views
 
 
 def _compared(table: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
@@ -23,19 +22,15 @@ def _compared(table: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
 def differences(table: pd.DataFrame, measure: str, collections: list[str], one: str, other: str) -> pd.DataFrame:
     """Differences of two rankers by (query, seed), in a column `one`: for `significance.contrasts`.
 
-    Queries of several collections count alike; a query that several of them have corrupted counts once, by its mean.
-    Raises ValueError if the table lacks one of the rankers on a collection, or they have no seed in common.
+    Queries of several collections count alike, each once (`significance.pooled`). Raises ValueError if the table lacks
+    one of the rankers on a collection, or they have no seed in common.
     """
     rows = _compared(table[table["collection"].isin(collections)], one, other)
-    of_queries, parts = rows[rows["query"] != ""], []
-    for name in collections:
-        source, part = views.uncorrupted(name), significance.paired(of_queries, measure, name)
-        parts.append(part.rename(lambda query, source=source: f"{source} {query}", level=0))
-    values = pd.concat(parts)
+    values = significance.pooled(rows[rows["query"] != ""], measure, collections)
     if one not in values or other not in values or values.isna().any(axis=None):
         fault = f"the table lacks queries of {one!r} or {other!r} on {', '.join(collections)}"
         raise ValueError(f"{fault}: `make evening` adds what it lacks")
-    return (values[one] - values[other]).groupby(level=[0, 1]).mean().to_frame(one)
+    return (values[one] - values[other]).to_frame(one)
 
 
 def judged(

@@ -79,10 +79,11 @@ def mined(by: Mined, collection: Collection, queries: list[str], depth: int) -> 
         judged = pd.DataFrame(pairs, columns=["query", "document"])
         both = pd.concat([found.assign(judged=False), judged.assign(judged=True)], ignore_index=True)
         ranker, checkpoint = rankers.ranker(by.ranker), resume.Checkpoint(name, each=True)
-        inputs, asked = rankers.inputs(ranker, collection, by.ranker.model), (both["query"], both["document"])
+        inputs = rankers.inputs(ranker, collection, by.ranker.model)
         both["score"] = scoring.score(
-            ranker, inputs, *(column.to_numpy() for column in asked), what="negatives", checkpoint=checkpoint
-        )
+            ranker, inputs, both["query"].to_numpy(), both["document"].to_numpy(), what="negatives",
+            checkpoint=checkpoint,
+        )  # fmt: skip
         both.to_parquet(into / "scores.parquet")
 
     # Of the scores alone: what is left out, and strata, only choose among them.

@@ -10,6 +10,9 @@ from lib.models import parts
 from lib.models.ranker import drawn_from
 from lib.training.bound import inner_function
 
+PLAIN = "an example of two queries"
+RELATED = "two queries of which one has a relevant document in the other's group"
+
 
 def on_scores(
     losses: Iterable[tuple[Callable, float]], columns: Callable | None, peers: Callable | None
@@ -18,7 +21,7 @@ def on_scores(
     # The scores are no leaf of the graph, as in training: else torch refuses what changes them in place.
     scores = torch.tensor([[2.0, 1.0, -1.0], [0.5, 1.0, 0.0]], requires_grad=True).clone()
     targets = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
-    examples = {"an example of two queries": (scores, targets)}
+    examples = {PLAIN: (scores, targets)}
     if columns is not None:
         inner_function(columns)
         cosines = [[[0.9, 0.5, 0.1], [0.3, 0.2, 0.0]], [[0.1, 0.4, 0.2], [0.6, 0.7, 0.1]]]
@@ -26,11 +29,7 @@ def on_scores(
         relevant = torch.zeros(2, 2, 3, dtype=torch.bool)
         relevant[0, 0, 0] = relevant[1, 1, 0] = relevant[0, 1, 0] = True
         scores, targets = columns(Similarities(*alike))
-        related = columns(Similarities(*alike, relevant))
-        examples = {
-            "an example of two queries": (scores, targets),
-            "two queries of which one has a relevant document in the other's group": related,
-        }
+        examples = {PLAIN: (scores, targets), RELATED: columns(Similarities(*alike, relevant))}
     if peers is not None:
         inner_function(peers)
         several = torch.stack([scores, scores.flip(1)]).detach()
@@ -53,9 +52,7 @@ def on_states(
         _check(loss, weight, "states", *compared)
 
 
-def _check(
-    loss: Callable, weight: float, what: str, *given: Tensor, example: str = "an example of two queries"
-) -> None:  # fmt: skip
+def _check(loss: Callable, weight: float, what: str, *given: Tensor, example: str = PLAIN) -> None:
     before = [one.detach().clone() for one in given]
     value = weight * loss(*given)
     if not isinstance(value, Tensor) or value.shape != (2,) or not value.isfinite().all():
