@@ -19,6 +19,7 @@ pytestmark = pytest.mark.workers
 ROOT = Path(__file__).parents[1]
 SCRIPT = """
 import json, sys
+from pathlib import Path
 import accelerate
 from lib.machine import hardware, processes
 from lib.study import tables
@@ -30,7 +31,8 @@ test = TestSet(fields["collection"], queries=8, depth=10)
 table = tables.results(grid(fields), [test])
 again = tables.results(grid(fields), [test])
 state = accelerate.PartialState()
-print(json.dumps([processes.is_main(), len(table), len(again), state.num_processes]), flush=True)
+said = [processes.is_main(), len(table), len(again), state.num_processes]
+Path(sys.argv[2], f"{state.process_index}.json").write_text(json.dumps(said))
 """
 
 
@@ -56,10 +58,15 @@ def test_two_processes_finish_one_study(tiny_backbone, tiny_collection, tmp_path
               "--main_process_port", "0", str(tmp_path / "script.py")]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(
-        [*launch, json.dumps(fields)], env=environment, capture_output=True, text=True, timeout=240, check=False
+        [*launch, json.dumps(fields), tmp_path],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
-    said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    said = [json.loads((tmp_path / f"{index}.json").read_text()) for index in range(2)]
     assert sorted(one[0] for one in said) == [False, True]
     assert said[0][1:] == said[1][1:] and said[0][1] == said[0][2]
     assert said[0][3] == 2  # they trained together, not each by itself
