@@ -1,6 +1,7 @@
 """Packed layers compute what transformers' own do: values, gradients and dropout."""
 
 import copy
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -114,6 +115,29 @@ def test_copies_of_a_token_learn_nothing():
     for (name, one), other in zip(models[1].named_parameters(), models[packed.ROWS].parameters(), strict=True):
         if one.grad is not None:
             torch.testing.assert_close(one.grad, other.grad, msg=name)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_under_autocast_hidden_states_are_of_its_type_and_gradients_close(first):
+    tokens, mask = batch([7, 2, 5])
+    plain, ours = made("bert").float(), made("bert").float()
+    packed.pack(ours)
+    ours.base_model.encoder.first = first
+    with (
+        mock.patch.object(packed, "_run_layer", side_effect=packed._run_layer) as layers,
+        torch.autocast("cpu", torch.bfloat16),
+    ):
+        low = ours(**tokens).last_hidden_state
+    assert {call.args[1].dtype for call in layers.call_args_list} == {torch.bfloat16} and low.dtype == torch.float32
+    exact = plain(**tokens).last_hidden_state
+    weights = torch.randn(mask.shape[0], 1 if first else mask.shape[1], 24) * (1 if first else mask[..., None])
+    for one in (exact[:, :1] if first else exact, low):
+        (one * weights).sum().backward()
+    exact, low = (
+        torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])
+        for model in (plain, ours)
+    )
+    assert (low - exact).norm() < 0.03 * exact.norm()
 
 
 def test_dropout_keeps_its_share_and_the_mean_and_repeats_with_the_seed():

@@ -243,7 +243,7 @@ def _draws(way: Way) -> Iterator[None]:
 
     The draws have a name for the profiler, which does not see numpy's.
     """
-    kept = packed.kept_places if way.fast_dropout else lambda shape, p: torch.empty(shape).bernoulli_(1 - p).bool()
+    kept = packed.kept_places if way.fast_dropout else lambda values, p: torch.empty_like(values).bernoulli_(1 - p)
 
     def named(shape: tuple[int, ...], dropout: float) -> torch.Tensor:
         with torch.profiler.record_function("dropout"):
