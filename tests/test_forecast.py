@@ -39,6 +39,17 @@ def test_the_announcement_names_times_what_is_unknown_and_what_fits(measured, mo
     assert "fit half an hour: smoke, laptop\n" in capsys.readouterr().out
 
 
+def test_the_announcement_names_every_machine_that_measured_these_notebooks(measured, monkeypatch, capsys):
+    times = json.loads(forecast.TIMES.read_text())
+    times["laptop"]["notebooks"]["02_more"] |= {"probe": 1.0, "device": "another"}
+    forecast.TIMES.write_text(json.dumps(times))
+    monkeypatch.setattr(forecast, "probe", lambda: 4.0)
+    forecast.announce("laptop", ["01_data", "02_more"])
+    assert "probe in 4.00 s; a reference took 2.00 s; another took 1.00 s. So" in capsys.readouterr().out
+    forecast.announce("laptop", ["02_more"])
+    assert "probe in 4.00 s; another took 1.00 s. So" in capsys.readouterr().out
+
+
 def test_a_short_study_is_announced_without_a_probe(measured, monkeypatch, capsys):
     monkeypatch.setattr(forecast, "probe", lambda: pytest.fail("the probe takes longer than it is worth"))
     forecast.announce("laptop", ["01_data"])

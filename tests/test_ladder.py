@@ -13,7 +13,7 @@ from lib.training import ladder
 from lib.training.ladder import Way
 
 PLAIN = Way()
-PACKED = Way(attention="eager", by_length=True, packed=True)
+PACKED = Way(attention="eager", by_length=True, packed=True, low=True)
 WAYS = {
     "plain": PLAIN, "eager": replace(PLAIN, attention="eager"), "sorted": replace(PLAIN, by_length=True),
     "packed": PACKED, "first": replace(PACKED, first=True), "fast": replace(PACKED, first=True, fast_dropout=True),

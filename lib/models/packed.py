@@ -191,12 +191,13 @@ class Dropout(nn.Dropout):
 
 def run(
     layers: Iterable[nn.Module], hidden: Float[Tensor, "texts width dim"], mask: Bool[Tensor, "texts width"], *,
-    first: bool = False, states: list[Tensor] | None = None,
+    first: bool = False, low: bool = True, states: list[Tensor] | None = None,
 ) -> Float[Tensor, "texts width_or_1 dim"]:  # fmt: skip
     """Hidden states through transformers' layers, packed in between; padding comes out as zeros.
 
-    With `first` the last layer computes the first token of every text, and the width is 1. To a list `states` each
-    text's first token is added, (texts, dim), as it is before the first layer and after every layer.
+    With `first` the last layer computes the first token of every text, and the width is 1. With `low`, and under
+    autocast, hidden states between the layers are of its type. To a list `states` each text's first token is added,
+    (texts, dim), as it is before the first layer and after every layer.
     """
     layers = list(layers)
     if not layers:
@@ -204,7 +205,7 @@ def run(
     texts, width, dim = hidden.shape
     places = Places(mask, layers[0].attention.self.num_attention_heads)
     hidden, dtype = hidden.reshape(-1, dim).index_select(0, places.tokens), hidden.dtype
-    if torch.is_autocast_enabled(hidden.device.type):  # or every product casts its input, every sum the product
+    if low and torch.is_autocast_enabled(hidden.device.type):  # or every product casts its input, every sum the product
         hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
     if states is not None:
         states.append(hidden.index_select(0, places.first).to(dtype))
@@ -241,6 +242,7 @@ class PackedEncoder(nn.Module):
     """What `pack` turns a transformer's encoder into: the same layers, run packed on a processor."""
 
     first = False  # whether only the first token of each text is read
+    low = True  # whether hidden states are of autocast's type between the layers
     states: list[Tensor] | None = None  # what `run` adds each layer's first tokens to
 
     def forward(
@@ -255,7 +257,8 @@ class PackedEncoder(nn.Module):
         else:
             mask = attention_mask[:, 0, -1]
             mask = mask if mask.dtype == torch.bool else mask == 0
-        return Output(last_hidden_state=run(self.layer, hidden_states, mask, first=self.first, states=self.states))
+        ways = {"first": self.first, "low": self.low, "states": self.states}
+        return Output(last_hidden_state=run(self.layer, hidden_states, mask, **ways))
 
 
 @cache

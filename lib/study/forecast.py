@@ -94,23 +94,29 @@ def forecast(profile: str, names: list[str], seconds: float) -> dict[str, float]
     }  # fmt: skip
 
 
+def _machines(profile: str, names: list[str]) -> dict[str, float]:
+    """Machine -> its probe, seconds: of those that measured these notebooks with a profile."""
+    times = _times()[profile]
+    measured = [times | times["notebooks"][name] for name in names if name in times["notebooks"]]
+    return {value["device"]: value["probe"] for value in measured}
+
+
 def announce(profile: str, names: list[str]) -> None:
     """Print what these notebooks will cost, and with which profiles they would fit half an hour.
 
-    Of those that took less than `SHORT`, only what they took on the machine that measured them.
+    Of those that took less than `SHORT`, only what they took on the machines that measured them.
     """
     times = _times()
-    took = forecast(profile, names, times[profile]["probe"]) if profile in times else {}
-    if len(took) == len(names) and (together := sum(took.values())) < SHORT:
+    measured = times[profile]["notebooks"] if profile in times else {}
+    if measured.keys() >= set(names) and (together := sum(measured[name]["cold"] for name in names)) < SHORT:
         about = progress.duration(together)
-        print(f"From an empty data folder {times[profile]['device']} took about {about}.", flush=True)
+        print(f"From an empty data folder {' and '.join(_machines(profile, names))} took about {about}.", flush=True)
         return
     seconds = probe()
     expected = forecast(profile, names, seconds)
     if expected:
-        about = times[profile]
-        print(f"This machine does the probe in {seconds:.2f} s; {about['device']} took {about['probe']:.2f} s. So from "
-              "an empty data folder:")  # fmt: skip
+        others = "; ".join(f"{device} took {value:.2f} s" for device, value in _machines(profile, names).items())
+        print(f"This machine does the probe in {seconds:.2f} s; {others}. So from an empty data folder:")
         for name, value in expected.items():
             print(f"  {name:<32} about {progress.duration(value)}")
         print(f"  {'together':<32} about {progress.duration(sum(expected.values()))}")

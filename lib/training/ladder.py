@@ -35,6 +35,7 @@ class Way:
     bf16: bool = False  # autocast
     by_length: bool = False  # batches of similar length
     packed: bool = False  # no padding between the layers, attention's backward pass by hand
+    low: bool = False  # packed layers under autocast: hidden states between them are of its type
     first: bool = False  # packed layers only: the last one computes the token that is read
     fast_dropout: bool = False
     dropout: float = 0.1
@@ -102,7 +103,7 @@ def arrange(model: CrossEncoder, way: Way) -> None:
     """Make a model compute in this way, in place; its weights stay as they are."""
     transformer = model.transformer
     (packed.pack if way.packed else packed.unpack)(transformer)
-    transformer.base_model.encoder.first = way.first
+    transformer.base_model.encoder.first, transformer.base_model.encoder.low = way.first, way.low
     model.set_attention(way.attention)
     for module in transformer.modules():
         if isinstance(module, nn.Dropout):
