@@ -49,10 +49,7 @@ def train(
     _check_targets(groups, strategy)
     if strategy.peers is not None and not (isinstance(model, Students) and len(model.rankers) > 1):
         raise ValueError(f"strategy {strategy.name}: students teach each other; give lib.training.peers.Students")
-    steps = len(groups) // settings.batch_size * settings.epochs
-    if not steps:
-        fix = f"give {len(groups)} or less"
-        raise ValueError(f"batch_size={settings.batch_size}: only {len(groups)} groups, not one batch; {fix}")
+    steps = _steps(groups, settings)
     accelerator = accelerator_of(settings)
     hardware.keep_memory()
     queue = settings.batching if isinstance(settings.batching, Queue) else None
@@ -75,17 +72,9 @@ def train(
         for step, batch in enumerate(progress.steps(islice(data, done, None), what, steps - done), done + 1):
             batch = accelerate.utils.send_to_device(vars(batch), accelerator.device, non_blocking=True)
             if settings.chunk is None:
-                matrix = strategy.matrix(wrapped, **batch)
-                if strategy.columns is None:
-                    matrix = _of_all(matrix)
-                loss = strategy.loss(*matrix[:2]).mean()
-                accelerator.backward(loss)
+                loss, matrix = _whole(wrapped, strategy, batch, accelerator)
             else:
-                with accelerator.autocast():
-                    loss, matrix = _in_chunks(model, strategy, batch, settings.chunk, accelerator.backward)
-                for parameter in trained if accelerator.num_processes > 1 else ():
-                    if parameter.grad is not None:
-                        parameter.grad = accelerator.reduce(parameter.grad, "mean")
+                loss, matrix = _in_chunks(model, strategy, batch, settings.chunk, accelerator)
             norm = accelerator.clip_grad_norm_(trained, settings.clip)
             optimizer.step()
             optimizer.zero_grad()
@@ -103,6 +92,14 @@ def train(
     for name, values in (*changed, *model.named_buffers()):
         _check_finite(values, strategy.name, f"{name} is not finite after training")
     return table
+
+
+def _steps(groups: Groups, settings: Training) -> int:
+    steps = len(groups) // settings.batch_size * settings.epochs
+    if not steps:
+        fix = f"give {len(groups)} or less"
+        raise ValueError(f"batch_size={settings.batch_size}: only {len(groups)} groups, not one batch; {fix}")
+    return steps
 
 
 def adamw(
@@ -163,8 +160,20 @@ def accelerator_of(settings: Training) -> accelerate.Accelerator:
     return accelerator
 
 
+def _whole(
+    wrapped: nn.Module, strategy: Strategy, batch: dict, accelerator: accelerate.Accelerator
+) -> tuple[torch.Tensor, Matrix]:
+    """The backward pass of a batch at once; loss and score matrix."""
+    matrix = strategy.matrix(wrapped, **batch)
+    if strategy.columns is None:
+        matrix = _of_all(matrix)
+    loss = strategy.loss(*matrix[:2]).mean()
+    accelerator.backward(loss)
+    return loss, matrix
+
+
 def _in_chunks(
-    model: BiEncoder, strategy: Strategy, batch: dict, chunk: int, backward: Callable[[torch.Tensor], None]
+    model: BiEncoder, strategy: Strategy, batch: dict, chunk: int, accelerator: accelerate.Accelerator
 ) -> tuple[torch.Tensor, Matrix]:
     """The backward pass of a batch, `chunk` groups at a time; loss and score matrix."""
     count, docs = batch["targets"][LABELS].shape
@@ -181,7 +190,12 @@ def _in_chunks(
             return strategy.loss(*matrices[0][:2]).mean()
 
     parts = [part(first) for first in range(0, count, chunk)]
-    return cached_backward(lambda one: model.vectors(one, docs), parts, loss, backward), matrices[0]
+    with accelerator.autocast():
+        found = cached_backward(lambda one: model.vectors(one, docs), parts, loss, accelerator.backward)
+    for parameter in model.parameters() if accelerator.num_processes > 1 else ():
+        if parameter.grad is not None:
+            parameter.grad = accelerator.reduce(parameter.grad, "mean")
+    return found, matrices[0]
 
 
 def _means(loss: torch.Tensor, matrix: Matrix, targets: torch.Tensor, norm: torch.Tensor) -> torch.Tensor:
