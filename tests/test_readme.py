@@ -139,10 +139,8 @@ VERDICTS = {
     "The queries that exact dense search alone finds have fewer words in common with their relevant passage than those that "
     "BM25 alone finds": WORDS["overlap"]["only dense"] < WORDS["overlap"]["only BM25"],
     "a teacher's own training dominates the cost": COST["teacher, Margin-MSE"] > 4 * COST.drop("teacher, Margin-MSE").max(),
-    "No property of a query is clearly correlated with a difference: the largest correlation, of shorter queries with "
-    "Margin-MSE's gain, is weak and at the edge of significance":
-        FEATURES["p"].min() >= 0.05 > FEATURES["p"].min() - 0.001
-        and FEATURES["rho"].abs().idxmax() == ("query words", "margin_mse") and -0.1 < FEATURES["rho"].min() < 0,
+    "No property of a query is shown to be correlated with a difference: all correlations are weak, and none is significant "
+    "after Holm's correction": FEATURES["p"].min() >= 0.05 and FEATURES["rho"].abs().max() < 0.1,
     "no ranker's scores are probabilities until they are scaled with an offset":
         all(2 * kept("14_calibration")[f"{where}, Platt"].max() < kept("14_calibration")[f"{where}, as it is"].min()
             for where in ("in-domain", "out-of-domain")),
