@@ -125,7 +125,7 @@ class Attention(torch.autograd.Function):
         places.fill_columns(logits, MASKED)
         probability = torch.softmax(logits, -1)  # of bfloat16 too in float32 within, and rounded once
         kept = kept_places(probability, dropout) if dropout else None
-        out = torch.bmm(_left(probability, kept), value)
+        out = torch.bmm(_dropped(probability, kept), value)
         if dropout:
             out.mul_(1 / (1 - dropout))  # here, where it is less to do than for every probability
         ctx.save_for_backward(query, key, value, probability, kept, out)
@@ -144,8 +144,8 @@ class Attention(torch.autograd.Function):
         inner = (gradient * out).sum(-1, keepdim=True)
         if kept is not None:
             gradient = gradient * (1 / (1 - ctx.dropout))
-        of_value = torch.bmm(_left(probability, kept).transpose(1, 2), gradient)
-        of_logits = _left(torch.bmm(gradient, value.transpose(1, 2)), kept).sub_(inner).mul_(probability)
+        of_value = torch.bmm(_dropped(probability, kept).transpose(1, 2), gradient)
+        of_logits = _dropped(torch.bmm(gradient, value.transpose(1, 2)), kept).sub_(inner).mul_(probability)
         of_query, of_key = torch.bmm(of_logits, key), torch.bmm(of_logits.transpose(1, 2), query)
         of_query = of_query.view(places.texts, -1) if first else places.pack_gradient(of_query)
         return of_query * ctx.scale, places.pack_gradient(of_key), places.pack_gradient(of_value), None, None
@@ -162,7 +162,7 @@ def kept_places(values: Float[Tensor, "*shape"], dropout: float) -> Float[Tensor
     return (torch.from_numpy(bits) >= round(dropout * 2**16) - 2**15).view(values.shape).to(values.dtype)
 
 
-def _left(values: Tensor, kept: Tensor | None) -> Tensor:
+def _dropped(values: Tensor, kept: Tensor | None) -> Tensor:
     return values if kept is None else values * kept
 
 

@@ -246,9 +246,9 @@ def _draws(way: Way) -> Iterator[None]:
     """
     kept = packed.kept_places if way.fast_dropout else lambda values, p: torch.empty_like(values).bernoulli_(1 - p)
 
-    def named(shape: tuple[int, ...], dropout: float) -> torch.Tensor:
+    def named(values: torch.Tensor, dropout: float) -> torch.Tensor:
         with torch.profiler.record_function("dropout"):
-            return kept(shape, dropout)
+            return kept(values, dropout)
 
     with mock.patch.object(packed, "kept_places", named), torch.random.fork_rng():
         torch.manual_seed(0)
