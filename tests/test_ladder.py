@@ -13,11 +13,12 @@ from lib.training import ladder
 from lib.training.ladder import Way
 
 PLAIN = Way()
-PACKED = Way(attention="eager", by_length=True, packed=True, low=True)
+PACKED = Way(attention="eager", by_length=True, packed=True)
+LOW = replace(PACKED, low=True)
 WAYS = {
     "plain": PLAIN, "eager": replace(PLAIN, attention="eager"), "sorted": replace(PLAIN, by_length=True),
-    "packed": PACKED, "first": replace(PACKED, first=True), "fast": replace(PACKED, first=True, fast_dropout=True),
-    "kit": replace(PACKED, first=True, fast_dropout=True, dropout=0.0, embeddings=False),
+    "packed": PACKED, "low": LOW, "first": replace(LOW, first=True), "fast": replace(LOW, first=True, fast_dropout=True),
+    "kit": replace(LOW, first=True, fast_dropout=True, dropout=0.0, embeddings=False),
 }  # fmt: skip
 
 

@@ -55,16 +55,9 @@ def test_two_processes_finish_one_study(tiny_backbone, tiny_collection, tmp_path
     (tmp_path / "script.py").write_text(SCRIPT)
     launch = [sys.executable, "-W", "ignore", "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
               "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
-              "--main_process_port", "0", str(tmp_path / "script.py")]  # fmt: skip
+              "--main_process_port", "0", str(tmp_path / "script.py"), json.dumps(fields), str(tmp_path)]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run(
-        [*launch, json.dumps(fields), tmp_path],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    done = subprocess.run(launch, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     said = [json.loads((tmp_path / f"{index}.json").read_text()) for index in range(2)]
     assert sorted(one[0] for one in said) == [False, True]

@@ -51,9 +51,8 @@ def concordance(scores, targets):
     return ((scores[:, :, None] > scores[:, None, :]) & before).sum() / before.sum()
 
 
-# They care for the top of a list or for the positive most, not for every pair: with one rounding or another of the 48 pairs
-# .71 to .83 end in order.
-LOOSE = ("weighted_ranknet", "bounded_weighted_ranknet", "dpo", "tst")
+# They care for the positive, or for the top of a list: with one rounding or another .71 to .83 of all pairs end in order.
+OF_POSITIVES = ("weighted_ranknet", "bounded_weighted_ranknet", "dpo", "tst")
 
 
 # Strategies with columns of their own need a bi-encoder, tests/test_teachers.py; those with peers, tests/test_peers.py;
@@ -65,11 +64,12 @@ def test_every_strategy_overfits_a_small_batch(material, name):
     strategy = strategies.named(name)
     ranker = model()
     targets = made.targets[strategy.terms[0].source if name != "gist" else "labels"]  # gist's guide only filters
+    if name in OF_POSITIVES:
+        targets = np.where(np.arange(targets.shape[1]) == 0, targets, targets[:, 1:].min())
     before = concordance(scoring.score(ranker, pairs, made.queries[:, None], made.documents), targets)
     history = loop.train(ranker, made, pairs, strategy, settings(learning_rate=1e-2, epochs=60))
     after = concordance(scoring.score(ranker, pairs, made.queries[:, None], made.documents), targets)
-    gained = 0.1 if name in LOOSE else 0.2
-    assert after > 0.55 + gained and after > before + gained
+    assert after > 0.75 and after > before + 0.2
     assert history["loss"].iloc[-5:].mean() < history["loss"].iloc[:5].mean()
 
 

@@ -94,9 +94,8 @@ def forecast(profile: str, names: list[str], seconds: float) -> dict[str, float]
     }  # fmt: skip
 
 
-def _machines(profile: str, names: list[str]) -> dict[str, float]:
-    """Machine -> its probe, seconds: of those that measured these notebooks with a profile."""
-    times = _times()[profile]
+def _machines(times: dict, names: list[str]) -> dict[str, float]:
+    """Machine -> its probe, seconds: of those that measured these notebooks, from a profile's times."""
     measured = [times | times["notebooks"][name] for name in names if name in times["notebooks"]]
     return {value["device"]: value["probe"] for value in measured}
 
@@ -110,12 +109,15 @@ def announce(profile: str, names: list[str]) -> None:
     measured = times[profile]["notebooks"] if profile in times else {}
     if measured.keys() >= set(names) and (together := sum(measured[name]["cold"] for name in names)) < SHORT:
         about = progress.duration(together)
-        print(f"From an empty data folder {' and '.join(_machines(profile, names))} took about {about}.", flush=True)
+        print(
+            f"From an empty data folder {' and '.join(_machines(times[profile], names))} took about {about}.",
+            flush=True,
+        )
         return
     seconds = probe()
     expected = forecast(profile, names, seconds)
     if expected:
-        others = "; ".join(f"{device} took {value:.2f} s" for device, value in _machines(profile, names).items())
+        others = "; ".join(f"{device} took {value:.2f} s" for device, value in _machines(times[profile], names).items())
         print(f"This machine does the probe in {seconds:.2f} s; {others}. So from an empty data folder:")
         for name, value in expected.items():
             print(f"  {name:<32} about {progress.duration(value)}")
