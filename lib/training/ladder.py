@@ -244,7 +244,12 @@ def _draws(way: Way) -> Iterator[None]:
 
     The draws have a name for the profiler, which does not see numpy's.
     """
-    kept = packed.kept_places if way.fast_dropout else lambda values, p: torch.empty_like(values).bernoulli_(1 - p)
+
+    def slow(values: torch.Tensor, dropout: float) -> torch.Tensor:
+        drawn = torch.empty_like(values).bernoulli_(1 - dropout)
+        return drawn.neg_().to(packed.INTEGERS[values.element_size()])
+
+    kept = packed.kept_places if way.fast_dropout else slow
 
     def named(values: torch.Tensor, dropout: float) -> torch.Tensor:
         with torch.profiler.record_function("dropout"):
