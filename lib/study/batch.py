@@ -18,11 +18,16 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lib.machine import outputs, progress, store
 from lib.study import engines, notebooks
 from lib.study.notebooks import NotebookError
+
+if TYPE_CHECKING:
+    from lib.study.ahead import Pool
 
 
 class Stopped(KeyboardInterrupt):
@@ -40,6 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
                         "notebook, parameters and lib")  # fmt: skip
     parser.add_argument("--engine", default="here", choices=engines.NAMES, help="here: one after another; ray, "
                         "submitit: each notebook a task of its own")  # fmt: skip
+    parser.add_argument("--processes", type=int, help="how many train and score what a notebook needs, before "
+                        "it runs; default: one for each thread of torch, at most 4")  # fmt: skip
     for name, default, text in (("cpus", 1, "processors of a task"),
                                 ("gpus", 0.0, "accelerators of a task, on Ray also a part of one"),
                                 ("retries", 0, "how often a notebook that failed is run again")):  # fmt: skip
@@ -61,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         resources = engines.Resources(
             options.cpus, options.gpus, options.retries, {name: _value(name, text) for name, text in options.submitit}
         )
-        _check_engine(options.engine, resources)
+        _check_engine(options.engine, resources, options.processes)
         engines.package(options.engine)
     except (ValueError, NotebookError, ModuleNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -71,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
         chosen = [notebook for notebook in chosen if not notebooks.is_done(notebook, folder, parameters)]
         print(f"{len(options.notebooks) - len(chosen)} of {len(options.notebooks)} notebooks are executed already")
     try:
-        return _run_all(chosen, folder, parameters, options.engine, resources)
+        return _run_all(chosen, folder, parameters, options.engine, resources, options.processes)
     except ValueError as error:  # the engine cannot give what a task asks for
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -112,8 +119,10 @@ def _absolute(text: str) -> Path:
     return Path(text).expanduser().absolute()
 
 
-def _check_engine(engine: str, resources: engines.Resources) -> None:
+def _check_engine(engine: str, resources: engines.Resources, processes: int | None) -> None:
     """Refuse what an engine would not heed."""
+    if processes is not None and (engine != "here" or processes < 1):
+        raise ValueError("--processes: give a whole number from 1 on, and no --engine")
     if engine == "here" and (resources.cpus, resources.gpus) != (1, 0):
         raise ValueError("--cpus, --gpus: a notebook that runs here has the whole machine; give --engine too")
     if engine != "submitit" and resources.submitit:
@@ -172,18 +181,41 @@ def _print_lines(pipe: Path) -> None:
                 print(f"  {line}", end="", flush=True)
 
 
-def execute(notebook: Path, folder: Path, parameters: dict[str, object]) -> None:
-    """The task of a batch: run one notebook; raises NotebookError or StoreError."""
+def execute(
+    notebook: Path, folder: Path, parameters: dict[str, object], pool: "Pool | None" = None
+) -> None:  # fmt: skip
+    """The task of a batch: run one notebook; raises NotebookError or StoreError.
+
+    The processes of a pool train and score before it what it needs (`lib.study.ahead`).
+    """
     warnings.filterwarnings("ignore", message="Input notebook does not contain")
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it logs is raised as well
     print(f"running {notebook.name}", flush=True)
+    if pool:
+        from lib.study import ahead  # late: it brings torch in
+
+        ahead.complete(notebook, parameters, pool)
     with _kernel_environment(), store.clear_write_errors(folder):
         notebooks.run(notebook, folder, parameters)
 
 
+@contextmanager
+def _pool(count: int | None, engine: str) -> Iterator["Pool | None"]:
+    """Processes that work ahead of notebooks which run here; None for one."""
+    if engine == "here" and count != 1:
+        from lib.study import ahead  # late: it brings torch in
+
+        if (count := count or ahead.processes()) > 1:
+            with ahead.pool(count) as pool:
+                yield pool
+            return
+    yield None
+
+
 def _run_all(
-    chosen: list[Path], folder: Path, parameters: dict[str, object], engine: str, resources: engines.Resources
-) -> int:
+    chosen: list[Path], folder: Path, parameters: dict[str, object], engine: str, resources: engines.Resources,
+    processes: int | None,
+) -> int:  # fmt: skip
     profile = chosen and parameters.get("profile", notebooks.defaults(chosen[0]).get("profile"))
     if profile and len(chosen) > 1:
         from lib.study import forecast  # late: it brings torch in
@@ -191,17 +223,19 @@ def _run_all(
         forecast.announce(profile, [notebook.stem for notebook in chosen])
     begin, failed, left = time.perf_counter(), [], list(chosen)
     try:
-        tasks = [(notebook, folder, parameters) for notebook in chosen]
-        for (notebook, *_), outcome in engines.each(engine, execute, tasks, resources):
-            left.remove(notebook)
-            title = f"[{len(chosen) - len(left)}/{len(chosen)}] {notebook.name}"
-            if outcome.error:
-                failed.append(notebook)
-                print(f"error: {notebook.name}: {outcome.error}", file=sys.stderr, flush=True)
-            else:
-                print(f"{title} done in {progress.duration(outcome.seconds)}", flush=True)
-                if profile:
-                    notebooks.record(folder, {notebook.stem: outcome.seconds})
+        with _pool(processes if profile else 1, engine) as pool:
+            work = partial(execute, pool=pool) if pool else execute
+            tasks = [(notebook, folder, parameters) for notebook in chosen]
+            for (notebook, *_), outcome in engines.each(engine, work, tasks, resources):
+                left.remove(notebook)
+                title = f"[{len(chosen) - len(left)}/{len(chosen)}] {notebook.name}"
+                if outcome.error:
+                    failed.append(notebook)
+                    print(f"error: {notebook.name}: {outcome.error}", file=sys.stderr, flush=True)
+                else:
+                    print(f"{title} done in {progress.duration(outcome.seconds)}", flush=True)
+                    if profile:
+                        notebooks.record(folder, {notebook.stem: outcome.seconds})
     except Stopped as stopped:
         where = f"in {left.pop(0).name}" if engine == "here" else f"with {engine}"
         not_run = f"; not run: {', '.join(path.name for path in left)}" if left else ""

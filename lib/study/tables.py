@@ -39,13 +39,14 @@ def complete(grid: Iterable[Run], tests: Iterable[TestSet] = ()) -> None:
     ]
     runs.one_by_one(
         missing, "scoring", lambda pair: f"{pair[1].collection} with {pair[0].about}",
-        lambda pair: _about(pair[1]) * (pair[1].depth or 1000) * pair[0].model.layer_count,
+        lambda pair: pairs(pair[1]) * pair[0].model.layer_count,
         lambda pair: _keep(*pair, opened),
     )  # fmt: skip
 
 
-def _about(test: TestSet) -> int:
-    return max((test.queries or 1000) - test.skip, 1)
+def pairs(test: TestSet) -> int:
+    """About how many pairs a test set has; all queries, or all candidates, count as 1000."""
+    return max((test.queries or 1000) - test.skip, 1) * (test.depth or 1000)
 
 
 def results(grid: Iterable[Run], tests: Iterable[TestSet]) -> pd.DataFrame:
