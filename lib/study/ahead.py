@@ -76,7 +76,7 @@ def _end_with(parent: int) -> None:
 
 def complete(notebook: Path, parameters: dict[str, object], pool: Pool) -> None:
     """Train and score what a notebook needs and the store lacks; what fails is said, and left to the notebook."""
-    left, running, start = _tasks(notebook, parameters), {}, time.perf_counter()
+    left, running, start = _tasks(notebook, parameters, pool.count), {}, time.perf_counter()
     total, done, finished, count = sum(map(_work, left)), 0.0, 0, len(left)
     try:
         while left or running:
@@ -96,24 +96,27 @@ def complete(notebook: Path, parameters: dict[str, object], pool: Pool) -> None:
         print("  a process died, most likely since memory ran out: the notebook goes on alone", file=sys.stderr)
 
 
-def _tasks(notebook: Path, parameters: dict[str, object]) -> list[Task]:
+def _tasks(notebook: Path, parameters: dict[str, object], at_once: int) -> list[Task]:
     """What is missing, trainings first, in an order in which it can be done; nothing where the notebook will fail."""
     if not any("lib.study" in cell.source for cell in notebooks.read(notebook).cells):
         return []
     try:
-        return _missing(grids.of_notebook(notebook, parameters))
+        return _missing(grids.of_notebook(notebook, parameters), at_once)
     except Exception:  # of a collection or a model that cannot be read, for one: in the notebook it has its cell
         return []
 
 
-def _missing(grid: grids.Grid) -> list[Task]:
+def _missing(grid: grids.Grid, at_once: int) -> list[Task]:
     runs = [run for run in grid.runs if _can_be_sent(run)]
     tests = {run: [] for run in runs}
     for run, test in grid.scorings:
         if run in tests and not plan.is_stored(run, test):
             tests[run].append(test)
     training = [(run, ()) for run in runs if run.stored is run and not plan.is_stored(run)]
-    return training + [(run, tuple(wanted)) for run, wanted in tests.items() if wanted]
+    scoring = [(run, tuple(wanted)) for run, wanted in tests.items() if wanted]  # each opens its model once
+    if len(scoring) < at_once:
+        scoring = [(run, (test,)) for run, wanted in scoring for test in wanted]
+    return training + sorted(scoring, key=_work, reverse=True)  # at the end a long one would be alone
 
 
 def _can_be_sent(run: Run) -> bool:
@@ -141,9 +144,8 @@ def _work(task: Task) -> float:
 
 def _name(task: Task) -> str:
     run, tests = task
-    return (
-        f"{', '.join(test.collection for test in tests)} with {run.about} scored" if tests else f"{run.about} trained"
-    )
+    sets = ", ".join(dict.fromkeys(test.collection for test in tests))
+    return f"{run.about} scored on {sets}" if tests else f"{run.about} trained"
 
 
 def _do(run: Run, tests: tuple[TestSet, ...]) -> str:
