@@ -97,22 +97,26 @@ def complete(notebook: Path, parameters: dict[str, object], pool: Pool) -> None:
 
 
 def _tasks(notebook: Path, parameters: dict[str, object], at_once: int) -> list[Task]:
-    """What is missing, trainings first, in an order in which it can be done; nothing where the notebook will fail."""
+    """What is missing, trainings first, in an order in which it can be done.
+
+    Nothing where the notebook will fail, or has a loss of its own, which no other process has: a table should compare
+    what was computed with equally many threads.
+    """
     if not any("lib.study" in cell.source for cell in notebooks.read(notebook).cells):
         return []
     try:
-        return _missing(grids.of_notebook(notebook, parameters), at_once)
+        grid = grids.of_notebook(notebook, parameters)
+        return _missing(grid, at_once) if all(map(_can_be_sent, grid.runs)) else []
     except Exception:  # of a collection or a model that cannot be read, for one: in the notebook it has its cell
         return []
 
 
 def _missing(grid: grids.Grid, at_once: int) -> list[Task]:
-    runs = [run for run in grid.runs if _can_be_sent(run)]
-    tests = {run: [] for run in runs}
+    tests: dict[Run, list[TestSet]] = {run: [] for run in grid.runs}
     for run, test in grid.scorings:
-        if run in tests and not plan.is_stored(run, test):
-            tests[run].append(test)
-    training = [(run, ()) for run in runs if run.stored is run and not plan.is_stored(run)]
+        if not plan.is_stored(run, test):
+            tests.setdefault(run, []).append(test)
+    training = [(run, ()) for run in grid.runs if run.stored is run and not plan.is_stored(run)]
     scoring = [(run, tuple(wanted)) for run, wanted in tests.items() if wanted]  # each opens its model once
     if len(scoring) < at_once:
         scoring = [(run, (test,)) for run, wanted in scoring for test in wanted]
