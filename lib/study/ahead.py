@@ -22,7 +22,7 @@ import torch
 from tqdm import tqdm
 
 from lib.machine import hardware, progress
-from lib.study import grids, notebooks, plan, tables
+from lib.study import engines, grids, notebooks, plan, tables
 from lib.study.experiment import Run, TestSet, lineage
 
 MOST = 4  # processes: each has a model and the texts of its own in memory
@@ -154,8 +154,5 @@ def _name(task: Task) -> str:
 
 def _do(run: Run, tests: tuple[TestSet, ...]) -> str:
     """One task, in a process of the pool; what went wrong, as one line."""
-    try:
-        tables.complete([run], tests)
-    except Exception as error:
-        return " ".join(f"{type(error).__name__}: {error}".split())
-    return ""
+    ((_, outcome),) = engines.each("here", tables.complete, [([run], tests)])
+    return outcome.error
